@@ -1,0 +1,249 @@
+//! Activation rows: `f32` values and the 8-bit forms that quantized weights are multiplied with.
+
+use crate::Encoding;
+use half::f16;
+
+/// One row of 8-bit values with its scales.
+///
+/// In the Q8_0 form there is a scale and a sum for every 32 values, in the Q8_K form a scale for
+/// every 256 and a sum for every 16. A value is `scale · quant`.
+#[derive(Clone, Copy, Debug)]
+pub struct Q8<'a> {
+    /// The quants, one for each value.
+    pub quants: &'a [i8],
+    /// The scales.
+    pub scales: &'a [f32],
+    /// Sums of quants, for weights that carry a minimum.
+    pub sums: &'a [i16],
+}
+
+/// [`Q8`] while it is written.
+#[derive(Debug)]
+pub struct Q8Mut<'a> {
+    /// The quants, one for each value.
+    pub quants: &'a mut [i8],
+    /// The scales.
+    pub scales: &'a mut [f32],
+    /// Sums of quants.
+    pub sums: &'a mut [i16],
+}
+
+/// One activation row in every form that its consumers need; forms that nobody needs are empty.
+#[derive(Clone, Copy, Debug)]
+pub struct Activation<'a> {
+    /// The values themselves.
+    pub values: &'a [f32],
+    /// 8-bit form for weights in blocks of 32.
+    pub q8_0: Q8<'a>,
+    /// 8-bit form for weights in blocks of 256.
+    pub q8_k: Q8<'a>,
+}
+
+/// [`Activation`] while it is written.
+#[derive(Debug)]
+pub struct ActivationMut<'a> {
+    /// The values, to be written first.
+    pub values: &'a mut [f32],
+    /// 8-bit form for weights in blocks of 32.
+    pub q8_0: Q8Mut<'a>,
+    /// 8-bit form for weights in blocks of 256.
+    pub q8_k: Q8Mut<'a>,
+}
+
+/// Which 8-bit forms a row needs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Encodings {
+    /// Some consumer multiplies in Q8_0.
+    pub q8_0: bool,
+    /// Some consumer multiplies in Q8_K.
+    pub q8_k: bool,
+}
+
+impl Encodings {
+    /// These encodings and `encoding`.
+    #[must_use]
+    pub const fn with(self, encoding: Encoding) -> Encodings {
+        match encoding {
+            Encoding::F32 => self,
+            Encoding::Q8_0 => Encodings { q8_0: true, ..self },
+            Encoding::Q8_K => Encodings { q8_k: true, ..self },
+        }
+    }
+}
+
+/// How an activation row lies in one slice of `f32`, so that rows can be cut from a single slab:
+/// the values, then for each form its scales, quants and sums.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RowLayout {
+    cols: usize,
+    q8_0: [usize; 3],
+    q8_k: [usize; 3],
+}
+
+/// Elements of scales, quants and sums of a row with one scale for `per_scale` values and one sum
+/// for `per_sum`.
+const fn q8_lens(cols: usize, per_scale: usize, per_sum: usize) -> [usize; 3] {
+    [cols / per_scale, cols, cols / per_sum]
+}
+
+/// `f32`s that hold scales, quants and sums of these lengths.
+const fn q8_floats([scales, quants, sums]: [usize; 3]) -> usize {
+    scales + quants.div_ceil(4) + sums.div_ceil(2)
+}
+
+impl RowLayout {
+    /// The layout of a row of `cols` values. A form is present only where `cols` is a multiple of
+    /// its block, since no weights could use it otherwise.
+    pub const fn new(cols: usize, encodings: Encodings) -> RowLayout {
+        let q8_0 = encodings.q8_0 && cols.is_multiple_of(32);
+        let q8_k = encodings.q8_k && cols.is_multiple_of(256);
+        RowLayout {
+            cols,
+            q8_0: if q8_0 { q8_lens(cols, 32, 32) } else { [0; 3] },
+            q8_k: if q8_k { q8_lens(cols, 256, 16) } else { [0; 3] },
+        }
+    }
+
+    /// Values in a row.
+    pub const fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// `f32`s from the start of one row to the next.
+    pub const fn stride(&self) -> usize {
+        self.cols + q8_floats(self.q8_0) + q8_floats(self.q8_k)
+    }
+
+    /// The row that lies in `slab`, of [`RowLayout::stride`] elements.
+    pub fn view<'a>(&self, slab: &'a [f32]) -> Activation<'a> {
+        let (values, rest) = slab.split_at(self.cols);
+        let (q8_0, q8_k) = rest.split_at(q8_floats(self.q8_0));
+        Activation { values, q8_0: q8_view(q8_0, self.q8_0), q8_k: q8_view(q8_k, self.q8_k) }
+    }
+
+    /// The row that lies in `slab`, to be written.
+    pub fn view_mut<'a>(&self, slab: &'a mut [f32]) -> ActivationMut<'a> {
+        let (values, rest) = slab.split_at_mut(self.cols);
+        let (q8_0, q8_k) = rest.split_at_mut(q8_floats(self.q8_0));
+        ActivationMut {
+            values,
+            q8_0: q8_view_mut(q8_0, self.q8_0),
+            q8_k: q8_view_mut(q8_k, self.q8_k),
+        }
+    }
+
+    /// Computes the 8-bit forms of the row in `slab` from its values.
+    pub fn encode(&self, slab: &mut [f32]) {
+        let row = self.view_mut(slab);
+        quantize_q8_0(row.values, row.q8_0);
+        quantize_q8_k(row.values, row.q8_k);
+    }
+}
+
+fn q8_view(slab: &[f32], [scales, quants, sums]: [usize; 3]) -> Q8<'_> {
+    let (s, rest) = slab.split_at(scales);
+    let (q, rest) = rest.split_at(quants.div_ceil(4));
+    Q8 {
+        scales: s,
+        quants: &bytemuck::cast_slice(q)[..quants],
+        sums: &bytemuck::cast_slice(rest)[..sums],
+    }
+}
+
+fn q8_view_mut(slab: &mut [f32], [scales, quants, sums]: [usize; 3]) -> Q8Mut<'_> {
+    let (s, rest) = slab.split_at_mut(scales);
+    let (q, rest) = rest.split_at_mut(quants.div_ceil(4));
+    Q8Mut {
+        scales: s,
+        quants: &mut bytemuck::cast_slice_mut(q)[..quants],
+        sums: &mut bytemuck::cast_slice_mut(rest)[..sums],
+    }
+}
+
+/// Q8_0 as llama.cpp's reference: scale = largest magnitude / 127 (stored as f16, used to divide
+/// at full precision), quants rounded half away from zero. An empty form is left alone.
+fn quantize_q8_0(values: &[f32], out: Q8Mut<'_>) {
+    for (i, quants) in out.quants.chunks_exact_mut(32).enumerate() {
+        let x = &values[i * 32..][..32];
+        let largest = x.iter().fold(0f32, |m, v| m.max(v.abs()));
+        let scale = largest / 127.0;
+        let inverse = if scale != 0.0 { 1.0 / scale } else { 0.0 };
+        let mut sum = 0i16;
+        for (q, v) in quants.iter_mut().zip(x) {
+            *q = libm::roundf(v * inverse) as i8;
+            sum += i16::from(*q);
+        }
+        out.scales[i] = f16::from_f32(scale).to_f32();
+        out.sums[i] = sum;
+    }
+}
+
+/// Q8_K as llama.cpp's reference: the value of largest magnitude becomes −127, so the scale is
+/// negative when that value is positive; quants rounded half to even. An empty form is left alone.
+fn quantize_q8_k(values: &[f32], out: Q8Mut<'_>) {
+    for (i, quants) in out.quants.chunks_exact_mut(256).enumerate() {
+        let x = &values[i * 256..][..256];
+        let extreme = x.iter().fold(0f32, |m, v| if v.abs() > m.abs() { *v } else { m });
+        let inverse = if extreme != 0.0 { -127.0 / extreme } else { 0.0 };
+        for (q, v) in quants.iter_mut().zip(x) {
+            *q = libm::rintf(v * inverse).min(127.0) as i8;
+        }
+        out.scales[i] = if inverse != 0.0 { 1.0 / inverse } else { 0.0 };
+        for (sum, group) in out.sums[i * 16..][..16].iter_mut().zip(quants.chunks_exact(16)) {
+            *sum = group.iter().map(|q| i16::from(*q)).sum();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::vec;
+    use std::vec::Vec;
+
+    const BOTH: Encodings = Encodings { q8_0: true, q8_k: true };
+
+    #[test]
+    fn forms_that_do_not_fit_are_absent() {
+        assert_eq!(RowLayout::new(100, BOTH).stride(), 100);
+        let layout = RowLayout::new(96, BOTH);
+        assert_eq!(layout.stride(), 96 + 3 + 24 + 2);
+        let mut slab = vec![1.0; layout.stride()];
+        layout.encode(&mut slab);
+        let row = layout.view(&slab);
+        assert_eq!((row.q8_0.quants.len(), row.q8_k.quants.len()), (96, 0));
+        assert_eq!(row.q8_0.sums, [32 * 127; 3]);
+    }
+
+    #[test]
+    fn zeros_stay_zero() {
+        let layout = RowLayout::new(256, BOTH);
+        let mut slab = vec![0.0; layout.stride()];
+        layout.encode(&mut slab);
+        assert!(slab.iter().all(|x| *x == 0.0));
+    }
+
+    proptest! {
+        /// Both forms give each value back within half a step.
+        #[test]
+        fn values_survive(values in prop::collection::vec(-1e3f32..1e3, 512)) {
+            let layout = RowLayout::new(512, BOTH);
+            let mut slab = vec![0.0; layout.stride()];
+            slab[..512].copy_from_slice(&values);
+            layout.encode(&mut slab);
+            let row = layout.view(&slab);
+            for (form, per_scale, per_sum) in [(row.q8_0, 32, 32), (row.q8_k, 256, 16)] {
+                for (i, v) in values.iter().enumerate() {
+                    let scale = form.scales[i / per_scale];
+                    // Half a step, and the rounding of the scale to f16 times 127 steps.
+                    let tolerance = scale.abs() * (0.5 + 127.0 / 2048.0) + 1e-6;
+                    prop_assert!((scale * f32::from(form.quants[i]) - v).abs() <= tolerance);
+                }
+                let sums: Vec<i16> =
+                    form.quants.chunks(per_sum).map(|c| c.iter().map(|q| i16::from(*q)).sum()).collect();
+                prop_assert_eq!(form.sums, &sums[..]);
+            }
+        }
+    }
+}

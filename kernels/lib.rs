@@ -1,0 +1,27 @@
+//! Block formats of GGUF weights and the loops that compute with them.
+//!
+//! Everything here works on slices that the caller owns: no allocation, no standard library, no
+//! knowledge of models. A weight row is a byte slice in one of the [`Format`]s; an activation row
+//! is an [`Activation`], the `f32` values together with the 8-bit forms that quantized weights
+//! are multiplied with. [`Kernels`] is the table through which a model reaches the loops; a table
+//! exists only where its instructions exist.
+//!
+//! The [`scalar`] kernels are compiled everywhere and are the oracle for every other variant.
+#![no_std]
+
+#[cfg(test)]
+extern crate std;
+
+mod activation;
+mod format;
+pub mod scalar;
+mod table;
+
+pub use activation::{Activation, ActivationMut, Encodings, Q8, Q8Mut, RowLayout};
+pub use format::{Encoding, Format};
+pub use table::{Attention, Kernels, KvView, MatVec};
+
+/// Keys per tile of the online softmax. Tiles start at absolute positions that are multiples of
+/// this, so that the order of sums does not depend on how a KV cache is laid out; the length of a
+/// ring must be a multiple of it.
+pub const KEY_TILE: usize = 64;

@@ -1,0 +1,182 @@
+//! Super-blocks of 256 weights ("K-quants"): groups with small integer scales of their own.
+
+use super::Row;
+use super::block32::half_at;
+use crate::{Activation, Format};
+use core::marker::PhantomData;
+
+/// A super-block in 16 groups of 16, taken apart: weight `i` of group `g` is
+/// `scale · scales[g] · quants[i] − minimum · minimums[g]`.
+pub(super) struct Block {
+    scale: f32,
+    minimum: f32,
+    scales: [i32; 16],
+    minimums: [i32; 16],
+    quants: [i8; 256],
+}
+
+/// How a format's super-block is taken apart.
+pub(super) trait Unpack {
+    const FORMAT: Format;
+    fn unpack(block: &[u8]) -> Block;
+}
+
+/// Quants of 2 bits, scales and minimums of 4.
+#[allow(non_camel_case_types, reason = "the format's own name")]
+pub(super) struct Q2_K;
+/// Quants of 3 bits, scales of 6.
+#[allow(non_camel_case_types, reason = "the format's own name")]
+pub(super) struct Q3_K;
+/// Quants of 4 bits, scales and minimums of 6.
+#[allow(non_camel_case_types, reason = "the format's own name")]
+pub(super) struct Q4_K;
+/// Quants of 5 bits, scales and minimums of 6.
+#[allow(non_camel_case_types, reason = "the format's own name")]
+pub(super) struct Q5_K;
+/// Quants of 6 bits, scales of 8.
+#[allow(non_camel_case_types, reason = "the format's own name")]
+pub(super) struct Q6_K;
+
+impl Unpack for Q2_K {
+    const FORMAT: Format = Format::Q2_K;
+    fn unpack(block: &[u8]) -> Block {
+        let (packed, rest) = block.split_at(16);
+        let mut scales = [0; 16];
+        let mut minimums = [0; 16];
+        for (g, byte) in packed.iter().enumerate() {
+            scales[g] = i32::from(byte & 15);
+            minimums[g] = i32::from(byte >> 4);
+        }
+        let quants = crumbs(&rest[..64]).map(|q| q as i8);
+        Block { scale: half_at(rest, 64), minimum: half_at(rest, 66), scales, minimums, quants }
+    }
+}
+
+impl Unpack for Q3_K {
+    const FORMAT: Format = Format::Q3_K;
+    fn unpack(block: &[u8]) -> Block {
+        let (high, rest) = block.split_at(32);
+        let (low, rest) = rest.split_at(64);
+        let mut quants = crumbs(low).map(|q| q as i8);
+        for (i, q) in quants.iter_mut().enumerate() {
+            // Plane i / 32 of the high bits; a bit that is not set takes 4 away.
+            let bit = high[i % 32] >> (i / 32) & 1;
+            *q -= 4 * (1 - bit as i8);
+        }
+        let scales = signed_scales(&rest[..12]);
+        Block { scale: half_at(rest, 12), minimum: 0.0, scales, minimums: [0; 16], quants }
+    }
+}
+
+impl Unpack for Q4_K {
+    const FORMAT: Format = Format::Q4_K;
+    fn unpack(block: &[u8]) -> Block {
+        let (scales, minimums) = scales_and_minimums(&block[4..16]);
+        let quants = nibble_pairs(&block[16..144]).map(|q| q as i8);
+        Block { scale: half_at(block, 0), minimum: half_at(block, 2), scales, minimums, quants }
+    }
+}
+
+impl Unpack for Q5_K {
+    const FORMAT: Format = Format::Q5_K;
+    fn unpack(block: &[u8]) -> Block {
+        let (scales, minimums) = scales_and_minimums(&block[4..16]);
+        let high = &block[16..48];
+        let mut quants = nibble_pairs(&block[48..176]).map(|q| q as i8);
+        for (i, q) in quants.iter_mut().enumerate() {
+            *q += 16 * (high[i % 32] >> (i / 32) & 1) as i8;
+        }
+        Block { scale: half_at(block, 0), minimum: half_at(block, 2), scales, minimums, quants }
+    }
+}
+
+impl Unpack for Q6_K {
+    const FORMAT: Format = Format::Q6_K;
+    fn unpack(block: &[u8]) -> Block {
+        let (low, rest) = block.split_at(128);
+        let (high, rest) = rest.split_at(64);
+        let mut quants = [0; 256];
+        for (i, q) in quants.iter_mut().enumerate() {
+            let (half, quarter, l) = (i / 128, i % 128 / 32, i % 32);
+            let nibble = low[half * 64 + quarter % 2 * 32 + l] >> (quarter / 2 * 4) & 15;
+            let crumb = high[half * 32 + l] >> (quarter * 2) & 3;
+            *q = (nibble | crumb << 4) as i8 - 32;
+        }
+        let mut scales = [0; 16];
+        for (scale, byte) in scales.iter_mut().zip(rest) {
+            *scale = i32::from(*byte as i8);
+        }
+        Block { scale: half_at(rest, 16), minimum: 0.0, scales, minimums: [0; 16], quants }
+    }
+}
+
+/// A row of super-blocks in the format `U`.
+pub(super) struct Rows256<U>(PhantomData<U>);
+
+impl<U: Unpack> Row for Rows256<U> {
+    const FORMAT: Format = U::FORMAT;
+
+    fn dot(row: &[u8], x: &Activation<'_>) -> f32 {
+        let x = &x.q8_k;
+        let mut total = 0f32;
+        for (i, block) in row.chunks_exact(U::FORMAT.block_bytes()).enumerate() {
+            let w = U::unpack(block);
+            let (mut sum, mut minimums) = (0i32, 0i32);
+            for g in 0..16 {
+                let quants = &w.quants[g * 16..][..16];
+                let values = &x.quants[i * 256 + g * 16..][..16];
+                let products =
+                    quants.iter().zip(values).map(|(q, a)| i32::from(*q) * i32::from(*a));
+                sum += w.scales[g] * products.sum::<i32>();
+                minimums += w.minimums[g] * i32::from(x.sums[i * 16 + g]);
+            }
+            total += x.scales[i] * w.scale * sum as f32;
+            if !matches!(U::FORMAT, Format::Q3_K | Format::Q6_K) {
+                total -= x.scales[i] * w.minimum * minimums as f32;
+            }
+        }
+        total
+    }
+
+    fn for_each(row: &[u8], mut each: impl FnMut(usize, f32)) {
+        for (i, block) in row.chunks_exact(U::FORMAT.block_bytes()).enumerate() {
+            let w = U::unpack(block);
+            for (j, q) in w.quants.iter().enumerate() {
+                let scale = w.scale * w.scales[j / 16] as f32;
+                let minimum = w.minimum * w.minimums[j / 16] as f32;
+                each(i * 256 + j, scale * f32::from(*q) - minimum);
+            }
+        }
+    }
+}
+
+/// 64 bytes as 256 values of 2 bits: each run of 32 bytes gives 128, bit pair after bit pair.
+fn crumbs(bytes: &[u8]) -> [u8; 256] {
+    core::array::from_fn(|i| bytes[i / 128 * 32 + i % 32] >> (i % 128 / 32 * 2) & 3)
+}
+
+/// 128 bytes as 256 values of 4 bits: each run of 32 bytes gives 32 low, then 32 high nibbles.
+fn nibble_pairs(bytes: &[u8]) -> [u8; 256] {
+    core::array::from_fn(|i| bytes[i / 64 * 32 + i % 32] >> (i % 64 / 32 * 4) & 15)
+}
+
+/// Eight 6-bit scales and minimums in 12 bytes, each spread over its two groups of 16.
+fn scales_and_minimums(s: &[u8]) -> ([i32; 16], [i32; 16]) {
+    let pair = |j: usize| match j {
+        0..4 => (s[j] & 63, s[j + 4] & 63),
+        _ => (s[j + 4] & 15 | s[j - 4] >> 6 << 4, s[j + 4] >> 4 | s[j] >> 6 << 4),
+    };
+    let scales = core::array::from_fn(|g| i32::from(pair(g / 2).0));
+    let minimums = core::array::from_fn(|g| i32::from(pair(g / 2).1));
+    (scales, minimums)
+}
+
+/// Sixteen 6-bit scales around 32 in 12 bytes: low nibbles in the first 8 bytes, high pairs in
+/// the last 4.
+fn signed_scales(s: &[u8]) -> [i32; 16] {
+    core::array::from_fn(|g| {
+        let low = s[g % 8] >> (g / 8 * 4) & 15;
+        let high = s[8 + g % 4] >> (g / 4 * 2) & 3;
+        i32::from(low | high << 4) - 32
+    })
+}

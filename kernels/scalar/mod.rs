@@ -1,0 +1,85 @@
+//! The kernels in plain Rust: compiled everywhere, and the oracle for every other variant.
+//!
+//! Sums have a fixed order, so results are the same bits on every machine. Integer products are
+//! those of llama.cpp: weights and activations are multiplied as integers within a group, and
+//! only the groups' sums are scaled and added as `f32`, block after block.
+
+mod attention;
+mod block256;
+mod block32;
+mod plain;
+mod vector;
+
+use crate::{Activation, Format, Kernels, MatVec};
+
+use block32::Rows32;
+use block256::Rows256;
+
+pub use attention::attention;
+pub use vector::{rms_norm, rope, rope_table, scale_add, softmax};
+
+/// The table of scalar kernels.
+pub static KERNELS: Kernels = Kernels::new("scalar", MATVEC, attention);
+
+const MATVEC: [MatVec; 13] = [
+    matvec::<plain::F32>,
+    matvec::<plain::F16>,
+    matvec::<plain::BF16>,
+    matvec::<Rows32<block32::Q4_0>>,
+    matvec::<Rows32<block32::Q4_1>>,
+    matvec::<Rows32<block32::Q5_0>>,
+    matvec::<Rows32<block32::Q5_1>>,
+    matvec::<Rows32<block32::Q8_0>>,
+    matvec::<Rows256<block256::Q2_K>>,
+    matvec::<Rows256<block256::Q3_K>>,
+    matvec::<Rows256<block256::Q4_K>>,
+    matvec::<Rows256<block256::Q5_K>>,
+    matvec::<Rows256<block256::Q6_K>>,
+];
+
+/// A row format that the scalar kernels can multiply and expand.
+trait Row {
+    /// The format's sizes.
+    const FORMAT: Format;
+    /// The product of a row of weights and a row of activations.
+    fn dot(row: &[u8], x: &Activation<'_>) -> f32;
+    /// Hands the weights of a row to `each`, in order, with their column.
+    fn for_each(row: &[u8], each: impl FnMut(usize, f32));
+}
+
+/// `out[r] = Σ_c weights[r][c] · x[c]`.
+fn matvec<R: Row>(weights: &[u8], x: &Activation<'_>, out: &mut [f32]) {
+    let row_bytes = x.values.len() / R::FORMAT.block_len() * R::FORMAT.block_bytes();
+    for (row, y) in weights.chunks_exact(row_bytes).zip(out) {
+        *y = R::dot(row, x);
+    }
+}
+
+/// Calls `for_each` of the row type of `format`.
+fn for_each(format: Format, row: &[u8], each: impl FnMut(usize, f32)) {
+    match format {
+        Format::F32 => plain::F32::for_each(row, each),
+        Format::F16 => plain::F16::for_each(row, each),
+        Format::BF16 => plain::BF16::for_each(row, each),
+        Format::Q4_0 => Rows32::<block32::Q4_0>::for_each(row, each),
+        Format::Q4_1 => Rows32::<block32::Q4_1>::for_each(row, each),
+        Format::Q5_0 => Rows32::<block32::Q5_0>::for_each(row, each),
+        Format::Q5_1 => Rows32::<block32::Q5_1>::for_each(row, each),
+        Format::Q8_0 => Rows32::<block32::Q8_0>::for_each(row, each),
+        Format::Q2_K => Rows256::<block256::Q2_K>::for_each(row, each),
+        Format::Q3_K => Rows256::<block256::Q3_K>::for_each(row, each),
+        Format::Q4_K => Rows256::<block256::Q4_K>::for_each(row, each),
+        Format::Q5_K => Rows256::<block256::Q5_K>::for_each(row, each),
+        Format::Q6_K => Rows256::<block256::Q6_K>::for_each(row, each),
+    }
+}
+
+/// Expands a row (or a run of whole blocks of one) to `f32`: `out[c] = row[c]`.
+pub fn dequantize(format: Format, row: &[u8], out: &mut [f32]) {
+    for_each(format, row, |c, w| out[c] = w);
+}
+
+/// Adds a multiple of a row (or of a run of whole blocks of one): `out[c] += factor · row[c]`.
+pub fn axpy(format: Format, row: &[u8], factor: f32, out: &mut [f32]) {
+    for_each(format, row, |c, w| out[c] += factor * w);
+}
