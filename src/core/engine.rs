@@ -1,0 +1,325 @@
+//! A model ready to run: steps batches of tokens through the forward pass.
+
+use crate::arena::{Arena, ArenaError};
+use crate::config::{Config, ConfigError};
+use crate::forward::Model;
+use crate::kv::{KvCache, Layout, TruncateError};
+use crate::parallel::Parallel;
+use crate::plan::{Options, OptionsError};
+use crate::scratch::{Scratch, Sizes};
+use crate::weights::{ShapeError, Weights};
+use core::fmt;
+use wick_kernels::Kernels;
+
+/// One token of a batch. Its position is the next of its sequence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Token {
+    /// Entry of the vocabulary.
+    pub id: u32,
+    /// Sequence that it is appended to.
+    pub sequence: usize,
+    /// Whether the logits that follow it are wanted.
+    pub wants_logits: bool,
+}
+
+/// The KV cache and the scratch of an engine, cut from one arena.
+#[derive(Debug)]
+pub struct State<'m> {
+    options: Options,
+    kv: KvCache<'m>,
+    scratch: Scratch<'m>,
+    /// Rows of logits that the last step left.
+    outputs: usize,
+}
+
+impl<'m> State<'m> {
+    /// A state with every sequence empty. The arena needs [`crate::Plan::arena`] bytes.
+    pub fn new(
+        config: &Config,
+        weights: &Weights<'_>,
+        options: Options,
+        arena: &mut Arena<'m>,
+    ) -> Result<State<'m>, EngineError> {
+        config.validate()?;
+        weights.validate(config)?;
+        options.validate()?;
+        let kv = KvCache::new(Layout::new(config, &options), options.sequences, arena)?;
+        let scratch = Scratch::new(&Sizes::new(config, weights, &options), arena)?;
+        Ok(State { options, kv, scratch, outputs: 0 })
+    }
+}
+
+/// A model with its state, its kernels and its threads.
+pub struct Engine<'m> {
+    config: Config,
+    weights: &'m Weights<'m>,
+    state: State<'m>,
+    kernels: &'m Kernels,
+    parallel: &'m dyn Parallel,
+}
+
+impl<'m> Engine<'m> {
+    /// An engine for `options`, its state cut from `arena`.
+    pub fn new(
+        config: Config,
+        weights: &'m Weights<'m>,
+        options: Options,
+        arena: &mut Arena<'m>,
+        kernels: &'m Kernels,
+        parallel: &'m dyn Parallel,
+    ) -> Result<Engine<'m>, EngineError> {
+        let state = State::new(&config, weights, options, arena)?;
+        Ok(Engine { config, weights, state, kernels, parallel })
+    }
+
+    /// The model's shape.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// What the engine holds.
+    pub fn options(&self) -> &Options {
+        &self.state.options
+    }
+
+    /// The kernels it computes with.
+    pub fn kernels(&self) -> &Kernels {
+        self.kernels
+    }
+
+    /// Appends the tokens of `batch` to their sequences, in one pass over the weights. The logits
+    /// that were wanted are in [`Engine::logits`] until the next step.
+    ///
+    /// A batch that cannot be run is refused before anything changes.
+    pub fn step(&mut self, batch: &[Token]) -> Result<(), StepError> {
+        self.check(batch)?;
+        let State { kv, scratch, outputs, .. } = &mut self.state;
+        for (token, position) in batch.iter().zip(scratch.positions.iter_mut()) {
+            *position = kv.push(token.sequence);
+        }
+        *outputs = batch.iter().filter(|token| token.wants_logits).count();
+        let (config, weights) = (&self.config, self.weights);
+        let model = Model { config, weights, kernels: self.kernels, parallel: self.parallel };
+        if !batch.is_empty() {
+            model.forward(batch, kv, scratch);
+        }
+        Ok(())
+    }
+
+    /// Appends `ids` to a sequence, as many at a time as a batch takes. The logits that follow the
+    /// last one are then the only ones in [`Engine::logits`].
+    pub fn prefill(&mut self, sequence: usize, ids: &[u32]) -> Result<(), StepError> {
+        self.check_room(sequence, ids.len())?;
+        let mut tokens = heapless::Vec::<Token, PREFILL>::new();
+        let batch = self.state.options.batch.min(PREFILL);
+        for (i, chunk) in ids.chunks(batch).enumerate() {
+            let last = ids.len() - 1 - i * batch;
+            let chunk = chunk.iter().enumerate();
+            tokens.clear();
+            tokens.extend(chunk.map(|(j, id)| Token {
+                id: *id,
+                sequence,
+                wants_logits: j == last,
+            }));
+            self.step(&tokens)?;
+        }
+        Ok(())
+    }
+
+    /// Logits that follow the `i`-th token of the last step that wanted them, one for each entry
+    /// of the vocabulary; `None` if there were fewer.
+    pub fn logits(&self, i: usize) -> Option<&[f32]> {
+        let vocab = self.config.vocab;
+        (i < self.state.outputs).then(|| &self.state.scratch.logits[i * vocab..][..vocab])
+    }
+
+    /// Positions that a sequence holds.
+    ///
+    /// # Panics
+    /// If there is no such sequence.
+    pub fn len(&self, sequence: usize) -> usize {
+        self.state.kv.len(sequence)
+    }
+
+    /// Whether a sequence holds nothing.
+    ///
+    /// # Panics
+    /// If there is no such sequence.
+    pub fn is_empty(&self, sequence: usize) -> bool {
+        self.len(sequence) == 0
+    }
+
+    /// Forgets the positions of a sequence from `len` on. To 0 is always possible; otherwise the
+    /// windowed layers must still hold what the next token would see, which they do for at least
+    /// [`Options::batch`] positions back.
+    ///
+    /// # Panics
+    /// If there is no such sequence.
+    pub fn truncate(&mut self, sequence: usize, len: usize) -> Result<(), TruncateError> {
+        self.state.kv.truncate(sequence, len)
+    }
+
+    fn check(&self, batch: &[Token]) -> Result<(), StepError> {
+        let Options { batch: most, outputs, .. } = self.state.options;
+        if batch.len() > most {
+            return Err(StepError::Batch { found: batch.len(), most });
+        }
+        let found = batch.iter().filter(|token| token.wants_logits).count();
+        if found > outputs {
+            return Err(StepError::Outputs { found, most: outputs });
+        }
+        for (i, token) in batch.iter().enumerate() {
+            if token.id as usize >= self.config.vocab {
+                return Err(StepError::Id { id: token.id, vocab: self.config.vocab });
+            }
+            let before = batch[..i].iter().filter(|t| t.sequence == token.sequence).count();
+            self.check_room(token.sequence, before + 1)?;
+        }
+        Ok(())
+    }
+
+    fn check_room(&self, sequence: usize, more: usize) -> Result<(), StepError> {
+        let kv = &self.state.kv;
+        if sequence >= kv.sequences() {
+            return Err(StepError::Sequence { sequence, sequences: kv.sequences() });
+        }
+        let (held, context) = (kv.len(sequence), kv.context());
+        if held + more > context {
+            return Err(StepError::Full { sequence, held, more, context });
+        }
+        Ok(())
+    }
+}
+
+/// Tokens that [`Engine::prefill`] hands over at a time, at most.
+const PREFILL: usize = 512;
+
+impl fmt::Debug for Engine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine")
+            .field("config", &self.config)
+            .field("options", &self.state.options)
+            .field("kernels", self.kernels)
+            .finish_non_exhaustive()
+    }
+}
+
+/// An engine cannot be made.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum EngineError {
+    /// The shape is impossible.
+    Config(ConfigError),
+    /// A tensor does not fit the shape.
+    Shape(ShapeError),
+    /// An option is out of range.
+    Options(OptionsError),
+    /// The arena is too small.
+    Arena(ArenaError),
+}
+
+impl fmt::Display for EngineError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            EngineError::Config(e) => e.fmt(f),
+            EngineError::Shape(e) => e.fmt(f),
+            EngineError::Options(e) => e.fmt(f),
+            EngineError::Arena(e) => e.fmt(f),
+        }
+    }
+}
+
+impl core::error::Error for EngineError {}
+
+impl From<ConfigError> for EngineError {
+    fn from(e: ConfigError) -> EngineError {
+        EngineError::Config(e)
+    }
+}
+
+impl From<ShapeError> for EngineError {
+    fn from(e: ShapeError) -> EngineError {
+        EngineError::Shape(e)
+    }
+}
+
+impl From<OptionsError> for EngineError {
+    fn from(e: OptionsError) -> EngineError {
+        EngineError::Options(e)
+    }
+}
+
+impl From<ArenaError> for EngineError {
+    fn from(e: ArenaError) -> EngineError {
+        EngineError::Arena(e)
+    }
+}
+
+/// A batch cannot be run; nothing has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StepError {
+    /// More tokens than a step takes.
+    Batch {
+        /// Tokens in the batch.
+        found: usize,
+        /// Most that a step takes.
+        most: usize,
+    },
+    /// More tokens want logits than there is room for.
+    Outputs {
+        /// Tokens that want logits.
+        found: usize,
+        /// Most that may.
+        most: usize,
+    },
+    /// No such entry of the vocabulary.
+    Id {
+        /// The token's id.
+        id: u32,
+        /// Entries of the vocabulary.
+        vocab: usize,
+    },
+    /// No such sequence.
+    Sequence {
+        /// The token's sequence.
+        sequence: usize,
+        /// Sequences there are.
+        sequences: usize,
+    },
+    /// The context has no room.
+    Full {
+        /// The sequence.
+        sequence: usize,
+        /// Positions it holds.
+        held: usize,
+        /// Positions that were to be added.
+        more: usize,
+        /// Positions it has room for.
+        context: usize,
+    },
+}
+
+impl fmt::Display for StepError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StepError::Batch { found, most } => {
+                write!(f, "batch: at most {most} tokens expected, {found} found")
+            }
+            StepError::Outputs { found, most } => {
+                write!(f, "batch: logits of at most {most} tokens expected, of {found} wanted")
+            }
+            StepError::Id { id, vocab } => {
+                write!(f, "token {id}: the vocabulary has {vocab} entries")
+            }
+            StepError::Sequence { sequence, sequences } => {
+                write!(f, "sequence {sequence}: there are {sequences}")
+            }
+            StepError::Full { sequence, held, more, context } => write!(
+                f,
+                "sequence {sequence}: {held} positions held and {more} more wanted, but the context \
+                 is {context}; ask for a larger context"
+            ),
+        }
+    }
+}
+
+impl core::error::Error for StepError {}

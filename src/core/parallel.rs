@@ -1,0 +1,202 @@
+//! The door to the processor's cores, and the one place where the core hands parts of a slice to
+//! several threads.
+//!
+//! Work is cut into tiles that never depend on the number of threads. Threads take the next tile
+//! until none is left, so who computes a tile is left to chance, but what is computed is not.
+
+#![allow(unsafe_code)]
+
+use core::marker::PhantomData;
+use core::ops::Range;
+use core::slice;
+use core::sync::atomic::{AtomicUsize, Ordering};
+
+/// The platform's threads.
+pub trait Parallel: Sync {
+    /// How many threads [`Parallel::run`] uses, the caller's own included; at least one.
+    fn threads(&self) -> usize;
+
+    /// Calls `work` once on each thread and returns when all calls have returned. `work` must not
+    /// call `run` again.
+    fn run(&self, work: &(dyn Fn() + Sync));
+}
+
+/// No threads but the caller's.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Serial;
+
+impl Parallel for Serial {
+    fn threads(&self) -> usize {
+        1
+    }
+
+    fn run(&self, work: &(dyn Fn() + Sync)) {
+        work();
+    }
+}
+
+/// How the rows of a [`Grid`] are grouped into bands; a tile lies in one band.
+#[derive(Clone, Copy, Debug)]
+pub enum Bands<'a> {
+    /// All rows are one band.
+    One,
+    /// Each row is a band.
+    Each,
+    /// Band `i` is the rows `bounds[i] .. bounds[i + 1]`.
+    Bounds(&'a [usize]),
+}
+
+/// Rows of `f32` whose leading columns are to be written by several threads.
+#[derive(Debug)]
+pub struct Grid<'a> {
+    data: &'a mut [f32],
+    stride: usize,
+    cols: usize,
+}
+
+impl<'a> Grid<'a> {
+    /// The first `cols` columns of rows that start every `stride` elements of `data`.
+    ///
+    /// # Panics
+    /// If `cols` is more than `stride`.
+    pub fn new(data: &'a mut [f32], stride: usize, cols: usize) -> Grid<'a> {
+        assert!(cols <= stride && stride > 0, "{cols} columns in rows of {stride}");
+        Grid { data, stride, cols }
+    }
+
+    /// Calls `work` once for every tile of one band by up to `width` columns.
+    ///
+    /// # Panics
+    /// If `bands` are out of order or reach past the last row.
+    pub fn for_each_tile(
+        self,
+        parallel: &dyn Parallel,
+        bands: Bands<'_>,
+        width: usize,
+        work: impl Fn(&mut Tile<'_>) + Sync,
+    ) {
+        let rows = self.data.len() / self.stride;
+        if let Bands::Bounds(bounds) = bands {
+            assert!(bounds.is_sorted() && bounds.last().is_none_or(|last| *last <= rows));
+        }
+        let band_count = match bands {
+            Bands::One => 1,
+            Bands::Each => rows,
+            Bands::Bounds(bounds) => bounds.len().saturating_sub(1),
+        };
+        let across = self.cols.div_ceil(width);
+        let data = Shared(self.data.as_mut_ptr());
+        // Bands do not overlap, and tiles of a band do not share columns: tiles are disjoint.
+        let tile = |i: usize| {
+            let (band, start) = (i / across, i % across * width);
+            let rows = match bands {
+                Bands::One => 0..rows,
+                Bands::Each => band..band + 1,
+                Bands::Bounds(bounds) => bounds[band]..bounds[band + 1],
+            };
+            let cols = start..self.cols.min(start + width);
+            Tile { band, rows, cols, stride: self.stride, data: data.get(), grid: PhantomData }
+        };
+        for_each_index(parallel, band_count * across, |i| work(&mut tile(i)));
+    }
+}
+
+/// Calls `work` once for every index below `count`, on all threads, in no particular order.
+fn for_each_index(parallel: &dyn Parallel, count: usize, work: impl Fn(usize) + Sync) {
+    if count <= 1 || parallel.threads() == 1 {
+        return (0..count).for_each(work);
+    }
+    let next = AtomicUsize::new(0);
+    parallel.run(&|| {
+        loop {
+            let i = next.fetch_add(1, Ordering::Relaxed);
+            if i >= count {
+                break;
+            }
+            work(i);
+        }
+    });
+}
+
+/// A pointer that threads may share because they write disjoint tiles through it.
+struct Shared(*mut f32);
+
+impl Shared {
+    fn get(&self) -> *mut f32 {
+        self.0
+    }
+}
+
+// SAFETY: the pointer comes from a `&mut [f32]` that outlives the call it is shared in, and is
+// only used to make `Tile`s, which are disjoint.
+unsafe impl Sync for Shared {}
+
+/// A rectangle of a [`Grid`] that one thread may write.
+#[derive(Debug)]
+pub struct Tile<'a> {
+    band: usize,
+    rows: Range<usize>,
+    cols: Range<usize>,
+    stride: usize,
+    data: *mut f32,
+    grid: PhantomData<&'a mut [f32]>,
+}
+
+impl Tile<'_> {
+    /// The band that the tile lies in.
+    pub fn band(&self) -> usize {
+        self.band
+    }
+
+    /// The rows of the grid that the tile covers.
+    pub fn rows(&self) -> Range<usize> {
+        self.rows.clone()
+    }
+
+    /// The columns of the grid that the tile covers.
+    pub fn cols(&self) -> Range<usize> {
+        self.cols.clone()
+    }
+
+    /// The tile's part of a row of the grid.
+    ///
+    /// # Panics
+    /// If the tile does not cover the row.
+    pub fn row(&mut self, row: usize) -> &mut [f32] {
+        assert!(self.rows.contains(&row), "row {row} of a tile of rows {:?}", self.rows);
+        // SAFETY: rows and columns lie in the grid, whose slice is borrowed for `'a`; each tile is
+        // made once and no two tiles share an element, so this is the only reference to these.
+        unsafe {
+            let start = self.data.add(row * self.stride + self.cols.start);
+            slice::from_raw_parts_mut(start, self.cols.len())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tiles_cover_each_element_once() {
+        let mut data = [0f32; 7 * 10];
+        for bands in [Bands::One, Bands::Each, Bands::Bounds(&[0, 2, 2, 7])] {
+            data.fill(0.0);
+            Grid::new(&mut data, 10, 9).for_each_tile(&Serial, bands, 4, |tile| {
+                for row in tile.rows() {
+                    tile.row(row).iter_mut().for_each(|v| *v += 1.0);
+                }
+            });
+            for row in data.chunks(10) {
+                assert_eq!(row, [1., 1., 1., 1., 1., 1., 1., 1., 1., 0.], "{bands:?}");
+            }
+        }
+    }
+
+    #[test]
+    #[should_panic]
+    fn overlapping_bands_are_refused() {
+        let mut data = [0f32; 4];
+        Grid::new(&mut data, 1, 1).for_each_tile(&Serial, Bands::Bounds(&[0, 3, 2]), 1, |_| ());
+    }
+}

@@ -1,0 +1,105 @@
+//! How much memory a model takes, computed before anything is taken.
+
+use crate::arena::{ALIGNMENT, Arena};
+use crate::config::Config;
+use crate::kv::{KvCache, Layout};
+use crate::sampler::Sampler;
+use crate::scratch::Sizes;
+use crate::weights::Weights;
+use core::fmt;
+
+/// What an engine is asked to hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Positions of each sequence.
+    pub context: usize,
+    /// Sequences side by side.
+    pub sequences: usize,
+    /// Most tokens of one step, of all sequences together.
+    pub batch: usize,
+    /// Most tokens of one step whose logits are wanted.
+    pub outputs: usize,
+}
+
+/// Sequences an engine may hold.
+pub const MAX_SEQUENCES: usize = 1024;
+/// Tokens a step may take.
+pub const MAX_BATCH: usize = 4096;
+
+/// Bytes of each part of an engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// Tensors, borrowed from the model's file.
+    pub weights: usize,
+    /// Keys and values of all sequences.
+    pub kv: usize,
+    /// Activations of one step, logits included.
+    pub scratch: usize,
+    /// The sampler's candidates.
+    pub sampler: usize,
+}
+
+impl Plan {
+    /// The plan for a model under these options.
+    pub fn new(
+        config: &Config,
+        weights: &Weights<'_>,
+        options: &Options,
+    ) -> Result<Plan, OptionsError> {
+        options.validate()?;
+        Ok(Plan {
+            weights: weights.bytes(),
+            kv: KvCache::bytes(&Layout::new(config, options), options.sequences),
+            scratch: Sizes::new(config, weights, options).bytes(),
+            sampler: Sampler::bytes(config.vocab),
+        })
+    }
+
+    /// Bytes that an [`Arena`] for the engine and one sampler must have.
+    pub fn arena(&self) -> usize {
+        self.kv + self.scratch + self.sampler + ALIGNMENT
+    }
+
+    /// All bytes.
+    pub fn total(&self) -> usize {
+        self.weights + self.arena()
+    }
+}
+
+impl Options {
+    /// Checks that every number is possible.
+    pub fn validate(&self) -> Result<(), OptionsError> {
+        let within = |what, found, most| match found {
+            n if n < 1 || n > most => Err(OptionsError { what, found, most }),
+            _ => Ok(()),
+        };
+        within("context", self.context, 1 << 24)?;
+        within("sequences", self.sequences, MAX_SEQUENCES)?;
+        within("batch", self.batch, MAX_BATCH)?;
+        within("outputs", self.outputs, self.batch)
+    }
+}
+
+/// A number of [`Options`] is out of range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OptionsError {
+    /// Which number.
+    pub what: &'static str,
+    /// Its value.
+    pub found: usize,
+    /// Most that is possible; the least is 1.
+    pub most: usize,
+}
+
+impl fmt::Display for OptionsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: 1 to {} expected, {} found", self.what, self.most, self.found)
+    }
+}
+
+impl core::error::Error for OptionsError {}
+
+/// Bytes that [`Arena::take`] uses for `len` values of `f32`.
+pub(crate) const fn floats(len: usize) -> usize {
+    Arena::bytes_for::<f32>(len)
+}

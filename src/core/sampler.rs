@@ -1,0 +1,323 @@
+//! Choosing the next token from its logits.
+
+use crate::arena::{Arena, ArenaError};
+use bytemuck::{Pod, Zeroable};
+use core::cmp::Ordering;
+use core::fmt;
+
+/// Tokens back to which the repetition penalty looks.
+pub const REPEAT_WINDOW: usize = 64;
+
+/// How tokens are drawn. The order is: repetition penalty, temperature, top-k, top-p, min-p.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sampling {
+    /// Divides the logits; 0 takes the likeliest token always.
+    pub temperature: f32,
+    /// Keeps the `top_k` likeliest; 0 keeps all.
+    pub top_k: usize,
+    /// Keeps the likeliest tokens until their probabilities reach this sum; 1 keeps all.
+    pub top_p: f32,
+    /// Keeps tokens at least this probable, relative to the likeliest; 0 keeps all.
+    pub min_p: f32,
+    /// Weakens tokens among the last [`REPEAT_WINDOW`]; 1 does nothing.
+    pub repeat_penalty: f32,
+    /// Seed of the random numbers.
+    pub seed: u64,
+}
+
+impl Default for Sampling {
+    /// As recommended for the published models, with seed 0.
+    fn default() -> Sampling {
+        Sampling {
+            temperature: 0.6,
+            top_k: 20,
+            top_p: 0.95,
+            min_p: 0.0,
+            repeat_penalty: 1.0,
+            seed: 0,
+        }
+    }
+}
+
+impl Sampling {
+    /// Always the likeliest token.
+    pub const GREEDY: Sampling = Sampling {
+        temperature: 0.0,
+        top_k: 0,
+        top_p: 1.0,
+        min_p: 0.0,
+        repeat_penalty: 1.0,
+        seed: 0,
+    };
+}
+
+/// A token that may be drawn.
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C)]
+struct Candidate {
+    /// Logit, later probability.
+    score: f32,
+    id: u32,
+}
+
+/// Draws tokens; holds its random state and the last tokens.
+#[derive(Debug)]
+pub struct Sampler<'m> {
+    sampling: Sampling,
+    candidates: &'m mut [Candidate],
+    recent: heapless::Deque<u32, REPEAT_WINDOW>,
+    random: SplitMix64,
+}
+
+impl<'m> Sampler<'m> {
+    /// A sampler for a vocabulary of `vocab` entries.
+    pub fn new(
+        sampling: Sampling,
+        vocab: usize,
+        arena: &mut Arena<'m>,
+    ) -> Result<Sampler<'m>, ArenaError> {
+        Ok(Sampler {
+            sampling,
+            candidates: arena.take("sampler", vocab)?,
+            recent: heapless::Deque::new(),
+            random: SplitMix64(sampling.seed),
+        })
+    }
+
+    /// Bytes that a sampler takes from an arena.
+    pub const fn bytes(vocab: usize) -> usize {
+        Arena::bytes_for::<Candidate>(vocab)
+    }
+
+    /// Notes a token of the text for the repetition penalty.
+    pub fn accept(&mut self, id: u32) {
+        if self.recent.is_full() {
+            self.recent.pop_front();
+        }
+        let _room_was_made = self.recent.push_back(id);
+    }
+
+    /// Draws from the logits of the whole vocabulary. Infinitely small logits are never drawn.
+    pub fn sample(&mut self, logits: &[f32]) -> Result<u32, SampleError> {
+        let Sampling { temperature, top_k, top_p, min_p, .. } = self.sampling;
+        let finite = logits.iter().zip(0..).filter(|(logit, _)| logit.is_finite());
+        let mut count = 0;
+        for ((score, id), candidate) in finite.zip(&mut *self.candidates) {
+            *candidate = Candidate { score: *score, id };
+            count += 1;
+        }
+        let candidates = &mut self.candidates[..count];
+        penalize(candidates, &self.recent, self.sampling.repeat_penalty);
+        let Some(best) = candidates.iter().copied().reduce(likelier) else {
+            return Err(SampleError { logits: logits.len() });
+        };
+        if temperature <= 0.0 {
+            return Ok(best.id);
+        }
+        let kept = keep_top_k(candidates, top_k, top_p < 1.0 || min_p > 0.0);
+        let total = exponentiate(kept, best.score, temperature);
+        let kept = keep_top_p(kept, top_p * total);
+        let kept = keep_min_p(kept, min_p);
+        let total: f32 = kept.iter().map(|c| c.score).sum();
+        Ok(draw(kept, self.random.unit() * total))
+    }
+}
+
+/// Weakens each recent token once. Candidates stand in the order of their ids.
+fn penalize(
+    candidates: &mut [Candidate],
+    recent: &heapless::Deque<u32, REPEAT_WINDOW>,
+    penalty: f32,
+) {
+    if penalty == 1.0 {
+        return;
+    }
+    let first = |i: usize, id: &u32| !recent.iter().take(i).any(|r| r == id);
+    for (_, id) in recent.iter().enumerate().filter(|(i, id)| first(*i, id)) {
+        if let Ok(found) = candidates.binary_search_by_key(id, |c| c.id) {
+            let score = &mut candidates[found].score;
+            *score = if *score > 0.0 { *score / penalty } else { *score * penalty };
+        }
+    }
+}
+
+/// Falling score, then rising id.
+fn order(a: &Candidate, b: &Candidate) -> Ordering {
+    b.score.total_cmp(&a.score).then(a.id.cmp(&b.id))
+}
+
+fn likelier(a: Candidate, b: Candidate) -> Candidate {
+    if order(&b, &a).is_lt() { b } else { a }
+}
+
+/// The `k` likeliest, sorted; all if `k` is 0, sorted only where `sorted` asks for it.
+fn keep_top_k(all: &mut [Candidate], k: usize, sorted: bool) -> &mut [Candidate] {
+    let kept = if 0 < k && k < all.len() {
+        all.select_nth_unstable_by(k - 1, order);
+        &mut all[..k]
+    } else {
+        all
+    };
+    if sorted || k > 0 {
+        kept.sort_unstable_by(order);
+    }
+    kept
+}
+
+/// Turns logits into probabilities times their sum, which is returned.
+fn exponentiate(kept: &mut [Candidate], largest: f32, temperature: f32) -> f32 {
+    let mut total = 0.0;
+    for c in kept {
+        c.score = libm::expf((c.score - largest) / temperature);
+        total += c.score;
+    }
+    total
+}
+
+/// The shortest head of sorted candidates whose scores reach `sum`.
+fn keep_top_p(kept: &[Candidate], sum: f32) -> &[Candidate] {
+    let mut reached = 0.0;
+    let enough = kept.iter().position(|c| {
+        reached += c.score;
+        reached >= sum
+    });
+    &kept[..enough.map_or(kept.len(), |last| last + 1)]
+}
+
+/// The head of sorted candidates whose scores are at least `min_p` of the first's.
+fn keep_min_p(kept: &[Candidate], min_p: f32) -> &[Candidate] {
+    let least = min_p.min(1.0) * kept[0].score;
+    let few = kept.iter().position(|c| c.score < least);
+    if min_p > 0.0 { &kept[..few.unwrap_or(kept.len())] } else { kept }
+}
+
+/// The candidate at `at` on the line of scores laid end to end.
+fn draw(kept: &[Candidate], at: f32) -> u32 {
+    let mut reached = 0.0;
+    let hit = kept.iter().find(|c| {
+        reached += c.score;
+        reached > at
+    });
+    hit.unwrap_or(&kept[kept.len() - 1]).id
+}
+
+/// SplitMix64 (Steele, Lea, Flood 2014): small, and the same numbers on every machine for ever.
+#[derive(Clone, Debug)]
+struct SplitMix64(u64);
+
+impl SplitMix64 {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// Uniform in `0 ≤ x < 1`, in steps of 2⁻²⁴.
+    fn unit(&mut self) -> f32 {
+        (self.next() >> 40) as f32 / (1u32 << 24) as f32
+    }
+}
+
+/// No logit is a finite number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SampleError {
+    /// Logits there were.
+    pub logits: usize,
+}
+
+impl fmt::Display for SampleError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "none of {} logits is a finite number; the model's weights are damaged",
+            self.logits
+        )
+    }
+}
+
+impl core::error::Error for SampleError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Draws `n` tokens from the same logits.
+    fn sample<const N: usize>(sampling: Sampling, recent: &[u32], logits: &[f32]) -> [u32; N] {
+        let mut memory = [0; 1024];
+        let mut arena = Arena::new(&mut memory);
+        let mut sampler = Sampler::new(sampling, logits.len(), &mut arena).unwrap();
+        recent.iter().for_each(|id| sampler.accept(*id));
+        core::array::from_fn(|_| sampler.sample(logits).unwrap())
+    }
+
+    const ALL: Sampling = Sampling { temperature: 1.0, ..Sampling::GREEDY };
+
+    #[test]
+    fn greedy_takes_the_first_of_the_largest() {
+        assert_eq!(sample(Sampling::GREEDY, &[], &[1.0, 3.0, f32::NAN, 3.0]), [1]);
+    }
+
+    #[test]
+    fn repetition_is_weakened_once_in_either_sign() {
+        let twice = Sampling { repeat_penalty: 2.0, ..Sampling::GREEDY };
+        assert_eq!(sample(twice, &[1, 1, 1], &[1.4, 3.0, 0.0]), [1]);
+        assert_eq!(sample(twice, &[1], &[1.6, 3.0, 0.0]), [0]);
+        assert_eq!(sample(twice, &[0], &[-1.0, -1.5]), [1]);
+    }
+
+    #[test]
+    fn draws_follow_the_probabilities() {
+        // Odds 1 : 2 : 5 in 8,000 draws, within five standard deviations.
+        let logits = [1f32, 2.0, 5.0].map(libm::logf);
+        let drawn: [u32; 8000] = sample(ALL, &[], &logits);
+        for (id, expected) in [(0, 1000i32), (1, 2000), (2, 5000)] {
+            let count = drawn.iter().filter(|d| **d == id).count() as i32;
+            assert!((count - expected).abs() < 5 * 45, "{id}: {count}");
+        }
+    }
+
+    #[test]
+    fn each_filter_keeps_what_it_says() {
+        let logits = [0.1f32, 0.4, 0.2, 0.3].map(libm::logf);
+        let kept = |sampling| {
+            let drawn: [u32; 2000] = sample(sampling, &[], &logits);
+            [0, 1, 2, 3].map(|id| drawn.contains(&id))
+        };
+        assert_eq!(kept(ALL), [true; 4]);
+        assert_eq!(kept(Sampling { top_k: 2, ..ALL }), [false, true, false, true]);
+        assert_eq!(kept(Sampling { top_p: 0.75, ..ALL }), [false, true, true, true]);
+        assert_eq!(kept(Sampling { top_p: 0.0, ..ALL }), [false, true, false, false]);
+        assert_eq!(kept(Sampling { min_p: 0.6, ..ALL }), [false, true, false, true]);
+        assert_eq!(kept(Sampling { min_p: 9.0, ..ALL }), [false, true, false, false]);
+    }
+
+    #[test]
+    fn top_p_counts_after_top_k_and_temperature() {
+        // Of 4 : 3 : 2 : 1, top-k 2 leaves 4/7, which reaches 0.55 only after renormalization.
+        let logits = [0.4f32, 0.3, 0.2, 0.1].map(libm::logf);
+        let drawn: [u32; 500] = sample(Sampling { top_k: 2, top_p: 0.55, ..ALL }, &[], &logits);
+        assert!(drawn.iter().all(|id| *id == 0));
+        // At temperature 1/2 the odds are squared: 16/30 reaches 0.5, where 0.4 would not.
+        let cold = Sampling { temperature: 0.5, top_p: 0.5, ..ALL };
+        let drawn: [u32; 500] = sample(cold, &[], &logits);
+        assert!(drawn.iter().all(|id| *id == 0));
+    }
+
+    #[test]
+    fn a_seed_gives_one_text() {
+        let logits = [0.0; 50];
+        let a: [u32; 20] = sample(Sampling { seed: 7, ..ALL }, &[], &logits);
+        let b: [u32; 20] = sample(Sampling { seed: 7, ..ALL }, &[], &logits);
+        let c: [u32; 20] = sample(Sampling { seed: 8, ..ALL }, &[], &logits);
+        assert_eq!(a, b);
+        assert_ne!(a, c);
+    }
+
+    #[test]
+    fn broken_logits_are_an_error() {
+        let mut memory = [0; 256];
+        let mut sampler = Sampler::new(ALL, 2, &mut Arena::new(&mut memory)).unwrap();
+        assert_eq!(sampler.sample(&[f32::NAN, f32::INFINITY]), Err(SampleError { logits: 2 }));
+    }
+}

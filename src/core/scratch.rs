@@ -1,0 +1,157 @@
+//! The activations of one step, each in a fixed place.
+
+use crate::arena::{Arena, ArenaError};
+use crate::config::Config;
+use crate::plan::{Options, floats};
+use crate::weights::Weights;
+use wick_kernels::{Activation, Encodings, RowLayout};
+
+/// Activation rows in one slab.
+#[derive(Debug)]
+pub(crate) struct Rows<'m> {
+    pub(crate) layout: RowLayout,
+    pub(crate) slab: &'m mut [f32],
+}
+
+impl Rows<'_> {
+    /// Row `i`.
+    pub(crate) fn row(&self, i: usize) -> Activation<'_> {
+        let stride = self.layout.stride();
+        self.layout.view(&self.slab[i * stride..][..stride])
+    }
+
+    /// The slab of the first `rows` rows.
+    pub(crate) fn first(&mut self, rows: usize) -> &mut [f32] {
+        &mut self.slab[..rows * self.layout.stride()]
+    }
+}
+
+/// What the sizes of all buffers follow from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sizes {
+    config: Config,
+    options: Options,
+    hidden: RowLayout,
+    attended: RowLayout,
+    neurons: RowLayout,
+}
+
+impl Sizes {
+    pub(crate) fn new(config: &Config, weights: &Weights<'_>, options: &Options) -> Sizes {
+        let row = |cols, encodings: Encodings| RowLayout::new(cols, encodings);
+        Sizes {
+            config: *config,
+            options: *options,
+            hidden: row(config.hidden, weights.hidden_encodings()),
+            attended: row(config.query_width(), weights.attention_encodings()),
+            neurons: row(config.expert_width, weights.expert_encodings()),
+        }
+    }
+
+    /// Choices of experts in a step: tokens times active experts.
+    fn pairs(&self) -> usize {
+        self.options.batch * self.config.active
+    }
+
+    /// Lengths of the buffers of `f32`, in the order in which they are cut.
+    fn float_lens(&self) -> [usize; 14] {
+        let (c, n) = (&self.config, self.options.batch);
+        [
+            n * c.hidden,
+            n * self.hidden.stride(),
+            c.hidden,
+            n * c.query_width(),
+            n * c.kv_width(),
+            n * c.kv_width(),
+            n * c.rope_dims / 2,
+            n * c.rope_dims / 2,
+            n * self.attended.stride(),
+            n * c.experts,
+            self.pairs(),
+            self.pairs() * self.neurons.stride(),
+            self.pairs().max(n) * c.hidden,
+            self.options.outputs * c.vocab,
+        ]
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        let floats: usize = self.float_lens().into_iter().map(floats).sum();
+        let indices = Arena::bytes_for::<usize>(self.pairs()) * 2
+            + Arena::bytes_for::<usize>(self.config.experts + 1)
+            + Arena::bytes_for::<u32>(self.pairs())
+            + Arena::bytes_for::<usize>(self.options.batch);
+        floats + indices
+    }
+}
+
+/// The buffers of one step. `n` is the number of tokens, `k` that of active experts.
+#[derive(Debug)]
+pub(crate) struct Scratch<'m> {
+    /// Residual stream, `n × hidden`.
+    pub(crate) residual: &'m mut [f32],
+    /// Rows that matrices of `hidden` columns multiply, `n`.
+    pub(crate) hidden: Rows<'m>,
+    /// A norm's weight, `hidden`.
+    pub(crate) norm: &'m mut [f32],
+    /// Queries, `n × heads · head`.
+    pub(crate) queries: &'m mut [f32],
+    /// Keys, `n × kv_heads · head`.
+    pub(crate) keys: &'m mut [f32],
+    /// Values, `n × kv_heads · head`.
+    pub(crate) values: &'m mut [f32],
+    /// Cosines of each token's position, `n × rope_dims / 2`.
+    pub(crate) cos: &'m mut [f32],
+    /// Sines of each token's position, `n × rope_dims / 2`.
+    pub(crate) sin: &'m mut [f32],
+    /// What attention gives, rows of `heads · head`, `n`.
+    pub(crate) attended: Rows<'m>,
+    /// Router logits, `n × experts`.
+    pub(crate) router_logits: &'m mut [f32],
+    /// Weights of the chosen experts, `n × k`.
+    pub(crate) expert_weights: &'m mut [f32],
+    /// Neurons of the chosen experts, rows of `expert_width`, `n · k`, sorted by expert.
+    pub(crate) neurons: Rows<'m>,
+    /// What matrices give back to the residual stream: `n × hidden` of attention, then
+    /// `n · k × hidden` of experts, sorted by expert.
+    pub(crate) outputs: &'m mut [f32],
+    /// Logits of the tokens that want them, `outputs × vocab`.
+    pub(crate) logits: &'m mut [f32],
+    /// For each place in the order by expert, the choice (token · k + rank) that stands there.
+    pub(crate) choices: &'m mut [usize],
+    /// For each choice, its place in the order by expert.
+    pub(crate) places: &'m mut [usize],
+    /// The places of expert `e` are `bounds[e] .. bounds[e + 1]`.
+    pub(crate) bounds: &'m mut [usize],
+    /// The chosen experts, `n × k`, best first.
+    pub(crate) experts: &'m mut [u32],
+    /// Positions of the tokens, `n`.
+    pub(crate) positions: &'m mut [usize],
+}
+
+impl<'m> Scratch<'m> {
+    pub(crate) fn new(sizes: &Sizes, arena: &mut Arena<'m>) -> Result<Scratch<'m>, ArenaError> {
+        let lens = sizes.float_lens();
+        let mut take = |i: usize| arena.take::<f32>("activations", lens[i]);
+        Ok(Scratch {
+            residual: take(0)?,
+            hidden: Rows { layout: sizes.hidden, slab: take(1)? },
+            norm: take(2)?,
+            queries: take(3)?,
+            keys: take(4)?,
+            values: take(5)?,
+            cos: take(6)?,
+            sin: take(7)?,
+            attended: Rows { layout: sizes.attended, slab: take(8)? },
+            router_logits: take(9)?,
+            expert_weights: take(10)?,
+            neurons: Rows { layout: sizes.neurons, slab: take(11)? },
+            outputs: take(12)?,
+            logits: take(13)?,
+            choices: arena.take("expert order", sizes.pairs())?,
+            places: arena.take("expert order", sizes.pairs())?,
+            bounds: arena.take("expert order", sizes.config.experts + 1)?,
+            experts: arena.take("chosen experts", sizes.pairs())?,
+            positions: arena.take("positions", sizes.options.batch)?,
+        })
+    }
+}

@@ -1,0 +1,289 @@
+//! The tensors of a model, borrowed from wherever its file lies.
+
+use crate::config::{Config, MAX_LAYERS};
+use core::fmt;
+use wick_kernels::{Encodings, Format};
+
+/// A matrix whose rows lie one after another, or a vector (one row).
+#[derive(Clone, Copy)]
+pub struct Matrix<'m> {
+    format: Format,
+    rows: usize,
+    cols: usize,
+    bytes: &'m [u8],
+}
+
+impl<'m> Matrix<'m> {
+    /// A matrix of `rows × cols` in `bytes`; `None` if the bytes are not exactly that many or a
+    /// row is no whole number of blocks.
+    pub fn new(format: Format, rows: usize, cols: usize, bytes: &'m [u8]) -> Option<Matrix<'m>> {
+        let size = format.row_bytes(cols)?.checked_mul(rows)?;
+        (size == bytes.len()).then_some(Matrix { format, rows, cols, bytes })
+    }
+
+    /// How the rows are stored.
+    pub fn format(&self) -> Format {
+        self.format
+    }
+
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Weights in a row.
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// All the bytes.
+    pub fn bytes(&self) -> &'m [u8] {
+        self.bytes
+    }
+
+    /// The bytes of `count` rows from `first` on.
+    pub fn row_bytes(&self, first: usize, count: usize) -> &'m [u8] {
+        let row = self.bytes.len() / self.rows;
+        &self.bytes[first * row..][..count * row]
+    }
+}
+
+impl fmt::Debug for Matrix<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}x{}", self.format, self.rows, self.cols)
+    }
+}
+
+/// The same matrix of every expert of a layer, one after another.
+#[derive(Clone, Copy, Debug)]
+pub struct ExpertMatrices<'m> {
+    all: Matrix<'m>,
+    count: usize,
+}
+
+impl<'m> ExpertMatrices<'m> {
+    /// `count` matrices of `rows × cols`; `None` under the conditions of [`Matrix::new`].
+    pub fn new(
+        format: Format,
+        count: usize,
+        rows: usize,
+        cols: usize,
+        bytes: &'m [u8],
+    ) -> Option<ExpertMatrices<'m>> {
+        let all = Matrix::new(format, count.checked_mul(rows)?, cols, bytes)?;
+        Some(ExpertMatrices { all, count })
+    }
+
+    /// How the rows are stored.
+    pub fn format(&self) -> Format {
+        self.all.format
+    }
+
+    /// Number of experts.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// All the bytes.
+    pub fn bytes(&self) -> &'m [u8] {
+        self.all.bytes
+    }
+
+    /// The matrix of one expert.
+    pub fn expert(&self, expert: usize) -> Matrix<'m> {
+        let rows = self.all.rows / self.count;
+        Matrix { rows, bytes: self.all.row_bytes(expert * rows, rows), ..self.all }
+    }
+}
+
+/// The experts' way down, in either orientation that files have.
+#[derive(Clone, Copy, Debug)]
+pub enum Down<'m> {
+    /// `hidden` rows of `expert_width`: a row gives one output (llama.cpp).
+    Outputs(ExpertMatrices<'m>),
+    /// `expert_width` rows of `hidden`: a row is what one neuron adds to all outputs (PowerInfer).
+    Neurons(ExpertMatrices<'m>),
+}
+
+impl<'m> Down<'m> {
+    /// The matrices, whatever their orientation.
+    pub fn matrices(&self) -> &ExpertMatrices<'m> {
+        match self {
+            Down::Outputs(m) | Down::Neurons(m) => m,
+        }
+    }
+}
+
+/// The tensors of one layer.
+#[derive(Clone, Copy, Debug)]
+pub struct Layer<'m> {
+    /// Weight of the norm before attention, `1 × hidden`.
+    pub attn_norm: Matrix<'m>,
+    /// Queries, `heads · head × hidden`.
+    pub q: Matrix<'m>,
+    /// Keys, `kv_heads · head × hidden`.
+    pub k: Matrix<'m>,
+    /// Values, `kv_heads · head × hidden`.
+    pub v: Matrix<'m>,
+    /// Attention output, `hidden × heads · head`.
+    pub o: Matrix<'m>,
+    /// Weight of the norm before the experts, `1 × hidden`.
+    pub ffn_norm: Matrix<'m>,
+    /// Router, `experts × hidden`.
+    pub router: Matrix<'m>,
+    /// Gates, `expert_width × hidden` for each expert.
+    pub gate: ExpertMatrices<'m>,
+    /// Ups, `expert_width × hidden` for each expert.
+    pub up: ExpertMatrices<'m>,
+    /// Downs.
+    pub down: Down<'m>,
+}
+
+impl Layer<'_> {
+    /// Bytes of all tensors of the layer.
+    pub fn bytes(&self) -> usize {
+        let vectors = [&self.attn_norm, &self.ffn_norm, &self.router];
+        let attention = [&self.q, &self.k, &self.v, &self.o];
+        let experts = [&self.gate, &self.up, self.down.matrices()];
+        vectors.iter().chain(&attention).map(|m| m.bytes.len()).sum::<usize>()
+            + experts.iter().map(|m| m.bytes().len()).sum::<usize>()
+    }
+}
+
+/// The predictor of output rows that PowerInfer's files carry (`lm_head_profiler.weight`): a row
+/// of the vocabulary counts when `fc2 · (fc1 · x)` is positive there.
+#[derive(Clone, Copy, Debug)]
+pub struct Profiler<'m> {
+    /// `rank × hidden`.
+    pub fc1: Matrix<'m>,
+    /// `vocab × rank`.
+    pub fc2: Matrix<'m>,
+}
+
+/// All tensors of a model.
+#[derive(Clone, Debug)]
+pub struct Weights<'m> {
+    /// Token embedding, `vocab × hidden`.
+    pub embedding: Matrix<'m>,
+    /// Weight of the last norm, `1 × hidden`.
+    pub output_norm: Matrix<'m>,
+    /// Output matrix, `vocab × hidden`; the embedding itself where the file has no other (tied).
+    pub output: Matrix<'m>,
+    /// Predictor of output rows, where the file has one.
+    pub profiler: Option<Profiler<'m>>,
+    /// The layers, in order.
+    pub layers: heapless::Vec<Layer<'m>, MAX_LAYERS>,
+}
+
+impl Weights<'_> {
+    /// Bytes of all tensors; a tied output is counted once.
+    pub fn bytes(&self) -> usize {
+        let tied = core::ptr::eq(self.output.bytes, self.embedding.bytes);
+        let ends = self.embedding.bytes.len() + self.output_norm.bytes.len();
+        let output = if tied { 0 } else { self.output.bytes.len() };
+        let profiler = self.profiler.map_or(0, |p| p.fc1.bytes.len() + p.fc2.bytes.len());
+        let layers = self.layers.iter().map(Layer::bytes).sum::<usize>();
+        ends + output + profiler + layers
+    }
+
+    /// The encodings that rows of `hidden` values need somewhere in the model.
+    pub fn hidden_encodings(&self) -> Encodings {
+        let mut all = Encodings::default().with(self.output.format.encoding());
+        for layer in &self.layers {
+            for format in [
+                layer.q.format,
+                layer.k.format,
+                layer.v.format,
+                layer.router.format,
+                layer.gate.format(),
+                layer.up.format(),
+            ] {
+                all = all.with(format.encoding());
+            }
+        }
+        all
+    }
+
+    /// The encodings that the attention output matrices need.
+    pub fn attention_encodings(&self) -> Encodings {
+        self.layers.iter().fold(Encodings::default(), |all, l| all.with(l.o.format.encoding()))
+    }
+
+    /// The encodings that the experts' way down needs.
+    pub fn expert_encodings(&self) -> Encodings {
+        self.layers.iter().fold(Encodings::default(), |all, layer| match layer.down {
+            Down::Outputs(down) => all.with(down.format().encoding()),
+            Down::Neurons(_) => all,
+        })
+    }
+
+    /// Checks that every tensor has the shape that `config` gives it.
+    pub fn validate(&self, config: &Config) -> Result<(), ShapeError> {
+        let (hidden, width) = (config.hidden, config.expert_width);
+        check("token_embd", None, &self.embedding, config.vocab, hidden)?;
+        check("output_norm", None, &self.output_norm, 1, hidden)?;
+        check("output", None, &self.output, config.vocab, hidden)?;
+        if self.layers.len() != config.layers {
+            let (expected, found) = ((config.layers, hidden), (self.layers.len(), hidden));
+            return Err(ShapeError { tensor: "layers", layer: None, expected, found });
+        }
+        for (i, layer) in self.layers.iter().enumerate() {
+            let at = Some(i);
+            let (query, kv) = (config.query_width(), config.kv_width());
+            check("attn_norm", at, &layer.attn_norm, 1, hidden)?;
+            check("attn_q", at, &layer.q, query, hidden)?;
+            check("attn_k", at, &layer.k, kv, hidden)?;
+            check("attn_v", at, &layer.v, kv, hidden)?;
+            check("attn_output", at, &layer.o, hidden, query)?;
+            check("ffn_norm", at, &layer.ffn_norm, 1, hidden)?;
+            check("ffn_gate_inp", at, &layer.router, config.experts, hidden)?;
+            let rows = config.experts * width;
+            check("ffn_gate_exps", at, &layer.gate.all, rows, hidden)?;
+            check("ffn_up_exps", at, &layer.up.all, rows, hidden)?;
+            match layer.down {
+                Down::Outputs(d) => {
+                    check("ffn_down_exps", at, &d.all, config.experts * hidden, width)?;
+                }
+                Down::Neurons(d) => check("ffn_down_exps", at, &d.all, rows, hidden)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+fn check(
+    tensor: &'static str,
+    layer: Option<usize>,
+    matrix: &Matrix<'_>,
+    rows: usize,
+    cols: usize,
+) -> Result<(), ShapeError> {
+    let (expected, found) = ((rows, cols), (matrix.rows, matrix.cols));
+    if expected == found { Ok(()) } else { Err(ShapeError { tensor, layer, expected, found }) }
+}
+
+/// A tensor does not have the shape that the [`Config`] gives it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShapeError {
+    /// Name as in the file, without layer and `.weight`.
+    pub tensor: &'static str,
+    /// Layer, for tensors that every layer has.
+    pub layer: Option<usize>,
+    /// Rows (of all experts together) and columns expected.
+    pub expected: (usize, usize),
+    /// Rows and columns found.
+    pub found: (usize, usize),
+}
+
+impl fmt::Display for ShapeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(layer) = self.layer {
+            write!(f, "blk.{layer}.")?;
+        }
+        let (rows, cols) = self.expected;
+        write!(f, "{}.weight: {rows} rows of {cols} expected, ", self.tensor)?;
+        write!(f, "{} rows of {} found", self.found.0, self.found.1)
+    }
+}
+
+impl core::error::Error for ShapeError {}
