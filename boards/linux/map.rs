@@ -1,0 +1,97 @@
+//! Model files, mapped read-only.
+
+use memmap2::Mmap;
+use std::fmt;
+use std::fs::File;
+use std::io;
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
+
+/// A model file in memory. Pages are read when they are touched and shared with other processes.
+#[derive(Debug)]
+pub struct ModelFile {
+    path: PathBuf,
+    map: Mmap,
+}
+
+impl ModelFile {
+    /// Maps the file at `path`.
+    pub fn open(path: &Path) -> Result<ModelFile, MapError> {
+        let fail = |reason| MapError { path: path.to_owned(), reason };
+        let file = File::open(path).map_err(|e| fail(Reason::Io(e)))?;
+        let metadata = file.metadata().map_err(|e| fail(Reason::Io(e)))?;
+        if !metadata.is_file() {
+            return Err(fail(Reason::NotAFile));
+        }
+        if metadata.len() == 0 {
+            return Err(fail(Reason::Empty));
+        }
+        // SAFETY: the map is private and read-only. Nobody may shorten or rewrite a model file
+        // while it is mapped; that cannot be enforced, and is what every mapped file asks for.
+        let map = unsafe { Mmap::map(&file) }.map_err(|e| fail(Reason::Io(e)))?;
+        Ok(ModelFile { path: path.to_owned(), map })
+    }
+
+    /// Where the file lies.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Deref for ModelFile {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.map
+    }
+}
+
+/// A file cannot be mapped.
+#[derive(Debug)]
+pub struct MapError {
+    path: PathBuf,
+    reason: Reason,
+}
+
+#[derive(Debug)]
+enum Reason {
+    Io(io::Error),
+    NotAFile,
+    Empty,
+}
+
+impl fmt::Display for MapError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.path.display())?;
+        match &self.reason {
+            Reason::Io(e) => e.fmt(f),
+            Reason::NotAFile => f.write_str("a regular file expected"),
+            Reason::Empty => f.write_str("the file is empty"),
+        }
+    }
+}
+
+impl std::error::Error for MapError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match &self.reason {
+            Reason::Io(e) => Some(e),
+            Reason::NotAFile | Reason::Empty => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_name_the_file() {
+        let error = ModelFile::open(Path::new("/nowhere/model.gguf")).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "/nowhere/model.gguf: No such file or directory (os error 2)"
+        );
+        let error = ModelFile::open(Path::new("/")).unwrap_err();
+        assert_eq!(error.to_string(), "/: a regular file expected");
+    }
+}

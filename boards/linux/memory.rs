@@ -1,0 +1,143 @@
+//! How much memory the process may use, and how much it does.
+
+use crate::cpu::read_number;
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The tightest of the limits on the memory of the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemoryLimit {
+    /// Bytes.
+    pub bytes: u64,
+    /// What sets the limit.
+    pub source: LimitSource,
+}
+
+/// What limits the memory of a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LimitSource {
+    /// The machine's memory that is available without swapping.
+    Machine,
+    /// A control group of the process, such as systemd's `MemoryMax` or a container's.
+    Cgroup,
+}
+
+impl fmt::Display for LimitSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            LimitSource::Machine => "available memory",
+            LimitSource::Cgroup => "control group",
+        })
+    }
+}
+
+/// What the process may use: the machine's available memory or the least limit of its control
+/// groups (v2 `memory.max`, v1 `memory.limit_in_bytes`), whichever is less. `None` if `/proc`
+/// does not tell.
+pub fn memory_limit() -> Option<MemoryLimit> {
+    read_limit(Path::new("/"))
+}
+
+fn read_limit(root: &Path) -> Option<MemoryLimit> {
+    let available = meminfo(&fs::read_to_string(root.join("proc/meminfo")).ok()?, "MemAvailable:")?;
+    let own = fs::read_to_string(root.join("proc/self/cgroup")).unwrap_or_default();
+    let limits = cgroup_folders(root, &own, "memory").filter_map(|folder| {
+        let file = |name| read_number(&folder.join(name));
+        file("memory.max").or_else(|| file("memory.limit_in_bytes"))
+    });
+    let machine = MemoryLimit { bytes: available, source: LimitSource::Machine };
+    let group = limits.min().map(|bytes| MemoryLimit { bytes, source: LimitSource::Cgroup });
+    Some(group.filter(|group| group.bytes < available).unwrap_or(machine))
+}
+
+/// The folders of the control groups that hold the process, from its own up to the root. `own` is
+/// the text of `/proc/self/cgroup`, `controller` the name of a v1 hierarchy.
+pub(crate) fn cgroup_folders(
+    root: &Path,
+    own: &str,
+    controller: &str,
+) -> impl Iterator<Item = PathBuf> {
+    let base = root.join("sys/fs/cgroup");
+    let mut folders = Vec::new();
+    for line in own.lines() {
+        let mut fields = line.splitn(3, ':').skip(1);
+        let (Some(controllers), Some(path)) = (fields.next(), fields.next()) else { continue };
+        let top = match controllers {
+            "" if base.join("unified").is_dir() => base.join("unified"),
+            "" => base.clone(),
+            list if list.split(',').any(|c| c == controller) => base.join(controller),
+            _ => continue,
+        };
+        let group = top.join(path.trim_start_matches('/'));
+        folders
+            .extend(group.ancestors().take_while(|f| f.starts_with(&top)).map(Path::to_path_buf));
+    }
+    folders.into_iter()
+}
+
+/// Bytes of this process that are in memory now.
+pub fn resident() -> Option<u64> {
+    meminfo(&fs::read_to_string("/proc/self/status").ok()?, "VmRSS:")
+}
+
+/// The most bytes of this process that were in memory at once.
+pub fn peak_resident() -> Option<u64> {
+    meminfo(&fs::read_to_string("/proc/self/status").ok()?, "VmHWM:")
+}
+
+/// The bytes in a line like `VmRSS:   12 kB`.
+fn meminfo(text: &str, key: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(key))?;
+    line.split_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn machine(cgroup: &str, files: &[(&str, &str)]) -> Option<MemoryLimit> {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir_all(root.path().join("proc/self")).unwrap();
+        fs::write(root.path().join("proc/meminfo"), "MemTotal: 4000 kB\nMemAvailable: 3000 kB\n")
+            .unwrap();
+        fs::write(root.path().join("proc/self/cgroup"), cgroup).unwrap();
+        for (path, text) in files {
+            let path = root.path().join("sys/fs/cgroup").join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        read_limit(root.path())
+    }
+
+    const MACHINE: Option<MemoryLimit> =
+        Some(MemoryLimit { bytes: 3000 * 1024, source: LimitSource::Machine });
+
+    #[test]
+    fn the_least_limit_on_the_way_up_counts() {
+        let files = [("a/b/memory.max", "max\n"), ("a/memory.max", "1000000\n")];
+        let limit = machine("0::/a/b\n", &files).unwrap();
+        assert_eq!(limit, MemoryLimit { bytes: 1_000_000, source: LimitSource::Cgroup });
+    }
+
+    #[test]
+    fn version_one_is_understood() {
+        let files = [("memory/x/memory.limit_in_bytes", "2000000\n")];
+        let limit = machine("5:cpu,cpuacct:/y\n4:memory:/x\n0::/\n", &files).unwrap();
+        assert_eq!(limit.bytes, 2_000_000);
+    }
+
+    #[test]
+    fn without_a_tighter_group_the_machine_counts() {
+        assert_eq!(machine("", &[]), MACHINE);
+        assert_eq!(machine("0::/\n", &[("memory.max", "max\n")]), MACHINE);
+        let files = [("memory/memory.limit_in_bytes", "9223372036854771712\n")];
+        assert_eq!(machine("4:memory:/\n", &files), MACHINE);
+    }
+
+    #[test]
+    fn this_process_has_memory() {
+        assert!(resident().unwrap() <= peak_resident().unwrap());
+        assert!(memory_limit().unwrap().bytes > 0);
+    }
+}
