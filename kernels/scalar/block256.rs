@@ -58,9 +58,8 @@ impl Unpack for Q3_K {
         let (high, rest) = block.split_at(32);
         let (low, rest) = rest.split_at(64);
         let mut quants = crumbs(low).map(|q| q as i8);
-        for (i, q) in quants.iter_mut().enumerate() {
-            // Plane i / 32 of the high bits; a bit that is not set takes 4 away.
-            let bit = high[i % 32] >> (i / 32) & 1;
+        // A high bit that is not set takes 4 away.
+        for (q, bit) in quants.iter_mut().zip(bit_planes(high)) {
             *q -= 4 * (1 - bit as i8);
         }
         let scales = signed_scales(&rest[..12]);
@@ -81,10 +80,9 @@ impl Unpack for Q5_K {
     const FORMAT: Format = Format::Q5_K;
     fn unpack(block: &[u8]) -> Block {
         let (scales, minimums) = scales_and_minimums(&block[4..16]);
-        let high = &block[16..48];
         let mut quants = nibble_pairs(&block[48..176]).map(|q| q as i8);
-        for (i, q) in quants.iter_mut().enumerate() {
-            *q += 16 * (high[i % 32] >> (i / 32) & 1) as i8;
+        for (q, bit) in quants.iter_mut().zip(bit_planes(&block[16..48])) {
+            *q += 16 * bit as i8;
         }
         Block { scale: half_at(block, 0), minimum: half_at(block, 2), scales, minimums, quants }
     }
@@ -95,12 +93,16 @@ impl Unpack for Q6_K {
     fn unpack(block: &[u8]) -> Block {
         let (low, rest) = block.split_at(128);
         let (high, rest) = rest.split_at(64);
+        // Each half of the weights has 64 bytes: low nibbles for its first 64, high for the rest.
         let mut quants = [0; 256];
-        for (i, q) in quants.iter_mut().enumerate() {
-            let (half, quarter, l) = (i / 128, i % 128 / 32, i % 32);
-            let nibble = low[half * 64 + quarter % 2 * 32 + l] >> (quarter / 2 * 4) & 15;
-            let crumb = high[half * 32 + l] >> (quarter * 2) & 3;
-            *q = (nibble | crumb << 4) as i8 - 32;
+        let crumbs = crumbs(high);
+        for (i, (quants, crumbs)) in
+            quants.chunks_exact_mut(64).zip(crumbs.chunks_exact(64)).enumerate()
+        {
+            let low = &low[i / 2 * 64..][..64];
+            for ((q, byte), crumb) in quants.iter_mut().zip(low).zip(crumbs) {
+                *q = (byte >> (i % 2 * 4) & 15 | crumb << 4) as i8 - 32;
+            }
         }
         let mut scales = [0; 16];
         for (scale, byte) in scales.iter_mut().zip(rest) {
@@ -152,12 +154,35 @@ impl<U: Unpack> Row for Rows256<U> {
 
 /// 64 bytes as 256 values of 2 bits: each run of 32 bytes gives 128, bit pair after bit pair.
 fn crumbs(bytes: &[u8]) -> [u8; 256] {
-    core::array::from_fn(|i| bytes[i / 128 * 32 + i % 32] >> (i % 128 / 32 * 2) & 3)
+    planes::<4, 2>(bytes)
 }
 
 /// 128 bytes as 256 values of 4 bits: each run of 32 bytes gives 32 low, then 32 high nibbles.
 fn nibble_pairs(bytes: &[u8]) -> [u8; 256] {
-    core::array::from_fn(|i| bytes[i / 64 * 32 + i % 32] >> (i % 64 / 32 * 4) & 15)
+    planes::<2, 4>(bytes)
+}
+
+/// Each run of 32 bytes gives `N` runs of 32 values of `BITS` bits, from the lowest bits up.
+fn planes<const N: usize, const BITS: usize>(bytes: &[u8]) -> [u8; 256] {
+    let mut out = [0; 256];
+    for (plane, values) in out.chunks_exact_mut(32).enumerate() {
+        let run = &bytes[plane / N * 32..][..32];
+        for (value, byte) in values.iter_mut().zip(run) {
+            *value = byte >> (plane % N * BITS) & ((1 << BITS) - 1);
+        }
+    }
+    out
+}
+
+/// Bit `plane` of 32 bytes for each run of 32 values, in order: 0 or 1.
+fn bit_planes(bytes: &[u8]) -> [u8; 256] {
+    let mut out = [0; 256];
+    for (plane, values) in out.chunks_exact_mut(32).enumerate() {
+        for (value, byte) in values.iter_mut().zip(bytes) {
+            *value = byte >> plane & 1;
+        }
+    }
+    out
 }
 
 /// Eight 6-bit scales and minimums in 12 bytes, each spread over its two groups of 16.
