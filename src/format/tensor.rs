@@ -1,0 +1,190 @@
+//! The tensor table.
+
+use core::fmt;
+use core::ops::Range;
+
+use wick_kernels::Format;
+
+use crate::cursor::Cursor;
+use crate::error::Error;
+use crate::place::Place;
+
+/// Bytes of a tensor's name (GGUF specification).
+pub const MAX_NAME: usize = 64;
+
+/// One to four dimensions in GGUF's order: the first is the length of a row.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Dims {
+    sizes: [usize; 4],
+    rank: usize,
+}
+
+impl Dims {
+    /// Dimensions from a list of at most four; more are left out.
+    pub fn new(list: &[usize]) -> Dims {
+        let mut sizes = [1; 4];
+        sizes.iter_mut().zip(list).for_each(|(size, &d)| *size = d);
+        Dims { sizes, rank: list.len().min(4) }
+    }
+
+    /// The dimensions that the file has.
+    pub fn as_slice(&self) -> &[usize] {
+        &self.sizes[..self.rank]
+    }
+
+    /// Four dimensions; those that the file leaves out are 1.
+    pub fn padded(&self) -> [usize; 4] {
+        self.sizes
+    }
+
+    /// The product; the parser has checked that it fits.
+    pub fn elements(&self) -> usize {
+        self.sizes.iter().product()
+    }
+
+    /// Bytes in a format: `Ok(None)` if rows are no whole number of blocks, `Err` on overflow.
+    fn bytes(&self, format: Format) -> Result<Option<usize>, Overflow> {
+        let [cols, rows @ ..] = self.sizes;
+        if !cols.is_multiple_of(format.block_len()) {
+            return Ok(None);
+        }
+        let row = format.row_bytes(cols).ok_or(Overflow)?;
+        rows.iter().try_fold(row, |n, &d| n.checked_mul(d)).ok_or(Overflow).map(Some)
+    }
+}
+
+struct Overflow;
+
+impl fmt::Display for Dims {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, size) in self.as_slice().iter().enumerate() {
+            write!(f, "{}{size}", if i == 0 { "[" } else { ", " })?;
+        }
+        f.write_str("]")
+    }
+}
+
+impl fmt::Debug for Dims {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A tensor of a file.
+#[derive(Clone, Copy)]
+pub struct Tensor<'m> {
+    name: &'m str,
+    dims: Dims,
+    number: u32,
+    /// Bytes, or `None` where the format is not known.
+    size: Option<usize>,
+    /// From the start of the data until the table is complete, from the start of the file after.
+    offset: u64,
+    file: &'m [u8],
+}
+
+impl<'m> Tensor<'m> {
+    /// Reads and checks an entry of the table of `file`, but for its place in the data.
+    pub(crate) fn read(cursor: &mut Cursor<'m>, file: &'m [u8]) -> Result<Tensor<'m>, Error<'m>> {
+        let name = cursor.text(MAX_NAME)?;
+        cursor.place = Place::Tensor(name);
+        let dims = read_dims(cursor)?;
+        let number = cursor.u32()?;
+        let offset = cursor.u64()?;
+        let size = match Format::from_ggml(number) {
+            None => None,
+            Some(format) => match dims.bytes(format) {
+                Err(Overflow) => return Err(Error::TooLarge { name, dims }),
+                Ok(None) => return Err(Error::Blocks { name, format, row: dims.sizes[0] }),
+                size => size.unwrap_or(None),
+            },
+        };
+        Ok(Tensor { name, dims, number, size, offset, file })
+    }
+
+    /// Gives the tensor its place in a file whose data begin at byte `data`, and checks it.
+    pub(crate) fn placed(self, data: usize, alignment: usize) -> Result<Tensor<'m>, Error<'m>> {
+        let Tensor { name, offset, .. } = self;
+        if !offset.is_multiple_of(alignment as u64) {
+            return Err(Error::Misaligned { name, offset, alignment });
+        }
+        let file = self.file.len();
+        // Of an unknown format at least one byte must be there.
+        let size = self.size.unwrap_or(1) as u64;
+        let start = offset.saturating_add(data as u64);
+        let end = start.saturating_add(size);
+        if end > file as u64 {
+            return Err(Error::Outside { name, start, end, file });
+        }
+        Ok(Tensor { offset: start, ..self })
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &'m str {
+        self.name
+    }
+
+    /// Its dimensions.
+    pub fn dims(&self) -> Dims {
+        self.dims
+    }
+
+    /// The number of its format, `ggml_type`.
+    pub fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// Its format, if it is one that wick computes with.
+    pub fn format(&self) -> Option<Format> {
+        Format::from_ggml(self.number)
+    }
+
+    /// Where in the file its bytes lie; `None` if their number is not known because the format is not.
+    pub fn range(&self) -> Option<Range<usize>> {
+        // The parser has checked that both ends lie within the file.
+        let start = self.offset as usize;
+        Some(start..start + self.size?)
+    }
+
+    /// Its bytes, under the condition of [`Tensor::range`].
+    pub fn bytes(&self) -> Option<&'m [u8]> {
+        self.file.get(self.range()?)
+    }
+
+    /// First byte, and the end of what is known to belong to the tensor.
+    pub(crate) fn extent(&self) -> (u64, u64) {
+        (self.offset, self.offset + self.size.unwrap_or(1) as u64)
+    }
+}
+
+impl fmt::Debug for Tensor<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} of type {} at {}", self.name, self.dims, self.number, self.offset)
+    }
+}
+
+fn read_dims<'m>(cursor: &mut Cursor<'m>) -> Result<Dims, Error<'m>> {
+    let (place, at) = (cursor.place, cursor.at());
+    let rank = cursor.u32()?;
+    if !(1..=4).contains(&rank) {
+        let (expected, found) = ("1 to 4 dimensions", rank.into());
+        return Err(Error::Malformed { place, at, expected, found });
+    }
+    let mut dims = Dims { sizes: [1; 4], rank: rank as usize };
+    let mut elements = 1usize;
+    for size in &mut dims.sizes[..rank as usize] {
+        let at = cursor.at();
+        let found = cursor.u64()?;
+        if found == 0 {
+            let expected = "a dimension greater than 0";
+            return Err(Error::Malformed { place, at, expected, found });
+        }
+        let fits = usize::try_from(found).ok();
+        let Some((d, product)) = fits.and_then(|d| Some((d, elements.checked_mul(d)?))) else {
+            let expected = "dimensions whose product can be addressed";
+            return Err(Error::Malformed { place, at, expected, found });
+        };
+        (*size, elements) = (d, product);
+    }
+    Ok(dims)
+}
