@@ -1,0 +1,91 @@
+//! Tokens that stand for themselves in the text: `<|im_start|>` and its like.
+
+use alloc::vec::Vec;
+
+use crate::error::Error;
+use crate::tokens::{Tokens, reserve};
+use crate::vocabulary::Kind;
+
+/// What becomes of the text of a control token in the input.
+///
+/// User-defined tokens are ordinary text to the reader and are found in both cases, as llama.cpp does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Special {
+    /// It becomes the control token: for prompts made by a chat template.
+    Parse,
+    /// It is text like any other: for input that must not steer the model.
+    Text,
+}
+
+/// The control and user-defined tokens, sorted by their bytes.
+#[derive(Debug)]
+pub(crate) struct Specials {
+    ids: Vec<u32>,
+    /// Which bytes a special token begins with: most positions of a text need no further look.
+    first: [bool; 256],
+}
+
+impl Specials {
+    pub(crate) fn of(tokens: &Tokens) -> Result<Self, Error> {
+        let literal = |&id: &u32| tokens.kind(id).is_literal() && !tokens.bytes(id).is_empty();
+        let all = (0..tokens.len() as u32).filter(literal);
+        let mut ids = reserve(all.clone().count())?;
+        ids.extend(all);
+        ids.sort_unstable_by_key(|&id| (tokens.bytes(id), id));
+        if let Some(pair) =
+            ids.windows(2).find(|pair| tokens.bytes(pair[0]) == tokens.bytes(pair[1]))
+        {
+            return Err(Error::RepeatedToken { token: pair[1] as usize, first: pair[0] as usize });
+        }
+        let mut first = [false; 256];
+        for &id in &ids {
+            first[usize::from(tokens.bytes(id)[0])] = true;
+        }
+        Ok(Specials { ids, first })
+    }
+
+    /// The special token that is exactly `text`.
+    pub(crate) fn find(&self, tokens: &Tokens, text: &[u8]) -> Option<u32> {
+        let at = self.ids.binary_search_by_key(&text, |&id| tokens.bytes(id)).ok()?;
+        Some(self.ids[at])
+    }
+
+    /// The first special token in `text`, the longest where several begin there: where it begins, and its id.
+    pub(crate) fn next_in(
+        &self,
+        tokens: &Tokens,
+        text: &str,
+        special: Special,
+    ) -> Option<(usize, u32)> {
+        let bytes = text.as_bytes();
+        (0..bytes.len())
+            .filter(|&at| self.first[usize::from(bytes[at])])
+            .find_map(|at| Some((at, self.longest_prefix(tokens, &bytes[at..], special)?)))
+    }
+
+    /// The longest special token that `rest` begins with.
+    fn longest_prefix(&self, tokens: &Tokens, rest: &[u8], special: Special) -> Option<u32> {
+        let mut longest = None;
+        // The tokens that share the bytes of `rest` seen so far; being sorted, the one that ends here comes first.
+        let mut candidates = &self.ids[..];
+        for (depth, &byte) in rest.iter().enumerate() {
+            let at_depth = |id: u32| tokens.bytes(id)[depth];
+            candidates = &candidates[candidates.partition_point(|&id| at_depth(id) < byte)..];
+            candidates = &candidates[..candidates.partition_point(|&id| at_depth(id) == byte)];
+            let Some((&id, longer)) = candidates.split_first() else {
+                break;
+            };
+            if tokens.bytes(id).len() == depth + 1 {
+                candidates = longer;
+                if special == Special::Parse || tokens.kind(id) == Kind::UserDefined {
+                    longest = Some(id);
+                }
+            }
+        }
+        longest
+    }
+
+    pub(crate) fn heap_bytes(&self) -> usize {
+        4 * self.ids.capacity()
+    }
+}
