@@ -1,0 +1,55 @@
+//! After construction nothing allocates: not in prefill, decode, truncation or the sampler.
+
+use wick_core::{Arena, Options, Parallel, Sampler, Sampling, Serial};
+use wick_linux::{Cpus, Pool};
+use wick_tests::counting::{Counting, process_bytes};
+use wick_tests::{Model, ids, step};
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+/// Models that together go through every way of computing.
+const MODELS: [&str; 6] =
+    ["f32-sigmoid-tied", "window8", "q4_0-tied", "powerinfer", "q4_k_m", "legacy-mix"];
+
+/// The only test of this binary: all threads of the process are counted.
+#[test]
+fn nothing_allocates_after_construction() {
+    let before = process_bytes();
+    drop(std::hint::black_box(vec![0u8; 1000]));
+    assert!(process_bytes() >= before + 1000, "the counter counts");
+    let pool = Box::leak(Box::new(Pool::new(2, &Cpus::detect())));
+    for name in MODELS {
+        for parallel in [&Serial as &'static dyn Parallel, pool] {
+            assert_eq!(allocated(name, parallel), 0, "{name}, {} threads", parallel.threads());
+        }
+    }
+}
+
+/// Bytes that are allocated while a model reads two texts and speaks.
+fn allocated(name: &str, parallel: &'static dyn Parallel) -> usize {
+    let model = Model::golden(name);
+    let vocab = model.config.vocab;
+    let text = ids(40, vocab);
+    let options = Options { context: 64, sequences: 2, batch: 8, outputs: 8 };
+    let mut engine = model.engine(options, parallel);
+    let memory = vec![0u8; Sampler::bytes(vocab) + 64].leak();
+    let sampling = Sampling { min_p: 0.01, repeat_penalty: 1.1, ..Sampling::default() };
+    let mut sampler = Sampler::new(sampling, vocab, &mut Arena::new(memory)).unwrap();
+
+    let before = process_bytes();
+    engine.prefill(0, &text).unwrap();
+    engine.prefill(1, &text[..19]).unwrap();
+    engine.truncate(0, 38).unwrap();
+    engine.prefill(0, &text[38..]).unwrap();
+    for _ in 0..20 {
+        let id = sampler.sample(engine.logits(0).unwrap()).unwrap();
+        sampler.accept(id);
+        engine.prefill(0, &[id]).unwrap();
+    }
+    let beyond_context = engine.prefill(0, &text).is_err();
+    let after = process_bytes();
+    assert!(beyond_context);
+    step(&mut engine, 1, &text[..1]);
+    after - before
+}

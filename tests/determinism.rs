@@ -1,0 +1,163 @@
+//! The same bits however a token got to its place: any number of threads, any batch, beside other
+//! sequences, after truncation.
+
+use std::sync::LazyLock;
+use wick_core::{Options, Parallel, Plan, Serial, StepError, Token, TruncateError};
+use wick_linux::{Cpus, Pool};
+use wick_tests::{Model, bits, ids, step};
+
+/// Models that together go through every way of computing: both orientations of down, windows,
+/// blocks of 1, 32 and 256.
+const MODELS: [&str; 5] = ["window8", "q4_0-tied", "powerinfer", "q4_k_m", "legacy-mix"];
+
+static TWO: LazyLock<Pool> = LazyLock::new(|| Pool::new(2, &Cpus::detect()));
+static FOUR: LazyLock<Pool> = LazyLock::new(|| Pool::new(4, &Cpus::detect()));
+
+#[test]
+fn threads_and_batches_leave_no_trace() {
+    for name in MODELS {
+        let model = Model::golden(name);
+        let ids = ids(40, model.config.vocab);
+        let expected = bits(&model.logits(&ids, 1, &Serial));
+        let pools: [&'static dyn Parallel; 3] = [&Serial, &*TWO, &*FOUR];
+        for (pool, batch) in pools.into_iter().flat_map(|p| [1, 3, 7, 16, 40].map(|b| (p, b))) {
+            let found = bits(&model.logits(&ids, batch, pool));
+            assert!(found == expected, "{name}: {} threads, batch {batch}", pool.threads());
+        }
+    }
+}
+
+#[test]
+fn prefill_ends_with_the_same_logits() {
+    let model = Model::golden("window8");
+    let ids = ids(50, model.config.vocab);
+    let all = model.logits(&ids, 1, &Serial);
+    for batch in [1, 4, 50] {
+        let mut engine =
+            model.engine(Options { context: 64, sequences: 1, batch, outputs: 1 }, &*TWO);
+        engine.prefill(0, &ids).unwrap();
+        let last = &all[all.len() - model.config.vocab..];
+        assert_eq!(bits(engine.logits(0).unwrap()), bits(last));
+        assert!(engine.logits(1).is_none());
+        assert_eq!(engine.len(0), 50);
+    }
+}
+
+#[test]
+fn sequences_do_not_see_each_other() {
+    for name in MODELS {
+        let model = Model::golden(name);
+        let vocab = model.config.vocab;
+        let texts = [ids(30, vocab), ids(60, vocab)[30..].to_vec(), ids(90, vocab)[60..].to_vec()];
+        let alone = texts.clone().map(|text| bits(&model.logits(&text, 5, &Serial)));
+        let options = Options { context: 30, sequences: 3, batch: 9, outputs: 9 };
+        let mut engine = model.engine(options, &*FOUR);
+        let mut found = [vec![], vec![], vec![]];
+        // Each step takes one token of the first sequence, two of the second and three of the third.
+        let mut taken = [0; 3];
+        while taken[0] < 30 {
+            let mut batch = Vec::new();
+            for (sequence, text) in texts.iter().enumerate() {
+                let to = text.len().min(taken[sequence] + sequence + 1);
+                let next = &text[taken[sequence]..to];
+                batch.extend(next.iter().map(|id| Token { id: *id, sequence, wants_logits: true }));
+                taken[sequence] = to;
+            }
+            engine.step(&batch).unwrap();
+            for (i, token) in batch.iter().enumerate() {
+                found[token.sequence].extend(bits(engine.logits(i).unwrap()));
+            }
+        }
+        assert!(found == alone, "{name}");
+    }
+}
+
+#[test]
+fn truncation_forgets_exactly() {
+    for name in MODELS {
+        let model = Model::golden(name);
+        let ids = ids(40, model.config.vocab);
+        let expected = bits(&model.logits(&ids, 1, &Serial));
+        let options = Options { context: 64, sequences: 2, batch: 8, outputs: 8 };
+        let mut engine = model.engine(options, &Serial);
+        engine.prefill(1, &ids[..33]).unwrap();
+        // What is forgotten was another text.
+        engine.prefill(1, &ids[..7]).unwrap();
+        engine.truncate(1, 33).unwrap();
+        step(&mut engine, 1, &ids[33..40]);
+        let found: Vec<u32> = (0..7).flat_map(|i| bits(engine.logits(i).unwrap())).collect();
+        assert!(found == expected[33 * model.config.vocab..], "{name}");
+        engine.truncate(1, 0).unwrap();
+        assert!(engine.is_empty(1));
+        step(&mut engine, 1, &ids[..1]);
+        assert!(bits(engine.logits(0).unwrap()) == expected[..model.config.vocab], "{name}");
+    }
+}
+
+#[test]
+fn a_window_tells_what_it_has_forgotten() {
+    let model = Model::golden("window8");
+    let options = Options { context: 400, sequences: 1, batch: 8, outputs: 1 };
+    let mut engine = model.engine(options, &Serial);
+    let ids = ids(300, model.config.vocab);
+    engine.prefill(0, &ids).unwrap();
+    // The ring has 64 positions (8 + 8, in whole tiles), so 236 is the first that it holds.
+    let error = engine.truncate(0, 200).unwrap_err();
+    assert_eq!(error, TruncateError::Forgotten { asked: 200, least: 243 });
+    assert_eq!(engine.truncate(0, 301), Err(TruncateError::Beyond { asked: 301, held: 300 }));
+    assert_eq!(engine.len(0), 300);
+    engine.truncate(0, 243).unwrap();
+    engine.prefill(0, &ids[243..]).unwrap();
+    let expected = model.logits(&ids, 16, &Serial);
+    assert_eq!(bits(engine.logits(0).unwrap()), bits(&expected[299 * model.config.vocab..]));
+}
+
+#[test]
+fn refused_steps_change_nothing() {
+    let model = Model::golden("q4_0-tied");
+    let vocab = model.config.vocab;
+    let mut engine =
+        model.engine(Options { context: 8, sequences: 1, batch: 4, outputs: 1 }, &Serial);
+    engine.prefill(0, &[1, 2, 3, 4, 5]).unwrap();
+    let before = bits(engine.logits(0).unwrap());
+    let token = Token { id: 1, sequence: 0, wants_logits: false };
+    let refused = [
+        (vec![token; 5], StepError::Batch { found: 5, most: 4 }),
+        (vec![token; 4], StepError::Full { sequence: 0, held: 5, more: 4, context: 8 }),
+        (vec![Token { wants_logits: true, ..token }; 2], StepError::Outputs { found: 2, most: 1 }),
+        (
+            vec![token, Token { id: vocab as u32, ..token }],
+            StepError::Id { id: vocab as u32, vocab },
+        ),
+        (
+            vec![token, Token { sequence: 1, ..token }],
+            StepError::Sequence { sequence: 1, sequences: 1 },
+        ),
+    ];
+    for (batch, error) in refused {
+        assert_eq!(engine.step(&batch), Err(error));
+        assert_eq!(engine.len(0), 5);
+        assert_eq!(bits(engine.logits(0).unwrap()), before);
+    }
+    assert_eq!(
+        engine.prefill(0, &[1; 4]),
+        Err(StepError::Full { sequence: 0, held: 5, more: 4, context: 8 })
+    );
+    engine.prefill(0, &[1; 3]).unwrap();
+}
+
+#[test]
+fn a_plan_is_what_is_taken() {
+    for name in MODELS {
+        let model = Model::golden(name);
+        for (context, sequences, batch, outputs) in
+            [(1, 1, 1, 1), (100, 3, 17, 5), (777, 2, 64, 64)]
+        {
+            let options = Options { context, sequences, batch, outputs };
+            let plan = Plan::new(&model.config, model.weights, &options).unwrap();
+            let mut arena = wick_core::Arena::new(vec![0; plan.arena()].leak());
+            wick_core::State::new(&model.config, model.weights, options, &mut arena).unwrap();
+            assert_eq!(arena.used(), plan.kv + plan.scratch, "{name} {options:?}");
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! What the tests of several crates share: the committed tiny models and ways to run them.
+
+pub mod counting;
+pub mod gguf;
+pub mod random;
+pub mod tiny;
+
+use std::fs;
+use std::path::PathBuf;
+use wick_core::{Arena, Config, Engine, Options, Parallel, Plan, Token, Weights};
+use wick_format::{Gguf, Overrides};
+use wick_kernels::Kernels;
+
+/// A committed file under `tests/golden`.
+pub fn golden_path(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("golden").join(name)
+}
+
+/// The bytes of a committed file under `tests/golden`, kept for the rest of the process.
+///
+/// # Panics
+/// If there is no such file.
+pub fn golden_bytes(name: &str) -> &'static [u8] {
+    let path = golden_path(name);
+    fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display())).leak()
+}
+
+/// The 32-bit floats of a committed file.
+///
+/// # Panics
+/// If there is no such file.
+pub fn golden_floats(name: &str) -> Vec<f32> {
+    let (floats, rest) = golden_bytes(name).as_chunks::<4>();
+    assert!(rest.is_empty(), "{name}: a multiple of 4 bytes");
+    floats.iter().map(|b| f32::from_le_bytes(*b)).collect()
+}
+
+/// A model that lives for the rest of the process.
+#[derive(Clone, Copy, Debug)]
+pub struct Model {
+    /// Its shape.
+    pub config: Config,
+    /// Its tensors.
+    pub weights: &'static Weights<'static>,
+}
+
+impl Model {
+    /// Reads a model from its file's bytes, or from those of its parts.
+    ///
+    /// # Panics
+    /// If it cannot be read.
+    pub fn read(parts: &[&'static [u8]]) -> Model {
+        let parts: Vec<_> = parts.iter().map(|part| Gguf::parse(part).unwrap()).collect();
+        let parts: &'static [Gguf<'static>] = parts.leak();
+        let files = wick_format::Model::new(parts).unwrap();
+        let config = files.config(Overrides::default()).unwrap();
+        let weights = files.weights(&config).unwrap();
+        Model { config, weights: Box::leak(Box::new(weights)) }
+    }
+
+    /// The committed model of this name.
+    ///
+    /// # Panics
+    /// If there is no such model.
+    pub fn golden(name: &str) -> Model {
+        Model::read(&[golden_bytes(&format!("{name}.gguf"))])
+    }
+
+    /// An engine in memory of its own.
+    ///
+    /// # Panics
+    /// If the options do not fit the model.
+    pub fn engine(&self, options: Options, parallel: &'static dyn Parallel) -> Engine<'static> {
+        let plan = Plan::new(&self.config, self.weights, &options).unwrap();
+        let mut arena = Arena::new(vec![0xAA; plan.arena()].leak());
+        let kernels = Kernels::scalar();
+        Engine::new(self.config, self.weights, options, &mut arena, kernels, parallel).unwrap()
+    }
+
+    /// The logits after each of `ids`, `batch` tokens at a time.
+    ///
+    /// # Panics
+    /// If a step is refused.
+    pub fn logits(&self, ids: &[u32], batch: usize, parallel: &'static dyn Parallel) -> Vec<f32> {
+        let options = Options { context: ids.len(), sequences: 1, batch, outputs: batch };
+        let mut engine = self.engine(options, parallel);
+        let mut all = Vec::new();
+        for chunk in ids.chunks(batch) {
+            step(&mut engine, 0, chunk);
+            (0..chunk.len()).for_each(|i| all.extend_from_slice(engine.logits(i).unwrap()));
+        }
+        all
+    }
+}
+
+/// Appends `ids` to a sequence in one step, asking for the logits of each.
+///
+/// # Panics
+/// If the step is refused.
+pub fn step(engine: &mut Engine<'_>, sequence: usize, ids: &[u32]) {
+    let token = |id: &u32| Token { id: *id, sequence, wants_logits: true };
+    engine.step(&ids.iter().map(token).collect::<Vec<_>>()).unwrap();
+}
+
+/// `n` token ids below `vocab` that look random and are always the same.
+pub fn ids(n: usize, vocab: usize) -> Vec<u32> {
+    let next = |seed: &u32| Some(seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223));
+    let seeds = std::iter::successors(Some(12_345u32), next);
+    seeds.skip(1).take(n).map(|seed| (seed >> 8) % vocab as u32).collect()
+}
+
+/// The bits of floats, to be compared exactly.
+pub fn bits(floats: &[f32]) -> Vec<u32> {
+    floats.iter().map(|f| f.to_bits()).collect()
+}

@@ -1,0 +1,187 @@
+//! Tiny random SmallThinker models, for tests that need no golden figures.
+
+use crate::gguf::{Value, Writer};
+use crate::random::Random;
+use wick_core::{Config, Gating};
+use wick_kernels::Format;
+
+/// A random model of any shape.
+#[derive(Clone, Debug)]
+pub struct Tiny {
+    /// Its shape.
+    pub config: Config,
+    /// The format of its matrices.
+    pub format: Format,
+    /// Other formats, by the name of the tensor without layer and `.weight`.
+    pub formats: Vec<(&'static str, Format)>,
+    /// Whether the embedding is the output matrix too.
+    pub tied: bool,
+    /// Whether the experts' way down has a row for each neuron, as PowerInfer's files do.
+    pub down_by_neuron: bool,
+    /// Rank of the predictor of output rows, if the model has one.
+    pub profiler: Option<usize>,
+    /// Where the random numbers begin.
+    pub seed: u64,
+}
+
+impl Default for Tiny {
+    /// Two layers, Q4_0, 288 tokens, tied; every size is another one.
+    fn default() -> Tiny {
+        Tiny {
+            config: Config {
+                layers: 2,
+                hidden: 64,
+                heads: 3,
+                kv_heads: 1,
+                head: 32,
+                rope_dims: 32,
+                rope_base: 1.5e6,
+                experts: 4,
+                active: 2,
+                expert_width: 160,
+                gating: Gating::Sigmoid,
+                vocab: 288,
+                context: 512,
+                rms_eps: 1e-6,
+                window: None,
+            },
+            format: Format::Q4_0,
+            formats: Vec::new(),
+            tied: true,
+            down_by_neuron: false,
+            profiler: None,
+            seed: 1,
+        }
+    }
+}
+
+impl Tiny {
+    /// The file of the model, still to be written.
+    pub fn writer(&self) -> Writer {
+        let mut writer = Writer::default();
+        self.add_keys(&mut writer);
+        add_tokenizer(&mut writer, self.config.vocab);
+        self.add_tensors(&mut writer);
+        writer
+    }
+
+    /// The bytes of the file.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        self.writer().to_bytes()
+    }
+
+    fn add_keys(&self, writer: &mut Writer) {
+        let c = &self.config;
+        writer.set("general.architecture", "smallthinker").set("general.name", "tiny");
+        let gating = match c.gating {
+            Gating::Softmax => 1,
+            Gating::Sigmoid => 2,
+        };
+        for (key, number) in [
+            ("block_count", c.layers),
+            ("context_length", c.context),
+            ("embedding_length", c.hidden),
+            ("feed_forward_length", c.expert_width),
+            ("expert_feed_forward_length", c.expert_width),
+            ("attention.head_count", c.heads),
+            ("attention.head_count_kv", c.kv_heads),
+            ("attention.key_length", c.head),
+            ("attention.value_length", c.head),
+            ("rope.dimension_count", c.rope_dims),
+            ("expert_count", c.experts),
+            ("expert_used_count", c.active),
+            ("expert_gating_func", gating),
+        ] {
+            writer.set(&format!("smallthinker.{key}"), number as u32);
+        }
+        writer.set("smallthinker.attention.layer_norm_rms_epsilon", c.rms_eps);
+        writer.set("smallthinker.rope.freq_base", c.rope_base);
+        if let Some(window) = c.window {
+            writer.set("smallthinker.attention.sliding_window", window.size as u32);
+            if window.period != 4 {
+                let period = window.period as u32;
+                writer.set("smallthinker.attention.sliding_window_pattern", period);
+            }
+        }
+    }
+
+    fn add_tensors(&self, writer: &mut Writer) {
+        let (c, mut random) = (&self.config, Random(self.seed));
+        let (hidden, query, kv) = (c.hidden, c.query_width(), c.kv_width());
+        self.add(writer, &mut random, None, "token_embd", &[hidden, c.vocab]);
+        self.add(writer, &mut random, None, "output_norm", &[hidden]);
+        if !self.tied {
+            self.add(writer, &mut random, None, "output", &[hidden, c.vocab]);
+        }
+        let up = [hidden, c.expert_width, c.experts];
+        let down = if self.down_by_neuron { up } else { [c.expert_width, hidden, c.experts] };
+        for layer in 0..c.layers {
+            for (stem, dims) in [
+                ("attn_norm", &[hidden][..]),
+                ("attn_q", &[hidden, query]),
+                ("attn_k", &[hidden, kv]),
+                ("attn_v", &[hidden, kv]),
+                ("attn_output", &[query, hidden]),
+                ("ffn_norm", &[hidden]),
+                ("ffn_gate_inp", &[hidden, c.experts]),
+                ("ffn_gate_exps", &up),
+                ("ffn_up_exps", &up),
+                ("ffn_down_exps", &down),
+            ] {
+                self.add(writer, &mut random, Some(layer), stem, dims);
+            }
+        }
+        if let Some(rank) = self.profiler {
+            let dims = [rank * (hidden + c.vocab), 1];
+            self.add(writer, &mut random, None, "lm_head_profiler", &dims);
+        }
+    }
+
+    fn add(
+        &self,
+        writer: &mut Writer,
+        random: &mut Random,
+        layer: Option<usize>,
+        stem: &'static str,
+        dims: &[usize],
+    ) {
+        let plain = stem.ends_with("norm") || stem == "ffn_gate_inp";
+        let chosen = self.formats.iter().find(|(name, _)| *name == stem).map(|&(_, format)| format);
+        let format = chosen.unwrap_or(if plain { Format::F32 } else { self.format });
+        let rows = dims[1..].iter().product();
+        let scale = if dims.len() == 1 { 1.5 } else { 2.0 / (dims[0] as f32).sqrt() };
+        let data = random.weights(format, rows, dims[0], scale);
+        let prefix = layer.map_or(String::new(), |layer| format!("blk.{layer}."));
+        writer.add(&format!("{prefix}{stem}.weight"), format, dims, data);
+    }
+}
+
+/// A tokenizer of `vocab` tokens: the bytes, pairs of small letters with their merges, padding, and
+/// at the end the two tokens that end a text and a turn.
+fn add_tokenizer(writer: &mut Writer, vocab: usize) {
+    const ENDS: [&str; 2] = ["<|endoftext|>", "<|im_end|>"];
+    let letter = |i: usize| char::from(b'a' + (i % 26) as u8);
+    let ends = vocab.saturating_sub(ENDS.len());
+    let (mut tokens, mut kinds, mut merges) = (Vec::new(), Vec::new(), Vec::new());
+    for id in 0..vocab {
+        let (token, kind) = match id {
+            _ if id >= ends => (ENDS[id - ends].to_owned(), 3),
+            0..256 => (wick_text::stored_char(id as u8).to_string(), 1),
+            256..932 => {
+                let (first, second) = (letter((id - 256) / 26), letter(id - 256));
+                merges.push(format!("{first} {second}"));
+                (format!("{first}{second}"), 1)
+            }
+            _ => (format!("[PAD{id}]"), 5),
+        };
+        tokens.push(token.into());
+        kinds.push(Value::I32(kind));
+    }
+    let merges = merges.into_iter().map(Value::from).collect();
+    writer.set("tokenizer.ggml.model", "gpt2").set("tokenizer.ggml.pre", "qwen2");
+    writer.set("tokenizer.ggml.tokens", Value::Array(wick_format::Kind::String, tokens));
+    writer.set("tokenizer.ggml.token_type", Value::Array(wick_format::Kind::I32, kinds));
+    writer.set("tokenizer.ggml.merges", Value::Array(wick_format::Kind::String, merges));
+    writer.set("tokenizer.ggml.eos_token_id", (vocab - 1) as u32);
+    writer.set("tokenizer.ggml.add_bos_token", false);
+}
