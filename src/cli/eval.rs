@@ -1,0 +1,260 @@
+//! `wick eval`: how well a model knows a text, or answers questions whose answers are known.
+
+use crate::answer::{Answer, BATCH};
+use crate::chat::{self, Message};
+use crate::exit::{Exit, Failure, OrExit};
+use crate::model::{Model, ModelArguments, tokenizer};
+use crate::run::{encode, on_interrupt};
+use crate::session::{ThreadArguments, with_engine};
+use anyhow::Context;
+use clap::Args;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use wick_core::{Engine, Options, Sampling, Token};
+use wick_text::{Special, Tokenizer};
+
+/// Measure a model: perplexity of a text, or exact answers to questions
+///
+/// --text cuts the text into windows of --context tokens and scores the second half of each, as
+/// llama.cpp's perplexity tool does. --skills asks every question of a file of JSON lines
+///   {"skill": "sums", "prompt": "what is 2 plus 3?", "answer": "5"}
+/// (or "messages": [{"role": "user", "content": ...}, ...] in place of "prompt"), takes the
+/// likeliest tokens, and counts the answers that are equal to the letter; -v shows the others.
+#[derive(Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    model: ModelArguments,
+    #[command(flatten)]
+    what: What,
+    /// Tokens of a window of --text, or positions for question and answer of --skills [default: 512
+    /// for --text, 4096 for --skills, or the model's own if that is less]
+    #[arg(short, long, value_name = "N")]
+    context: Option<usize>,
+    /// Most tokens of an answer
+    #[arg(short, long, value_name = "N", default_value_t = 256)]
+    n: usize,
+    #[command(flatten)]
+    threads: ThreadArguments,
+    /// Write JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+struct What {
+    /// Text whose perplexity is measured
+    #[arg(long, value_name = "FILE")]
+    text: Option<PathBuf>,
+    /// JSON lines of questions and answers
+    #[arg(long, value_name = "FILE")]
+    skills: Option<PathBuf>,
+}
+
+/// One question; fields that are not named here may say more about it.
+#[derive(Deserialize)]
+struct Question {
+    skill: String,
+    prompt: Option<String>,
+    messages: Option<Vec<Message>>,
+    answer: String,
+}
+
+#[derive(Serialize)]
+struct Perplexity {
+    perplexity: f64,
+    /// One standard error.
+    error: f64,
+    windows: usize,
+    scored: usize,
+    tokens: usize,
+}
+
+#[derive(Default, Serialize)]
+struct Score {
+    right: usize,
+    of: usize,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let files = arguments.model.file.open()?;
+    let parts = files.parse()?;
+    let model = Model::read(&files, &parts, arguments.model.overrides())?;
+    let tokenizer = tokenizer(&files, &parts)?;
+    match (&arguments.what.text, &arguments.what.skills) {
+        (Some(path), _) => perplexity(arguments, &model, &tokenizer, &read(path)?),
+        (_, Some(path)) => skills(arguments, &model, &tokenizer, &questions(path)?),
+        (None, None) => Err(Failure::new(Exit::Usage, "--text or --skills expected")),
+    }
+}
+
+fn read(path: &Path) -> Result<String, Failure> {
+    fs::read_to_string(path).with_context(|| path.display().to_string()).or_exit(Exit::Input)
+}
+
+fn questions(path: &Path) -> Result<Vec<Question>, Failure> {
+    let text = read(path)?;
+    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+    let question = |(i, line)| {
+        let place = || format!("{}, line {}", path.display(), i + 1);
+        serde_json::from_str(line).with_context(place).or_exit(Exit::Input)
+    };
+    lines.map(question).collect()
+}
+
+fn perplexity(
+    arguments: &Arguments,
+    model: &Model<'_>,
+    tokenizer: &Tokenizer,
+    text: &str,
+) -> Result<(), Failure> {
+    let mut ids = Vec::new();
+    tokenizer.encode(text, Special::Text, &mut ids);
+    let context = arguments.context.unwrap_or_else(|| 512.min(model.config.context)).min(ids.len());
+    if context < 4 {
+        let message = format_args!("windows of at least 4 tokens expected, {context} found");
+        return Err(Failure::new(Exit::Input, message));
+    }
+    // Half a window of logits at a time would take 300 MB of the published models' vocabulary.
+    let batch = 32.min(context);
+    let options = Options { context, sequences: 1, batch, outputs: batch };
+    let prefix = tokenizer.prefix();
+    let found = with_engine(model, options, &arguments.threads, |mut engine, _| {
+        let mut losses = Vec::new();
+        for window in ids.chunks_exact(context) {
+            let mut window = window.to_vec();
+            window[0] = prefix.unwrap_or(window[0]);
+            score(&mut engine, &window, &mut losses)?;
+        }
+        Ok(Perplexity::new(&losses, ids.len(), ids.len() / context))
+    })?;
+    if arguments.json {
+        return print(&found);
+    }
+    let Perplexity { perplexity, error, windows, scored, tokens } = found;
+    let mut out = io::stdout().lock();
+    writeln!(out, "perplexity  {perplexity:.4} ± {error:.4}")?;
+    writeln!(out, "windows     {windows} of {context} tokens, {scored} of {tokens} tokens scored")?;
+    Ok(())
+}
+
+/// The losses of the second half of a window, each token judged by what stands before it.
+fn score(engine: &mut Engine<'_>, window: &[u32], losses: &mut Vec<f64>) -> Result<(), Failure> {
+    let first = window.len() / 2;
+    engine.truncate(0, 0).or_exit(Exit::Failed)?;
+    let batch = engine.options().batch;
+    for (ids, start) in window.chunks(batch).zip((0..).step_by(batch)) {
+        let wanted = |at: usize| at >= first && at + 1 < window.len();
+        let token = |(i, id): (usize, &u32)| Token {
+            id: *id,
+            sequence: 0,
+            wants_logits: wanted(start + i),
+        };
+        let tokens: Vec<Token> = ids.iter().enumerate().map(token).collect();
+        engine.step(&tokens).or_exit(Exit::Input)?;
+        let positions = (start..start + ids.len()).filter(|at| wanted(*at));
+        for (row, at) in positions.enumerate() {
+            losses.push(loss(engine.logits(row).unwrap_or_default(), window[at + 1]));
+        }
+    }
+    Ok(())
+}
+
+/// −log of the probability of `id`.
+fn loss(logits: &[f32], id: u32) -> f64 {
+    let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let sum: f32 = logits.iter().map(|logit| (logit - largest).exp()).sum();
+    f64::from(sum.ln() - (logits[id as usize] - largest))
+}
+
+impl Perplexity {
+    fn new(losses: &[f64], tokens: usize, windows: usize) -> Perplexity {
+        let count = losses.len() as f64;
+        let mean = losses.iter().sum::<f64>() / count;
+        let squares = losses.iter().map(|l| (l - mean).powi(2)).sum::<f64>();
+        let deviation = (squares / (count - 1.0).max(1.0) / count).sqrt();
+        let perplexity = mean.exp();
+        Perplexity {
+            perplexity,
+            error: perplexity * deviation,
+            windows,
+            scored: losses.len(),
+            tokens,
+        }
+    }
+}
+
+fn skills(
+    arguments: &Arguments,
+    model: &Model<'_>,
+    tokenizer: &Tokenizer,
+    questions: &[Question],
+) -> Result<(), Failure> {
+    let context = arguments.context.unwrap_or_else(|| 4096.min(model.config.context));
+    let options = Options { context, sequences: 1, batch: BATCH.min(context), outputs: 1 };
+    let interrupted = on_interrupt()?;
+    let scores = with_engine(model, options, &arguments.threads, |engine, arena| {
+        let mut answer = Answer::new(engine, Sampling::GREEDY, tokenizer, &interrupted, arena)?;
+        let mut scores = BTreeMap::<&str, Score>::new();
+        for question in questions {
+            let ids = encode(tokenizer, &question.text(model, tokenizer)?)?;
+            let mut found = Vec::new();
+            answer.forget()?;
+            answer.prefill(&ids)?;
+            answer.decode(arguments.n, &mut found)?;
+            let found = String::from_utf8_lossy(&found);
+            let right = found.trim() == question.answer.trim();
+            if !right {
+                log::info!(
+                    "{}: {:?} expected, {:?} found",
+                    question.skill,
+                    question.answer,
+                    found.trim()
+                );
+            }
+            let score = scores.entry(&question.skill).or_default();
+            score.right += usize::from(right);
+            score.of += 1;
+        }
+        Ok(scores)
+    })?;
+    if arguments.json {
+        return print(&scores);
+    }
+    let mut out = io::stdout().lock();
+    for (skill, Score { right, of }) in &scores {
+        let percent = 100.0 * *right as f64 / *of as f64;
+        writeln!(out, "{skill:16} {right:5} of {of:5} right, {percent:5.1} %")?;
+    }
+    Ok(())
+}
+
+impl Question {
+    /// What the model is asked to continue.
+    fn text(&self, model: &Model<'_>, tokenizer: &Tokenizer) -> Result<String, Failure> {
+        let messages = match (&self.messages, &self.prompt) {
+            (Some(messages), None) => messages.clone(),
+            (None, Some(prompt)) => vec![Message { role: "user".into(), content: prompt.clone() }],
+            _ => {
+                let message = "a question has either \"prompt\" or \"messages\"";
+                return Err(Failure::new(Exit::Input, message));
+            }
+        };
+        let Some(template) = model.chat_template else {
+            return Ok(messages.into_iter().map(|m| m.content).collect::<Vec<_>>().join("\n"));
+        };
+        chat::render(template, &messages, tokenizer)
+            .context("the file's chat template")
+            .or_exit(Exit::Model)
+    }
+}
+
+fn print(value: &impl Serialize) -> Result<(), Failure> {
+    let json = serde_json::to_string(value).or_exit(Exit::Failed)?;
+    writeln!(io::stdout().lock(), "{json}")?;
+    Ok(())
+}

@@ -1,0 +1,72 @@
+//! How the process ends, and why.
+
+use std::fmt;
+use std::io;
+use std::process::ExitCode;
+
+/// Exit codes, as `wick --help` lists them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// The output cannot be written, or something else went wrong on the way.
+    Failed = 1,
+    /// The command line is wrong.
+    Usage = 2,
+    /// A model file cannot be read, is damaged, or is none that wick runs.
+    Model = 3,
+    /// The model does not fit into memory.
+    Memory = 4,
+    /// The input is wrong.
+    Input = 5,
+    /// Interrupted by ctrl-C.
+    Interrupted = 130,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> ExitCode {
+        ExitCode::from(exit as u8)
+    }
+}
+
+/// An error and the exit code that goes with it.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) exit: Exit,
+    error: anyhow::Error,
+}
+
+impl Failure {
+    pub(crate) fn new(exit: Exit, message: impl fmt::Display) -> Failure {
+        Failure { exit, error: anyhow::Error::msg(message.to_string()) }
+    }
+
+    /// Whether the reader of the output has gone, which is its right.
+    pub(crate) fn is_closed_pipe(&self) -> bool {
+        let io = self.error.downcast_ref::<io::Error>();
+        io.is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
+    }
+}
+
+impl fmt::Display for Failure {
+    /// The error and its causes on one line.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", format!("{:#}", self.error).replace('\n', " "))
+    }
+}
+
+/// Output that cannot be written is the one error that needs no telling where it came from.
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Failure {
+        Failure { exit: Exit::Failed, error: error.into() }
+    }
+}
+
+/// Gives an error its exit code.
+pub(crate) trait OrExit<T> {
+    fn or_exit(self, exit: Exit) -> Result<T, Failure>;
+}
+
+impl<T, E: Into<anyhow::Error>> OrExit<T> for Result<T, E> {
+    fn or_exit(self, exit: Exit) -> Result<T, Failure> {
+        self.map_err(|error| Failure { exit, error: error.into() })
+    }
+}

@@ -1,0 +1,89 @@
+//! `wick`: runs SmallThinker models on small boards. A file for each verb.
+
+mod answer;
+mod chat;
+mod detokenize;
+mod eval;
+mod exit;
+mod inspect;
+mod logits;
+mod model;
+mod run;
+mod session;
+mod tokenize;
+
+use clap::{Parser, Subcommand};
+use exit::{Exit, Failure};
+use log::LevelFilter;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0    done
+  1    the output cannot be written, or something else went wrong on the way
+  2    the command line is wrong
+  3    a model file cannot be read, is damaged, or is none that wick runs
+  4    the model does not fit into memory
+  5    the input is wrong: prompt too long, token out of range, text not UTF-8
+  130  interrupted by ctrl-C";
+
+/// Runs SmallThinker models on small boards.
+///
+/// Without a model file, wick uses nano, a small model of its own that is built in.
+#[derive(Parser)]
+#[command(version, after_help = EXIT_CODES, max_term_width = 100)]
+struct Arguments {
+    /// Say more on stderr: -v figures and what is loaded, -vv details
+    #[arg(short, long, action = clap::ArgAction::Count, global = true)]
+    verbose: u8,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    Run(run::Arguments),
+    Tokenize(tokenize::Arguments),
+    Detokenize(detokenize::Arguments),
+    Logits(logits::Arguments),
+    Inspect(inspect::Arguments),
+    Eval(eval::Arguments),
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    start_log(arguments.verbose);
+    let result = match arguments.verb {
+        Verb::Run(a) => run::run(&a, arguments.verbose > 0),
+        Verb::Tokenize(a) => tokenize::run(&a),
+        Verb::Detokenize(a) => detokenize::run(&a),
+        Verb::Logits(a) => logits::run(&a),
+        Verb::Inspect(a) => inspect::run(&a),
+        Verb::Eval(a) => eval::run(&a),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) if failure.is_closed_pipe() => ExitCode::SUCCESS,
+        Err(failure) => {
+            report(&failure);
+            failure.exit.into()
+        }
+    }
+}
+
+fn start_log(verbose: u8) {
+    let level = match verbose {
+        0 => LevelFilter::Warn,
+        1 => LevelFilter::Info,
+        _ => LevelFilter::Debug,
+    };
+    env_logger::Builder::new().filter_level(level).format_timestamp_millis().init();
+}
+
+/// One line on stderr; if even that cannot be written there is nobody left to tell.
+fn report(failure: &Failure) {
+    if failure.exit != Exit::Interrupted {
+        let _nobody_listens = writeln!(io::stderr(), "wick: {failure}");
+    }
+}

@@ -1,0 +1,182 @@
+//! A model's file or files, and what is read from them.
+
+use crate::exit::{Exit, Failure, OrExit};
+use anyhow::Context;
+use clap::{Args, ValueEnum};
+use std::path::{Path, PathBuf};
+use wick_core::{Config, Gating, Weights};
+use wick_format::{Gguf, Overrides, SplitName};
+use wick_linux::ModelFile;
+use wick_text::{Tokenizer, Vocabulary};
+
+/// nano, the model that is built in.
+static NANO: &[u8] = include_bytes!("../../tests/models/nano/nano.gguf");
+
+/// Which file.
+#[derive(Args, Clone)]
+pub(crate) struct FileArguments {
+    /// GGUF file of the model, the first one if it is split [default: nano, built in]
+    #[arg(short, long, value_name = "FILE")]
+    model: Option<PathBuf>,
+}
+
+/// Which model, and what its file may leave open.
+#[derive(Args, Clone)]
+pub(crate) struct ModelArguments {
+    #[command(flatten)]
+    pub(crate) file: FileArguments,
+    /// How router logits become weights, whatever the file says [default: as the file says, sigmoid
+    /// if it is silent]
+    #[arg(long, value_name = "KIND")]
+    gating: Option<GatingArgument>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum GatingArgument {
+    Softmax,
+    Sigmoid,
+}
+
+impl From<GatingArgument> for Gating {
+    fn from(argument: GatingArgument) -> Gating {
+        match argument {
+            GatingArgument::Softmax => Gating::Softmax,
+            GatingArgument::Sigmoid => Gating::Sigmoid,
+        }
+    }
+}
+
+impl ModelArguments {
+    pub(crate) fn overrides(&self) -> Overrides {
+        Overrides { gating: self.gating.map(Gating::from) }
+    }
+}
+
+/// The bytes of a model: one file, the parts of a split one, or the model that is built in.
+pub(crate) struct Files {
+    parts: Vec<ModelFile>,
+}
+
+impl FileArguments {
+    /// Maps the file that was asked for.
+    pub(crate) fn open(&self) -> Result<Files, Failure> {
+        Files::open(self.model.as_deref())
+    }
+}
+
+impl Files {
+    /// Maps the file at `path`, and its other parts if the name says that it is one of several.
+    pub(crate) fn open(path: Option<&Path>) -> Result<Files, Failure> {
+        let mut parts = Vec::new();
+        for path in path.map(part_paths).unwrap_or_default() {
+            parts.push(ModelFile::open(&path).or_exit(Exit::Model)?);
+        }
+        Ok(Files { parts })
+    }
+
+    /// What the model is called: its first file, or nano.
+    pub(crate) fn name(&self) -> String {
+        self.parts.first().map_or("nano, built in".into(), |part| part.path().display().to_string())
+    }
+
+    /// Parses every part.
+    pub(crate) fn parse(&self) -> Result<Vec<Gguf<'_>>, Failure> {
+        if self.parts.is_empty() {
+            return Ok(vec![Gguf::parse(NANO).map_err(|e| self.blame(e))?]);
+        }
+        self.parts.iter().map(parse_part).collect()
+    }
+
+    /// An error in the model, with the name of its file.
+    pub(crate) fn blame(&self, error: impl std::fmt::Display) -> Failure {
+        Failure::new(Exit::Model, format_args!("{}: {error}", self.name()))
+    }
+}
+
+fn parse_part(part: &ModelFile) -> Result<Gguf<'_>, Failure> {
+    let blame = |e| Failure::new(Exit::Model, format_args!("{}: {e}", part.path().display()));
+    Gguf::parse(part).map_err(blame)
+}
+
+/// The paths of all parts of a split model, or just the path.
+fn part_paths(path: &Path) -> Vec<PathBuf> {
+    match path.to_str().and_then(SplitName::parse) {
+        Some(name) => (1..=name.count).map(|n| name.sibling(n).to_string().into()).collect(),
+        None => vec![path.to_owned()],
+    }
+}
+
+/// A model ready to be computed with, and its chat template.
+pub(crate) struct Model<'m> {
+    pub(crate) config: Config,
+    pub(crate) weights: Weights<'m>,
+    pub(crate) chat_template: Option<&'m str>,
+}
+
+impl<'m> Model<'m> {
+    /// Reads shape and tensors. `files` are named where they are wrong.
+    pub(crate) fn read(
+        files: &Files,
+        parts: &[Gguf<'m>],
+        overrides: Overrides,
+    ) -> Result<Model<'m>, Failure> {
+        let model = wick_format::Model::new(parts).map_err(|e| files.blame(e))?;
+        let config = model.config(overrides).map_err(|e| files.blame(e))?;
+        let weights = model.weights(&config).map_err(|e| files.blame(e))?;
+        for tensor in model.unused(config.layers) {
+            log::info!("{}: not used", tensor.name());
+        }
+        let template = parts[0].get("tokenizer.chat_template").map(|entry| entry.str());
+        let chat_template = template.transpose().map_err(|e| files.blame(e))?;
+        Ok(Model { config, weights, chat_template })
+    }
+}
+
+/// The tokenizer of a model, from the metadata of its first file.
+pub(crate) fn tokenizer(files: &Files, parts: &[Gguf<'_>]) -> Result<Tokenizer, Failure> {
+    let gguf = &parts[0];
+    check_kind(gguf, "tokenizer.ggml.model", "gpt2").map_err(|e| files.blame(e))?;
+    check_kind(gguf, "tokenizer.ggml.pre", "qwen2").map_err(|e| files.blame(e))?;
+    let vocabulary = vocabulary(gguf).map_err(|e| files.blame(e))?;
+    let tokenizer =
+        Tokenizer::new(vocabulary).with_context(|| files.name()).or_exit(Exit::Model)?;
+    log::info!("tokenizer: {} entries, {} bytes", tokenizer.len(), tokenizer.heap_bytes());
+    Ok(tokenizer)
+}
+
+/// Checks that a key, if it is there, names the one kind of tokenizer that wick has.
+fn check_kind(gguf: &Gguf<'_>, key: &'static str, expected: &str) -> Result<(), String> {
+    match gguf.get(key).map(|entry| entry.str()).transpose() {
+        Ok(Some(found)) if found != expected => {
+            Err(format!("{key}: {expected} expected, {found} found"))
+        }
+        Ok(_) => Ok(()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// What the file says of its tokenizer.
+fn vocabulary<'m>(
+    gguf: &Gguf<'m>,
+) -> Result<
+    Vocabulary<
+        impl Iterator<Item = &'m [u8]> + Clone,
+        impl Iterator<Item = &'m [u8]> + Clone,
+        impl Iterator<Item = i32> + Clone,
+    >,
+    wick_format::Error<'m>,
+> {
+    let id = |key| gguf.get(key).map(|entry| entry.u32()).transpose();
+    let kinds = gguf.get("tokenizer.ggml.token_type").map(|entry| entry.integers()).transpose()?;
+    let add_bos = gguf.get("tokenizer.ggml.add_bos_token").map(|entry| entry.bool()).transpose()?;
+    Ok(Vocabulary {
+        tokens: gguf.need("tokenizer.ggml.tokens")?.strings()?,
+        merges: gguf.need("tokenizer.ggml.merges")?.strings()?,
+        // A type that fits no 32 bits is as unknown as any other unknown one.
+        kinds: kinds.map(|kinds| kinds.map(|kind| i32::try_from(kind).unwrap_or(i32::MAX))),
+        bos: id("tokenizer.ggml.bos_token_id")?,
+        eos: id("tokenizer.ggml.eos_token_id")?,
+        eot: id("tokenizer.ggml.eot_token_id")?,
+        add_bos: add_bos.unwrap_or(false),
+    })
+}

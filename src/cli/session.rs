@@ -1,0 +1,95 @@
+//! Setting an engine up: threads, memory, plan.
+
+use crate::exit::{Exit, Failure, OrExit};
+use crate::model::Model;
+use clap::Args;
+use log::info;
+use std::num::NonZeroUsize;
+use wick_core::{Arena, Engine, Options, Parallel, Plan};
+use wick_linux::{Cpus, Pool, memory_limit};
+
+/// How many threads compute.
+#[derive(Args, Clone)]
+pub(crate) struct ThreadArguments {
+    /// Threads that compute [default: one for each big core, within the control group's quota]
+    #[arg(short, long, value_name = "N")]
+    threads: Option<NonZeroUsize>,
+}
+
+impl ThreadArguments {
+    /// The pool, with the calling thread bound to its processor.
+    fn pool(&self) -> Pool {
+        let cpus = Cpus::detect();
+        let threads = self.threads.map_or(cpus.threads(), NonZeroUsize::get);
+        let pool = Pool::new(threads, &cpus);
+        pool.pin_caller();
+        pool
+    }
+}
+
+/// Sets an engine up for `model` and hands it to `work`, with an arena that has room for a sampler.
+/// Refuses, with numbers, what the machine or the control group cannot hold.
+pub(crate) fn with_engine<R>(
+    model: &Model<'_>,
+    options: Options,
+    threads: &ThreadArguments,
+    work: impl for<'e> FnOnce(Engine<'e>, &mut Arena<'e>) -> Result<R, Failure>,
+) -> Result<R, Failure> {
+    let Model { config, weights, .. } = model;
+    let plan = Plan::new(config, weights, &options).or_exit(Exit::Usage)?;
+    check(&plan, options.context)?;
+    let mut memory = arena_memory(&plan)?;
+    let mut arena = Arena::new(&mut memory);
+    let (pool, kernels) = (threads.pool(), wick_linux::kernels());
+    info!("{} threads, {} kernels", pool.threads(), kernels.name());
+    let engine = Engine::new(*config, weights, options, &mut arena, kernels, &pool);
+    work(engine.or_exit(Exit::Model)?, &mut arena)
+}
+
+/// Refuses a plan that cannot be held. Weights are mapped: pages of theirs that do not fit are read
+/// again, so only what is written must fit.
+fn check(plan: &Plan, context: usize) -> Result<(), Failure> {
+    let Plan { weights, kv, scratch, sampler } = *plan;
+    info!(
+        "memory: weights {}, KV cache {}, scratch {}, sampler {}",
+        Mib(weights),
+        Mib(kv),
+        Mib(scratch),
+        Mib(sampler)
+    );
+    match memory_limit() {
+        Some(limit) if plan.arena() as u64 > limit.bytes => Err(Failure::new(
+            Exit::Memory,
+            format_args!(
+                "KV cache and scratch for a context of {context} take {}, but the {} is {}; ask for \
+                 a smaller --context",
+                Mib(plan.arena()),
+                limit.source,
+                Mib(limit.bytes as usize)
+            ),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Memory for an arena, taken from the system page by page as it is touched.
+fn arena_memory(plan: &Plan) -> Result<Vec<u8>, Failure> {
+    let bytes = plan.arena();
+    let mut probe = Vec::<u8>::new();
+    let refused = probe.try_reserve_exact(bytes).is_err();
+    drop(probe);
+    if refused {
+        return Err(Failure::new(Exit::Memory, format_args!("the system refuses {}", Mib(bytes))));
+    }
+    // Zeroed by the system when touched, unlike memory that is reserved and then filled.
+    Ok(vec![0; bytes])
+}
+
+/// Bytes, shown in MiB.
+pub(crate) struct Mib(pub(crate) usize);
+
+impl std::fmt::Display for Mib {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:.1} MiB", self.0 as f64 / f64::from(1 << 20))
+    }
+}
