@@ -1,17 +1,21 @@
 //! A fixed pool of threads that wait spinning for a short while, then sleep.
+//!
+//! A round of work belongs to the thread that calls [`Parallel::run`]; workers join it while it is
+//! open. A worker that sleeps, or that the system has put aside for another process, is not waited
+//! for: the caller goes on with the work and the worker comes too late, which costs nothing.
 
 use crate::cpu::{Cpus, pin};
 use std::cell::UnsafeCell;
 use std::hint::spin_loop;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 use wick_core::Parallel;
 
 /// Turns that a waiting thread spins before it gives its processor up: some tens of microseconds,
 /// more than a layer leaves between two parallel parts.
-const SPINS: usize = 10_000;
+const SPINS: usize = 2_000;
 
 /// A pool of threads, each bound to a processor of its own where there are enough.
 ///
@@ -25,13 +29,20 @@ pub struct Pool {
 
 type Work = dyn Fn() + Sync;
 
+/// [`Shared::state`]: workers inside the round.
+const INSIDE: u64 = (1 << 16) - 1;
+/// [`Shared::state`]: whether workers may enter.
+const OPEN: u64 = 1 << 16;
+/// [`Shared::state`]: from one round to the next.
+const ROUND: u64 = 1 << 17;
+
 struct Shared {
-    /// Work of the present round; valid while `running` is not 0.
+    /// The work of the round; valid while the round is open or a worker is inside.
     work: UnsafeCell<Option<*const Work>>,
-    /// Number of the present round.
-    round: AtomicUsize,
-    /// Workers that have not finished the present round.
-    running: AtomicUsize,
+    /// Number of the round, whether it is open, and how many workers are inside.
+    state: AtomicU64,
+    /// Turns to spin; none where threads have to share processors.
+    spins: usize,
     /// Some thread is inside `run`.
     busy: AtomicBool,
     /// A worker's work panicked.
@@ -40,15 +51,15 @@ struct Shared {
     stop: AtomicBool,
 }
 
-// SAFETY: `work` is written only by the one thread that holds `busy`, while no worker runs, and
-// read by workers only after they have seen the new `round`, which is published after the write.
+// SAFETY: `work` is written only by the one thread that holds `busy`, while the round is closed and
+// nobody is inside, and read only by workers inside an open round, who came in after the write.
 unsafe impl Sync for Shared {}
 // SAFETY: the pointer in `work` is to a `Sync` closure that outlives the round it is used in.
 unsafe impl Send for Shared {}
 
 impl std::fmt::Debug for Shared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Shared").field("round", &self.round).finish_non_exhaustive()
+        f.debug_struct("Shared").field("state", &self.state).finish_non_exhaustive()
     }
 }
 
@@ -57,27 +68,34 @@ impl Pool {
     /// `cpus`, or to none if there are more threads than processors. Threads that the system
     /// refuses are done without.
     pub fn new(threads: usize, cpus: &Cpus) -> Pool {
+        let enough = threads <= cpus.numbers.len();
         let shared = Arc::new(Shared {
             work: UnsafeCell::new(None),
-            round: AtomicUsize::new(0),
-            running: AtomicUsize::new(0),
+            state: AtomicU64::new(0),
+            spins: if enough { SPINS } else { 0 },
             busy: AtomicBool::new(false),
             panicked: AtomicBool::new(false),
             stop: AtomicBool::new(false),
         });
-        let cpu = |i: usize| (threads <= cpus.numbers.len()).then(|| cpus.numbers[i]);
+        let cpu = |i: usize| enough.then(|| cpus.numbers[i]);
+        let (starting, all_started) = mpsc::channel::<()>();
         let spawn = |i: usize| {
-            let (shared, cpu) = (Arc::clone(&shared), cpu(i));
+            let (shared, cpu, starting) = (Arc::clone(&shared), cpu(i), starting.clone());
             let body = move || {
                 if let Some(cpu) = cpu {
                     pin(cpu);
                 }
+                drop(starting);
                 shared.serve();
             };
             let worker = thread::Builder::new().name(format!("wick-{i}")).spawn(body);
             worker.inspect_err(|e| log::warn!("thread {i} of {threads}: {e}")).ok()
         };
-        let workers = (1..threads).map_while(spawn).collect();
+        let workers = (1..threads.min(INSIDE as usize)).map_while(spawn).collect();
+        drop(starting);
+        // Nothing is sent: the channel closes when the last worker stands, and whatever its start
+        // allocates is allocated.
+        let _closed = all_started.recv();
         Pool { shared, workers, caller_cpu: cpu(0) }
     }
 
@@ -90,47 +108,59 @@ impl Pool {
 }
 
 impl Shared {
-    /// A worker's life: wait for a round, do its work, say so.
+    /// A worker's life: wait for a round, help with its work.
     fn serve(&self) {
         let mut seen = 0;
-        loop {
+        while !self.stop.load(Ordering::Acquire) {
             seen = self.wait(seen);
-            if self.stop.load(Ordering::Acquire) {
-                return;
+            if !self.enter(seen) {
+                continue;
             }
-            // SAFETY: the round was published after its work was written, and the work outlives
-            // the round, which lasts until this worker has counted itself out of `running`.
+            // SAFETY: this worker is inside an open round, whose work outlives it: see `Round`.
             let work = unsafe { &*(*self.work.get()).expect("a round has work") };
             if catch_unwind(AssertUnwindSafe(work)).is_err() {
                 self.panicked.store(true, Ordering::Relaxed);
             }
-            self.running.fetch_sub(1, Ordering::Release);
+            self.state.fetch_sub(1, Ordering::Release);
         }
     }
 
-    /// Waits for a round other than `seen`.
-    fn wait(&self, seen: usize) -> usize {
+    /// Waits for a round after `seen` and returns its number.
+    fn wait(&self, seen: u64) -> u64 {
         for turn in 0.. {
-            let round = self.round.load(Ordering::Acquire);
+            let round = self.state.load(Ordering::Acquire) / ROUND;
             if round != seen {
                 return round;
             }
-            if turn < SPINS { spin_loop() } else { thread::park() }
+            if turn < self.spins { spin_loop() } else { thread::park() }
         }
         unreachable!("the loop ends only by returning")
     }
+
+    /// Goes inside a round, unless it is closed or over.
+    fn enter(&self, round: u64) -> bool {
+        let inside =
+            |state: u64| (state / ROUND == round && state & OPEN != 0).then_some(state + 1);
+        self.state.fetch_update(Ordering::Acquire, Ordering::Relaxed, inside).is_ok()
+    }
 }
 
-/// Ends a round: waits for the workers even when the caller's own work panics, since they use what
-/// the caller has borrowed.
+/// Ends a round: closes it and waits for the workers inside, even when the caller's own work
+/// panics, since they use what the caller has borrowed.
 struct Round<'a>(&'a Shared);
 
 impl Drop for Round<'_> {
     fn drop(&mut self) {
+        let mut inside = self.0.state.fetch_and(!OPEN, Ordering::Acquire) & INSIDE;
         let mut turn = 0;
-        while self.0.running.load(Ordering::Acquire) > 0 {
+        while inside > 0 {
+            if turn < self.0.spins {
+                spin_loop()
+            } else {
+                thread::yield_now()
+            }
             turn += 1;
-            if turn < SPINS { spin_loop() } else { thread::yield_now() }
+            inside = self.0.state.load(Ordering::Acquire) & INSIDE;
         }
         self.0.busy.store(false, Ordering::Release);
     }
@@ -149,14 +179,14 @@ impl Parallel for Pool {
             return work();
         }
         // SAFETY: only the lifetime changes. `Round` keeps this call from returning, even by a
-        // panic, before every worker is done with the pointer.
+        // panic, before the round is closed and every worker has left it.
         let pointer =
             unsafe { std::mem::transmute::<*const (dyn Fn() + Sync + '_), *const Work>(work) };
-        // SAFETY: `busy` was free and is now ours, and no worker runs: nobody else has access.
+        // SAFETY: `busy` was free and is now ours, and the last round is over: nobody else has
+        // access.
         unsafe { *shared.work.get() = Some(pointer) };
-        shared.running.store(self.workers.len(), Ordering::Relaxed);
         let round = Round(shared);
-        shared.round.fetch_add(1, Ordering::Release);
+        shared.state.fetch_add(ROUND + OPEN, Ordering::Release);
         self.workers.iter().for_each(|worker| worker.thread().unpark());
         work();
         drop(round);
@@ -167,7 +197,7 @@ impl Parallel for Pool {
 impl Drop for Pool {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::Release);
-        self.shared.round.fetch_add(1, Ordering::Release);
+        self.shared.state.fetch_add(ROUND, Ordering::Release);
         for worker in self.workers.drain(..) {
             worker.thread().unpark();
             // Workers catch panics of their work, so there is nothing to hand on.
@@ -179,23 +209,32 @@ impl Drop for Pool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::AtomicU64;
-    use std::time::Duration;
+    use std::sync::atomic::AtomicUsize;
+    use std::time::{Duration, Instant};
 
     fn pool(threads: usize) -> Pool {
         Pool::new(threads, &Cpus::detect())
     }
 
+    /// Work that lasts until `count` threads have been inside together, or too long.
+    fn meet(pool: &Pool, count: usize) -> bool {
+        let inside = AtomicUsize::new(0);
+        let end = Instant::now() + Duration::from_secs(60);
+        pool.run(&|| {
+            inside.fetch_add(1, Ordering::SeqCst);
+            while inside.load(Ordering::SeqCst) < count && Instant::now() < end {
+                thread::yield_now();
+            }
+        });
+        inside.into_inner() == count
+    }
+
     #[test]
-    fn every_thread_works_once_a_round() {
+    fn every_thread_can_join() {
         for threads in [1, 2, 5] {
             let pool = pool(threads);
-            let calls = AtomicU64::new(0);
-            for round in 1..=200u64 {
-                pool.run(&|| {
-                    calls.fetch_add(1, Ordering::Relaxed);
-                });
-                assert_eq!(calls.load(Ordering::Relaxed), round * threads as u64);
+            for round in 0..20 {
+                assert!(meet(&pool, threads), "round {round} of {threads} threads");
             }
         }
     }
@@ -203,14 +242,23 @@ mod tests {
     #[test]
     fn sleepers_wake() {
         let pool = pool(3);
-        let calls = AtomicU64::new(0);
         for _ in 0..3 {
             thread::sleep(Duration::from_millis(30));
-            pool.run(&|| {
-                calls.fetch_add(1, Ordering::Relaxed);
-            });
+            assert!(meet(&pool, 3));
         }
-        assert_eq!(calls.into_inner(), 9);
+    }
+
+    #[test]
+    fn nobody_is_inside_after_a_round() {
+        let pool = pool(4);
+        for _ in 0..2000 {
+            let inside = AtomicUsize::new(0);
+            pool.run(&|| {
+                inside.fetch_add(1, Ordering::SeqCst);
+                inside.fetch_sub(1, Ordering::SeqCst);
+            });
+            assert_eq!(inside.into_inner(), 0);
+        }
     }
 
     #[test]
@@ -218,21 +266,26 @@ mod tests {
         let pool = pool(2);
         let caller = thread::current().id();
         for on_caller in [true, false] {
-            let work = || assert!((thread::current().id() == caller) != on_caller);
+            let both = std::sync::Barrier::new(2);
+            let work = || {
+                both.wait();
+                assert!((thread::current().id() == caller) != on_caller);
+            };
             assert!(catch_unwind(AssertUnwindSafe(|| pool.run(&work))).is_err());
         }
-        pool.run(&|| ());
+        assert!(meet(&pool, 2));
     }
 
     #[test]
     fn a_second_caller_works_alone() {
         let pool = pool(2);
-        let inner = AtomicU64::new(0);
+        let (outer, inner) = (AtomicUsize::new(0), AtomicUsize::new(0));
         pool.run(&|| {
+            outer.fetch_add(1, Ordering::SeqCst);
             pool.run(&|| {
-                inner.fetch_add(1, Ordering::Relaxed);
+                inner.fetch_add(1, Ordering::SeqCst);
             });
         });
-        assert_eq!(inner.into_inner(), 2);
+        assert_eq!(inner.into_inner(), outer.into_inner());
     }
 }

@@ -13,11 +13,11 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 
 /// The platform's threads.
 pub trait Parallel: Sync {
-    /// How many threads [`Parallel::run`] uses, the caller's own included; at least one.
+    /// How many threads [`Parallel::run`] can use, the caller's own included; at least one.
     fn threads(&self) -> usize;
 
-    /// Calls `work` once on each thread and returns when all calls have returned. `work` must not
-    /// call `run` again.
+    /// Calls `work` on the calling thread and, at the same time, once on each other thread that is
+    /// free; returns when all calls have returned.
     fn run(&self, work: &(dyn Fn() + Sync));
 }
 
