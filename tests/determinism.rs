@@ -2,8 +2,12 @@
 //! sequences, after truncation.
 
 use std::sync::LazyLock;
-use wick_core::{Options, Parallel, Plan, Serial, StepError, Token, TruncateError};
+use wick_core::{
+    Config, Engine, Options, Parallel, Plan, Serial, StepError, Token, TruncateError, Window,
+};
+use wick_kernels::Kernels;
 use wick_linux::{Cpus, Pool};
+use wick_tests::tiny::Tiny;
 use wick_tests::{Model, bits, ids, step};
 
 /// Models that together go through every way of computing: both orientations of down, windows,
@@ -24,6 +28,19 @@ fn threads_and_batches_leave_no_trace() {
             let found = bits(&model.logits(&ids, batch, pool));
             assert!(found == expected, "{name}: {} threads, batch {batch}", pool.threads());
         }
+    }
+}
+
+/// A ring holds the window and a batch: 64 positions for one token at a time, 128 for 40.
+#[test]
+fn rings_of_any_length_see_the_same_window() {
+    let window = Some(Window { size: 60, period: 4 });
+    let config = Config { layers: 5, window, ..Tiny::default().config };
+    let model = Model::read(&[Tiny { config, ..Tiny::default() }.to_bytes().leak()]);
+    let ids = ids(200, config.vocab);
+    let expected = bits(&model.logits(&ids, 1, &Serial));
+    for batch in [4, 40, 200] {
+        assert!(bits(&model.logits(&ids, batch, &Serial)) == expected, "batch {batch}");
     }
 }
 
@@ -143,6 +160,9 @@ fn refused_steps_change_nothing() {
         engine.prefill(0, &[1; 4]),
         Err(StepError::Full { sequence: 0, held: 5, more: 4, context: 8 })
     );
+    let unknown = [1, vocab as u32];
+    assert_eq!(engine.prefill(0, &unknown), Err(StepError::Id { id: vocab as u32, vocab }));
+    assert_eq!(engine.len(0), 5);
     engine.prefill(0, &[1; 3]).unwrap();
 }
 
@@ -156,7 +176,8 @@ fn a_plan_is_what_is_taken() {
             let options = Options { context, sequences, batch, outputs };
             let plan = Plan::new(&model.config, model.weights, &options).unwrap();
             let mut arena = wick_core::Arena::new(vec![0; plan.arena()].leak());
-            wick_core::State::new(&model.config, model.weights, options, &mut arena).unwrap();
+            let (kernels, serial) = (Kernels::scalar(), &Serial);
+            Engine::new(model.config, model.weights, options, &mut arena, kernels, serial).unwrap();
             assert_eq!(arena.used(), plan.kv + plan.scratch, "{name} {options:?}");
         }
     }

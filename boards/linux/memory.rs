@@ -32,9 +32,10 @@ impl fmt::Display for LimitSource {
     }
 }
 
-/// What the process may use: the machine's available memory or the least limit of its control
-/// groups (v2 `memory.max`, v1 `memory.limit_in_bytes`), whichever is less. `None` if `/proc`
-/// does not tell.
+/// What the process may still use: the machine's available memory, or what the limit of one of its
+/// control groups (v2 `memory.max`, v1 `memory.limit_in_bytes`) leaves, whichever is least. What a
+/// group uses is counted without file pages that can be dropped, as for the machine. `None` if
+/// `/proc` does not tell.
 pub fn memory_limit() -> Option<MemoryLimit> {
     read_limit(Path::new("/"))
 }
@@ -42,13 +43,25 @@ pub fn memory_limit() -> Option<MemoryLimit> {
 fn read_limit(root: &Path) -> Option<MemoryLimit> {
     let available = meminfo(&fs::read_to_string(root.join("proc/meminfo")).ok()?, "MemAvailable:")?;
     let own = fs::read_to_string(root.join("proc/self/cgroup")).unwrap_or_default();
-    let limits = cgroup_folders(root, &own, "memory").filter_map(|folder| {
-        let file = |name| read_number(&folder.join(name));
-        file("memory.max").or_else(|| file("memory.limit_in_bytes"))
-    });
+    let limits = cgroup_folders(root, &own, "memory").filter_map(|folder| group_rest(&folder));
     let machine = MemoryLimit { bytes: available, source: LimitSource::Machine };
     let group = limits.min().map(|bytes| MemoryLimit { bytes, source: LimitSource::Cgroup });
     Some(group.filter(|group| group.bytes < available).unwrap_or(machine))
+}
+
+/// What a control group leaves of its limit, if it has one.
+fn group_rest(folder: &Path) -> Option<u64> {
+    let file = |name| read_number(&folder.join(name));
+    let (limit, used, droppable) = match file("memory.max") {
+        Some(limit) => (limit, file("memory.current"), "inactive_file"),
+        None => {
+            (file("memory.limit_in_bytes")?, file("memory.usage_in_bytes"), "total_inactive_file")
+        }
+    };
+    let stat = fs::read_to_string(folder.join("memory.stat")).unwrap_or_default();
+    let line = stat.lines().find_map(|l| l.strip_prefix(droppable)?.strip_prefix(' '));
+    let droppable = line.and_then(|number| number.trim().parse().ok()).unwrap_or(0);
+    Some(limit.saturating_sub(used.unwrap_or(0).saturating_sub(droppable)))
 }
 
 /// The folders of the control groups that hold the process, from its own up to the root. `own` is
@@ -125,6 +138,22 @@ mod tests {
         let files = [("memory/x/memory.limit_in_bytes", "2000000\n")];
         let limit = machine("5:cpu,cpuacct:/y\n4:memory:/x\n0::/\n", &files).unwrap();
         assert_eq!(limit.bytes, 2_000_000);
+    }
+
+    #[test]
+    fn what_a_group_uses_is_taken_off() {
+        let two = [
+            ("memory.max", "2000000\n"),
+            ("memory.current", "700000\n"),
+            ("memory.stat", "anon 500000\nfile 200000\ninactive_file 150000\n"),
+        ];
+        assert_eq!(machine("0::/\n", &two).unwrap().bytes, 2_000_000 - 550_000);
+        let one = [
+            ("memory/memory.limit_in_bytes", "1000\n"),
+            ("memory/memory.usage_in_bytes", "5000\n"),
+            ("memory/memory.stat", "inactive_file 9\ntotal_inactive_file 100\n"),
+        ];
+        assert_eq!(machine("4:memory:/\n", &one).unwrap().bytes, 0);
     }
 
     #[test]

@@ -77,7 +77,7 @@ impl Pool {
             panicked: AtomicBool::new(false),
             stop: AtomicBool::new(false),
         });
-        let cpu = |i: usize| enough.then(|| cpus.numbers[i]);
+        let cpu = |i: usize| cpus.numbers.get(i).copied().filter(|_| enough);
         let (starting, all_started) = mpsc::channel::<()>();
         let spawn = |i: usize| {
             let (shared, cpu, starting) = (Arc::clone(&shared), cpu(i), starting.clone());
@@ -185,12 +185,13 @@ impl Parallel for Pool {
         // SAFETY: `busy` was free and is now ours, and the last round is over: nobody else has
         // access.
         unsafe { *shared.work.get() = Some(pointer) };
+        shared.panicked.store(false, Ordering::Relaxed);
         let round = Round(shared);
         shared.state.fetch_add(ROUND + OPEN, Ordering::Release);
         self.workers.iter().for_each(|worker| worker.thread().unpark());
         work();
         drop(round);
-        assert!(!shared.panicked.swap(false, Ordering::Relaxed), "a worker thread panicked");
+        assert!(!shared.panicked.load(Ordering::Relaxed), "a worker thread panicked");
     }
 }
 
@@ -265,15 +266,16 @@ mod tests {
     fn a_panic_reaches_the_caller_and_the_pool_lives() {
         let pool = pool(2);
         let caller = thread::current().id();
-        for on_caller in [true, false] {
+        for (caller_panics, worker_panics) in [(true, false), (false, true), (true, true)] {
             let both = std::sync::Barrier::new(2);
             let work = || {
                 both.wait();
-                assert!((thread::current().id() == caller) != on_caller);
+                let on_caller = thread::current().id() == caller;
+                assert!(!if on_caller { caller_panics } else { worker_panics });
             };
             assert!(catch_unwind(AssertUnwindSafe(|| pool.run(&work))).is_err());
+            assert!(meet(&pool, 2));
         }
-        assert!(meet(&pool, 2));
     }
 
     #[test]

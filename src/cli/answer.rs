@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use wick_core::{Arena, Engine, Sampler, Sampling, Token};
 use wick_text::{Control, Detokenizer, Tokenizer};
 
-/// Tokens that go through the model together while a prompt is read.
-pub(crate) const BATCH: usize = 256;
+/// Tokens that go through the model together while a prompt is read; between batches it can be
+/// interrupted.
+pub(crate) const BATCH: usize = 64;
 
 /// What reading and answering took.
 #[derive(Default)]
@@ -19,7 +20,9 @@ pub(crate) struct Figures {
     pub(crate) prefill: Duration,
     /// Tokens drawn.
     pub(crate) drawn: usize,
-    /// Time for drawing them.
+    /// Of these, tokens that were taken in again to draw the next one.
+    pub(crate) steps: usize,
+    /// Time for taking them in.
     pub(crate) decode: Duration,
 }
 
@@ -66,12 +69,21 @@ impl<'a, 'e> Answer<'a, 'e> {
     }
 
     /// Draws up to `most` tokens and writes their text as it comes, until the model or the context
-    /// ends; then a line break.
+    /// ends; then a line break, after an interruption too.
     pub(crate) fn decode(&mut self, most: usize, out: &mut impl Write) -> Result<(), Failure> {
-        let start = Instant::now();
-        let before = self.figures.decode;
         let mut text = Detokenizer::new(Control::Hide);
-        for _ in 0..most {
+        let done = self.draw(most, &mut text, out);
+        writeln!(out, "{}", text.finish())?;
+        done
+    }
+
+    fn draw(
+        &mut self,
+        most: usize,
+        text: &mut Detokenizer,
+        out: &mut impl Write,
+    ) -> Result<(), Failure> {
+        for drawn in 0..most {
             self.check_interrupt()?;
             let logits = self.engine.logits(0).unwrap_or_default();
             let id = self.sampler.sample(logits).or_exit(Exit::Model)?;
@@ -82,16 +94,25 @@ impl<'a, 'e> Answer<'a, 'e> {
             out.flush()?;
             self.sampler.accept(id);
             self.figures.drawn += 1;
-            self.figures.decode = before + start.elapsed();
-            if self.engine.len(0) == self.engine.options().context {
-                log::warn!("the context of {} positions is full", self.engine.len(0));
+            if drawn + 1 < most && !self.step(id)? {
                 break;
             }
-            let next = Token { id, sequence: 0, wants_logits: true };
-            self.engine.step(&[next]).or_exit(Exit::Input)?;
         }
-        writeln!(out, "{}", text.finish())?;
         Ok(())
+    }
+
+    /// Takes a drawn token in; `false` if the context has no room for it.
+    fn step(&mut self, id: u32) -> Result<bool, Failure> {
+        if self.engine.len(0) == self.engine.options().context {
+            log::warn!("the context of {} positions is full", self.engine.len(0));
+            return Ok(false);
+        }
+        let start = Instant::now();
+        let next = Token { id, sequence: 0, wants_logits: true };
+        self.engine.step(&[next]).or_exit(Exit::Input)?;
+        self.figures.steps += 1;
+        self.figures.decode += start.elapsed();
+        Ok(true)
     }
 
     fn check_interrupt(&self) -> Result<(), Failure> {

@@ -167,8 +167,8 @@ fn score(engine: &mut Engine<'_>, window: &[u32], losses: &mut Vec<f64>) -> Resu
 /// −log of the probability of `id`.
 fn loss(logits: &[f32], id: u32) -> f64 {
     let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let sum: f32 = logits.iter().map(|logit| (logit - largest).exp()).sum();
-    f64::from(sum.ln() - (logits[id as usize] - largest))
+    let sum: f64 = logits.iter().map(|logit| f64::from(logit - largest).exp()).sum();
+    sum.ln() - f64::from(logits[id as usize] - largest)
 }
 
 impl Perplexity {

@@ -21,7 +21,7 @@ use wick_text::{Special, Tokenizer};
 ///
 ///   wick run "dim the kitchen light to 40 percent"
 ///   wick run -m model.gguf --temperature 0 -n 100 "Why is the sky blue?"
-///   wick run --raw "Once upon a time" < /dev/null
+///   wick run --raw "Once upon a time"
 ///   cat question.txt | wick run -m model.gguf -v
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
@@ -41,7 +41,7 @@ pub(crate) struct Arguments {
     /// Continue the prompt as it stands, without chat template
     #[arg(long)]
     raw: bool,
-    /// The prompt; "-" or nothing reads it from stdin
+    /// The prompt; "-" or nothing reads it from stdin, but for the line break at its end
     prompt: Option<String>,
 }
 
@@ -126,6 +126,9 @@ pub(crate) fn run(arguments: &Arguments, verbose: bool) -> Result<(), Failure> {
     with_engine(&model, options, &arguments.threads, |engine, arena| {
         let mut answer =
             Answer::new(engine, arguments.sampling.sampling(), &tokenizer, &interrupted, arena)?;
+        if context > model.config.context {
+            log::warn!("the model was made for {} positions, not {context}", model.config.context);
+        }
         let loaded = start.elapsed();
         let mut out = io::stdout().lock();
         let done = answer.prefill(&ids).and_then(|()| answer.decode(arguments.n, &mut out));
@@ -144,8 +147,19 @@ fn prompt(arguments: &Arguments) -> Result<String, Failure> {
             let hint = "a prompt expected: wick run \"dim the kitchen light to 40 percent\"";
             Err(Failure::new(Exit::Usage, hint))
         }
-        _ => read_text(),
+        _ => read_text().map(|text| without_last_break(text, arguments.raw)),
     }
+}
+
+/// A message without the line break that ends most files; raw text stays as it is.
+fn without_last_break(mut text: String, raw: bool) -> String {
+    if !raw && text.ends_with('\n') {
+        text.pop();
+        if text.ends_with('\r') {
+            text.pop();
+        }
+    }
+    text
 }
 
 /// All of stdin, which must be UTF-8.
@@ -205,7 +219,8 @@ fn report(figures: &Figures, loaded: Duration) -> io::Result<()> {
     };
     writeln!(err, "load:    {:.3} s", loaded.as_secs_f64())?;
     writeln!(err, "prefill: {}", rate(figures.prompt, figures.prefill))?;
-    writeln!(err, "decode:  {}", rate(figures.drawn, figures.decode))?;
+    writeln!(err, "decode:  {}", rate(figures.steps, figures.decode))?;
+    writeln!(err, "drawn:   {} tokens", figures.drawn)?;
     if let Some(bytes) = wick_linux::peak_resident() {
         writeln!(err, "memory:  {} resident at most", Mib(bytes as usize))?;
     }

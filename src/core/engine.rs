@@ -24,7 +24,7 @@ pub struct Token {
 
 /// The KV cache and the scratch of an engine, cut from one arena.
 #[derive(Debug)]
-pub struct State<'m> {
+struct State<'m> {
     options: Options,
     kv: KvCache<'m>,
     scratch: Scratch<'m>,
@@ -33,8 +33,7 @@ pub struct State<'m> {
 }
 
 impl<'m> State<'m> {
-    /// A state with every sequence empty. The arena needs [`crate::Plan::arena`] bytes.
-    pub fn new(
+    fn new(
         config: &Config,
         weights: &Weights<'_>,
         options: Options,
@@ -59,7 +58,8 @@ pub struct Engine<'m> {
 }
 
 impl<'m> Engine<'m> {
-    /// An engine for `options`, its state cut from `arena`.
+    /// An engine for `options` with every sequence empty. Its KV cache and scratch are cut from
+    /// `arena`, which needs [`crate::Plan::arena`] bytes (a sampler's included).
     pub fn new(
         config: Config,
         weights: &'m Weights<'m>,
@@ -110,6 +110,7 @@ impl<'m> Engine<'m> {
     /// last one are then the only ones in [`Engine::logits`].
     pub fn prefill(&mut self, sequence: usize, ids: &[u32]) -> Result<(), StepError> {
         self.check_room(sequence, ids.len())?;
+        ids.iter().try_for_each(|id| self.check_id(*id))?;
         let mut tokens = heapless::Vec::<Token, PREFILL>::new();
         let batch = self.state.options.batch.min(PREFILL);
         for (i, chunk) in ids.chunks(batch).enumerate() {
@@ -151,7 +152,7 @@ impl<'m> Engine<'m> {
 
     /// Forgets the positions of a sequence from `len` on. To 0 is always possible; otherwise the
     /// windowed layers must still hold what the next token would see, which they do for at least
-    /// [`Options::batch`] positions back.
+    /// [`Options::batch`] positions back from the longest that the sequence has been.
     ///
     /// # Panics
     /// If there is no such sequence.
@@ -169,13 +170,16 @@ impl<'m> Engine<'m> {
             return Err(StepError::Outputs { found, most: outputs });
         }
         for (i, token) in batch.iter().enumerate() {
-            if token.id as usize >= self.config.vocab {
-                return Err(StepError::Id { id: token.id, vocab: self.config.vocab });
-            }
+            self.check_id(token.id)?;
             let before = batch[..i].iter().filter(|t| t.sequence == token.sequence).count();
             self.check_room(token.sequence, before + 1)?;
         }
         Ok(())
+    }
+
+    fn check_id(&self, id: u32) -> Result<(), StepError> {
+        let vocab = self.config.vocab;
+        if (id as usize) < vocab { Ok(()) } else { Err(StepError::Id { id, vocab }) }
     }
 
     fn check_room(&self, sequence: usize, more: usize) -> Result<(), StepError> {

@@ -1,6 +1,6 @@
 //! The SmallThinker forward pass in fixed memory.
 //!
-//! A [`Config`] describes a model, [`Weights`] borrow its tensors, a [`State`] holds the KV cache
+//! A [`Config`] describes a model, [`Weights`] borrow its tensors, a `State` holds the KV cache
 //! and the scratch, all cut from one [`Arena`] that the caller hands over; an [`Engine`] puts them
 //! together and steps batches of tokens. After the engine stands, nothing allocates. The crate
 //! cannot name the standard library: files, threads and clocks come in through traits.
@@ -21,7 +21,7 @@ mod weights;
 
 pub use arena::{Arena, ArenaError};
 pub use config::{Config, ConfigError, Gating, MAX_ACTIVE, MAX_EXPERTS, MAX_LAYERS, Window};
-pub use engine::{Engine, EngineError, State, StepError, Token};
+pub use engine::{Engine, EngineError, StepError, Token};
 pub use kv::TruncateError;
 pub use parallel::{Bands, Grid, Parallel, Serial, Tile};
 pub use plan::{MAX_BATCH, MAX_SEQUENCES, Options, OptionsError, Plan};

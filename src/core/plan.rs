@@ -47,9 +47,14 @@ impl Plan {
         options: &Options,
     ) -> Result<Plan, OptionsError> {
         options.validate()?;
+        let layout = Layout::new(config, options);
+        let most = isize::MAX as usize / 4 / layout.elements;
+        if options.sequences > most {
+            return Err(OptionsError { what: "sequences", found: options.sequences, most });
+        }
         Ok(Plan {
             weights: weights.bytes(),
-            kv: KvCache::bytes(&Layout::new(config, options), options.sequences),
+            kv: KvCache::bytes(&layout, options.sequences),
             scratch: Sizes::new(config, weights, options).bytes(),
             sampler: Sampler::bytes(config.vocab),
         })

@@ -97,7 +97,7 @@ impl<'m> Sampler<'m> {
         let _room_was_made = self.recent.push_back(id);
     }
 
-    /// Draws from the logits of the whole vocabulary. Infinitely small logits are never drawn.
+    /// Draws from the logits of the whole vocabulary. Logits that are not finite are never drawn.
     pub fn sample(&mut self, logits: &[f32]) -> Result<u32, SampleError> {
         let Sampling { temperature, top_k, top_p, min_p, .. } = self.sampling;
         let finite = logits.iter().zip(0..).filter(|(logit, _)| logit.is_finite());

@@ -223,6 +223,10 @@ impl Weights<'_> {
         check("token_embd", None, &self.embedding, config.vocab, hidden)?;
         check("output_norm", None, &self.output_norm, 1, hidden)?;
         check("output", None, &self.output, config.vocab, hidden)?;
+        if let Some(Profiler { fc1, fc2 }) = &self.profiler {
+            check("lm_head_profiler fc1", None, fc1, fc1.rows, hidden)?;
+            check("lm_head_profiler fc2", None, fc2, config.vocab, fc1.rows)?;
+        }
         if self.layers.len() != config.layers {
             let (expected, found) = ((config.layers, hidden), (self.layers.len(), hidden));
             return Err(ShapeError { tensor: "layers", layer: None, expected, found });
@@ -237,14 +241,15 @@ impl Weights<'_> {
             check("attn_output", at, &layer.o, hidden, query)?;
             check("ffn_norm", at, &layer.ffn_norm, 1, hidden)?;
             check("ffn_gate_inp", at, &layer.router, config.experts, hidden)?;
-            let rows = config.experts * width;
-            check("ffn_gate_exps", at, &layer.gate.all, rows, hidden)?;
-            check("ffn_up_exps", at, &layer.up.all, rows, hidden)?;
-            match layer.down {
-                Down::Outputs(d) => {
-                    check("ffn_down_exps", at, &d.all, config.experts * hidden, width)?;
-                }
-                Down::Neurons(d) => check("ffn_down_exps", at, &d.all, rows, hidden)?,
+            let experts = |name, matrices: &ExpertMatrices<'_>, rows, cols| {
+                check(name, at, &matrices.all, matrices.count * rows, cols)?;
+                check(name, at, &matrices.all, config.experts * rows, cols)
+            };
+            experts("ffn_gate_exps", &layer.gate, width, hidden)?;
+            experts("ffn_up_exps", &layer.up, width, hidden)?;
+            match &layer.down {
+                Down::Outputs(down) => experts("ffn_down_exps", down, hidden, width)?,
+                Down::Neurons(down) => experts("ffn_down_exps", down, width, hidden)?,
             }
         }
         Ok(())
