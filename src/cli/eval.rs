@@ -1,11 +1,11 @@
 //! `wick eval`: how well a model knows a text, or answers questions whose answers are known.
 
-use crate::answer::{Answer, BATCH};
+use crate::answer::Answer;
 use crate::chat::{self, Message};
 use crate::exit::{Exit, Failure, OrExit};
 use crate::model::{Model, ModelArguments, tokenizer};
 use crate::run::{encode, on_interrupt};
-use crate::session::{ThreadArguments, with_engine};
+use crate::session::{ThreadArguments, conversation, with_engine};
 use anyhow::Context;
 use clap::Args;
 use serde::{Deserialize, Serialize};
@@ -194,8 +194,7 @@ fn skills(
     tokenizer: &Tokenizer,
     questions: &[Question],
 ) -> Result<(), Failure> {
-    let context = arguments.context.unwrap_or_else(|| 4096.min(model.config.context));
-    let options = Options { context, sequences: 1, batch: BATCH.min(context), outputs: 1 };
+    let options = conversation(&model.config, arguments.context);
     let interrupted = on_interrupt()?;
     let scores = with_engine(model, options, &arguments.threads, |engine, arena| {
         let mut answer = Answer::new(engine, Sampling::GREEDY, tokenizer, &interrupted, arena)?;

@@ -2,13 +2,13 @@
 
 use crate::exit::{Exit, Failure, OrExit};
 use crate::model::{Files, Model, tokenizer};
-use crate::session::Mib;
+use crate::session::{Mib, conversation};
 use clap::Args;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::PathBuf;
-use wick_core::{Config, Down, Gating, Options, Plan};
+use wick_core::{Config, Down, Gating, Plan};
 use wick_format::{Gguf, Overrides};
 use wick_linux::Cpus;
 use wick_text::Tokenizer;
@@ -195,12 +195,10 @@ fn describe(tokenizer: &Tokenizer, model: &Model<'_>) -> TokenizerReport {
 }
 
 fn memory(model: &Model<'_>, context: Option<usize>) -> Result<Memory, Failure> {
-    let context = context.unwrap_or_else(|| 4096.min(model.config.context));
-    let options =
-        Options { context, sequences: 1, batch: crate::answer::BATCH.min(context), outputs: 1 };
+    let options = conversation(&model.config, context);
     let plan = Plan::new(&model.config, &model.weights, &options).or_exit(Exit::Usage)?;
     let Plan { weights, kv, scratch, sampler } = plan;
-    Ok(Memory { context, weights, kv, scratch, sampler, total: plan.total() })
+    Ok(Memory { context: options.context, weights, kv, scratch, sampler, total: plan.total() })
 }
 
 impl Report {

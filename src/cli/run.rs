@@ -1,17 +1,17 @@
 //! `wick run`: a prompt in, text out as it is drawn.
 
-use crate::answer::{Answer, BATCH, Figures};
+use crate::answer::{Answer, Figures};
 use crate::chat::{self, Message};
 use crate::exit::{Exit, Failure, OrExit};
 use crate::model::{Model, ModelArguments, tokenizer};
-use crate::session::{Mib, ThreadArguments, with_engine};
+use crate::session::{Mib, ThreadArguments, conversation, with_engine};
 use anyhow::Context;
 use clap::Args;
 use std::io::{self, IsTerminal, Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use wick_core::{Options, Sampling};
+use wick_core::Sampling;
 use wick_text::{Special, Tokenizer};
 
 /// Answer a prompt: text goes to stdout as it is drawn
@@ -113,7 +113,8 @@ pub(crate) fn run(arguments: &Arguments, verbose: bool) -> Result<(), Failure> {
     let text = if arguments.raw { text } else { template(&model, &tokenizer, text)? };
     let ids = encode(&tokenizer, &text)?;
 
-    let context = arguments.context.unwrap_or_else(|| 4096.min(model.config.context));
+    let options = conversation(&model.config, arguments.context);
+    let context = options.context;
     if ids.len() > context {
         let message = format_args!(
             "the prompt has {} tokens and the context {context}; shorten it or ask for a larger \
@@ -122,7 +123,6 @@ pub(crate) fn run(arguments: &Arguments, verbose: bool) -> Result<(), Failure> {
         );
         return Err(Failure::new(Exit::Input, message));
     }
-    let options = Options { context, sequences: 1, batch: BATCH.min(context), outputs: 1 };
     with_engine(&model, options, &arguments.threads, |engine, arena| {
         let mut answer =
             Answer::new(engine, arguments.sampling.sampling(), &tokenizer, &interrupted, arena)?;

@@ -1,11 +1,12 @@
 //! Setting an engine up: threads, memory, plan.
 
+use crate::answer::BATCH;
 use crate::exit::{Exit, Failure, OrExit};
 use crate::model::Model;
 use clap::Args;
 use log::info;
 use std::num::NonZeroUsize;
-use wick_core::{Arena, Engine, Options, Parallel, Plan};
+use wick_core::{Arena, Config, Engine, Options, Parallel, Plan};
 use wick_linux::{Cpus, Pool, memory_limit};
 
 /// How many threads compute.
@@ -25,6 +26,13 @@ impl ThreadArguments {
         pool.pin_caller();
         pool
     }
+}
+
+/// Room for one conversation of `context` positions; where nothing is asked for, 4096 or what the
+/// model was made for, whichever is less.
+pub(crate) fn conversation(config: &Config, context: Option<usize>) -> Options {
+    let context = context.unwrap_or_else(|| 4096.min(config.context));
+    Options { context, sequences: 1, batch: BATCH.min(context), outputs: 1 }
 }
 
 /// Sets an engine up for `model` and hands it to `work`, with an arena that has room for a sampler.

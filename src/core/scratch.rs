@@ -4,7 +4,7 @@ use crate::arena::{Arena, ArenaError};
 use crate::config::Config;
 use crate::plan::{Options, floats};
 use crate::weights::Weights;
-use wick_kernels::{Activation, Encodings, RowLayout};
+use wick_kernels::{Activation, RowLayout};
 
 /// Activation rows in one slab.
 #[derive(Debug)]
@@ -38,13 +38,12 @@ pub(crate) struct Sizes {
 
 impl Sizes {
     pub(crate) fn new(config: &Config, weights: &Weights<'_>, options: &Options) -> Sizes {
-        let row = |cols, encodings: Encodings| RowLayout::new(cols, encodings);
         Sizes {
             config: *config,
             options: *options,
-            hidden: row(config.hidden, weights.hidden_encodings()),
-            attended: row(config.query_width(), weights.attention_encodings()),
-            neurons: row(config.expert_width, weights.expert_encodings()),
+            hidden: RowLayout::new(config.hidden, weights.hidden_encodings()),
+            attended: RowLayout::new(config.query_width(), weights.attention_encodings()),
+            neurons: RowLayout::new(config.expert_width, weights.expert_encodings()),
         }
     }
 
