@@ -28,6 +28,8 @@ struct State<'m> {
     options: Options,
     kv: KvCache<'m>,
     scratch: Scratch<'m>,
+    /// Tokens of the last step.
+    tokens: usize,
     /// Rows of logits that the last step left.
     outputs: usize,
 }
@@ -44,7 +46,7 @@ impl<'m> State<'m> {
         options.validate()?;
         let kv = KvCache::new(Layout::new(config, &options), options.sequences, arena)?;
         let scratch = Scratch::new(&Sizes::new(config, weights, &options), arena)?;
-        Ok(State { options, kv, scratch, outputs: 0 })
+        Ok(State { options, kv, scratch, tokens: 0, outputs: 0 })
     }
 }
 
@@ -93,10 +95,11 @@ impl<'m> Engine<'m> {
     /// A batch that cannot be run is refused before anything changes.
     pub fn step(&mut self, batch: &[Token]) -> Result<(), StepError> {
         self.check(batch)?;
-        let State { kv, scratch, outputs, .. } = &mut self.state;
+        let State { kv, scratch, tokens, outputs, .. } = &mut self.state;
         for (token, position) in batch.iter().zip(scratch.positions.iter_mut()) {
             *position = kv.push(token.sequence);
         }
+        *tokens = batch.len();
         *outputs = batch.iter().filter(|token| token.wants_logits).count();
         let (config, weights) = (&self.config, self.weights);
         let model = Model { config, weights, kernels: self.kernels, parallel: self.parallel };
@@ -132,6 +135,28 @@ impl<'m> Engine<'m> {
     pub fn logits(&self, i: usize) -> Option<&[f32]> {
         let vocab = self.config.vocab;
         (i < self.state.outputs).then(|| &self.state.scratch.logits[i * vocab..][..vocab])
+    }
+
+    /// The experts that the last step chose in a layer: for each token as many as are active, the
+    /// best first.
+    ///
+    /// # Panics
+    /// If there is no such layer.
+    pub fn chosen_experts(&self, layer: usize) -> &[u32] {
+        let State { scratch, tokens, .. } = &self.state;
+        &scratch.experts[layer * scratch.pairs..][..tokens * self.config.active]
+    }
+
+    /// Neurons that were not zero in the experts that the last step chose in a layer, of
+    /// `tokens · active · expert_width`.
+    ///
+    /// # Panics
+    /// If there is no such layer.
+    pub fn active_neurons(&self, layer: usize) -> usize {
+        match self.state.tokens {
+            0 => 0,
+            _ => self.state.scratch.active_neurons[layer],
+        }
     }
 
     /// Positions that a sequence holds.

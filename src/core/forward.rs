@@ -32,9 +32,9 @@ impl Model<'_> {
     pub(crate) fn forward(&self, batch: &[Token], kv: &mut KvCache<'_>, s: &mut Scratch<'_>) {
         self.embed(batch, s);
         for (i, layer) in self.weights.layers.iter().enumerate() {
-            self.route(layer, batch.len(), s);
+            self.route(i, layer, batch.len(), s);
             self.attend(i, layer, batch, kv, s);
-            self.apply_experts(layer, batch.len(), s);
+            self.apply_experts(i, layer, batch.len(), s);
         }
         self.output(batch, s);
     }
@@ -55,19 +55,19 @@ impl Model<'_> {
 
     /// experts, expert_weights = the router's choice, from the residual stream as it enters the
     /// layer: before any norm and before attention.
-    fn route(&self, layer: &Layer<'_>, n: usize, s: &mut Scratch<'_>) {
+    fn route(&self, index: usize, layer: &Layer<'_>, n: usize, s: &mut Scratch<'_>) {
         let Config { hidden, experts, active, gating, .. } = *self.config;
         self.for_each_row(&mut s.hidden, n, |t, row| {
             row[..hidden].copy_from_slice(&s.residual[t * hidden..][..hidden]);
         });
         self.multiply(&layer.router, &s.hidden, n, s.router_logits);
-        let chosen =
-            s.experts.chunks_exact_mut(active).zip(s.expert_weights.chunks_exact_mut(active));
-        for (logits, (chosen, weights)) in s.router_logits.chunks_exact(experts).take(n).zip(chosen)
-        {
+        let chosen = &mut s.experts[index * s.pairs..][..n * active];
+        let choices =
+            chosen.chunks_exact_mut(active).zip(s.expert_weights.chunks_exact_mut(active));
+        for (logits, (chosen, weights)) in s.router_logits.chunks_exact(experts).zip(choices) {
             route(logits, gating, chosen, weights);
         }
-        group_by_expert(&s.experts[..n * active], s.bounds, s.choices, s.places);
+        group_by_expert(chosen, s.bounds, s.choices, s.places);
     }
 
     /// residual += Wo · attention(Wq h, Wk h, Wv h) with h = norm(residual).
@@ -121,10 +121,13 @@ impl Model<'_> {
 
     /// residual += Σ weight · Wdown (relu(Wgate z) ⊙ (Wup z)) over the chosen experts, with
     /// z = norm(residual).
-    fn apply_experts(&self, layer: &Layer<'_>, n: usize, s: &mut Scratch<'_>) {
+    fn apply_experts(&self, index: usize, layer: &Layer<'_>, n: usize, s: &mut Scratch<'_>) {
         let Config { hidden, active, .. } = *self.config;
         self.normalize(&layer.ffn_norm, s, n, |t| t);
         self.gate_and_up(layer, n, s);
+        let neurons = (0..n * active).map(|place| s.neurons.row(place).values);
+        let silent = |row: &[f32]| row.iter().filter(|v| **v == 0.0).count();
+        s.active_neurons[index] = neurons.map(|row| row.len() - silent(row)).sum();
         self.for_each_row(&mut s.neurons, n * active, |_, _| ());
         self.down(&layer.down, n, s);
 

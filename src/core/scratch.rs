@@ -77,7 +77,8 @@ impl Sizes {
         let floats: usize = self.float_lens().into_iter().map(floats).sum();
         let indices = Arena::bytes_for::<usize>(self.pairs()) * 2
             + Arena::bytes_for::<usize>(self.config.experts + 1)
-            + Arena::bytes_for::<u32>(self.pairs())
+            + Arena::bytes_for::<u32>(self.config.layers * self.pairs())
+            + Arena::bytes_for::<usize>(self.config.layers)
             + Arena::bytes_for::<usize>(self.options.batch);
         floats + indices
     }
@@ -121,8 +122,12 @@ pub(crate) struct Scratch<'m> {
     pub(crate) places: &'m mut [usize],
     /// The places of expert `e` are `bounds[e] .. bounds[e + 1]`.
     pub(crate) bounds: &'m mut [usize],
-    /// The chosen experts, `n × k`, best first.
+    /// The chosen experts of each layer, `n × k`, best first; a layer's start `pairs` apart.
     pub(crate) experts: &'m mut [u32],
+    /// Choices that a layer has room for: most tokens times `k`.
+    pub(crate) pairs: usize,
+    /// Neurons that were not zero in the chosen experts, of each layer.
+    pub(crate) active_neurons: &'m mut [usize],
     /// Positions of the tokens, `n`.
     pub(crate) positions: &'m mut [usize],
 }
@@ -149,7 +154,9 @@ impl<'m> Scratch<'m> {
             choices: arena.take("expert order", sizes.pairs())?,
             places: arena.take("expert order", sizes.pairs())?,
             bounds: arena.take("expert order", sizes.config.experts + 1)?,
-            experts: arena.take("chosen experts", sizes.pairs())?,
+            experts: arena.take("chosen experts", sizes.config.layers * sizes.pairs())?,
+            pairs: sizes.pairs(),
+            active_neurons: arena.take("neuron counts", sizes.config.layers)?,
             positions: arena.take("positions", sizes.options.batch)?,
         })
     }
