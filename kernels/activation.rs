@@ -132,8 +132,10 @@ impl RowLayout {
         }
     }
 
-    /// Computes the 8-bit forms of the row in `slab` from its values.
-    pub fn encode(&self, slab: &mut [f32]) {
+    /// Computes the 8-bit forms of the row in `slab` from its values: the code that every variant
+    /// of [`crate::Kernels::encode`] is compiled from.
+    #[inline(always)]
+    pub(crate) fn encode(&self, slab: &mut [f32]) {
         let row = self.view_mut(slab);
         quantize_q8_0(row.values, row.q8_0);
         quantize_q8_k(row.values, row.q8_k);
@@ -162,37 +164,66 @@ fn q8_view_mut(slab: &mut [f32], [scales, quants, sums]: [usize; 3]) -> Q8Mut<'_
 
 /// Q8_0 as llama.cpp's reference: scale = largest magnitude / 127 (stored as f16, used to divide
 /// at full precision), quants rounded half away from zero. An empty form is left alone.
+#[inline(always)]
 fn quantize_q8_0(values: &[f32], out: Q8Mut<'_>) {
-    for (i, quants) in out.quants.chunks_exact_mut(32).enumerate() {
-        let x = &values[i * 32..][..32];
-        let largest = x.iter().fold(0f32, |m, v| m.max(v.abs()));
-        let scale = largest / 127.0;
-        let inverse = if scale != 0.0 { 1.0 / scale } else { 0.0 };
-        let mut sum = 0i16;
-        for (q, v) in quants.iter_mut().zip(x) {
-            *q = libm::roundf(v * inverse) as i8;
-            sum += i16::from(*q);
-        }
-        out.scales[i] = f16::from_f32(scale).to_f32();
-        out.sums[i] = sum;
+    let blocks = values.as_chunks::<32>().0.iter().zip(out.quants.as_chunks_mut::<32>().0);
+    for ((x, quants), (scale, sum)) in blocks.zip(out.scales.iter_mut().zip(out.sums)) {
+        let exact = largest_magnitude(x) / 127.0;
+        let inverse = if exact != 0.0 { 1.0 / exact } else { 0.0 };
+        let rounded = x.map(|v| round_half_away(v * inverse));
+        *quants = rounded.map(|q| q as i8);
+        *sum = rounded.map(|q| q as i16).iter().sum();
+        *scale = f16::from_f32(exact).to_f32();
     }
 }
 
 /// Q8_K as llama.cpp's reference: the value of largest magnitude becomes −127, so the scale is
 /// negative when that value is positive; quants rounded half to even. An empty form is left alone.
+#[inline(always)]
 fn quantize_q8_k(values: &[f32], out: Q8Mut<'_>) {
-    for (i, quants) in out.quants.chunks_exact_mut(256).enumerate() {
-        let x = &values[i * 256..][..256];
-        let extreme = x.iter().fold(0f32, |m, v| if v.abs() > m.abs() { *v } else { m });
+    let blocks = values.as_chunks::<256>().0.iter().zip(out.quants.as_chunks_mut::<256>().0);
+    let sums = out.sums.as_chunks_mut::<16>().0;
+    for ((x, quants), (scale, sums)) in blocks.zip(out.scales.iter_mut().zip(sums)) {
+        let largest = largest_magnitude(x);
+        let extreme = x.iter().find(|v| v.abs() == largest).map_or(0.0, |v| *v);
         let inverse = if extreme != 0.0 { -127.0 / extreme } else { 0.0 };
         for (q, v) in quants.iter_mut().zip(x) {
-            *q = libm::rintf(v * inverse).min(127.0) as i8;
+            *q = round_half_even(v * inverse).min(127) as i8;
         }
-        out.scales[i] = if inverse != 0.0 { 1.0 / inverse } else { 0.0 };
-        for (sum, group) in out.sums[i * 16..][..16].iter_mut().zip(quants.chunks_exact(16)) {
-            *sum = group.iter().map(|q| i16::from(*q)).sum();
+        *scale = if inverse != 0.0 { 1.0 / inverse } else { 0.0 };
+        for (sum, group) in sums.iter_mut().zip(quants.as_chunks::<16>().0) {
+            *sum = group.map(i16::from).iter().sum();
         }
     }
+}
+
+/// The largest magnitude of values that are numbers, in eight lanes.
+#[inline(always)]
+fn largest_magnitude(x: &[f32]) -> f32 {
+    let mut lanes = [0f32; 8];
+    for group in x.as_chunks::<8>().0 {
+        for (lane, v) in lanes.iter_mut().zip(group) {
+            *lane = lane.max(v.abs());
+        }
+    }
+    lanes.iter().fold(0.0, |m, v| m.max(*v))
+}
+
+/// Rounds a value below 2^22 in magnitude; what is no number becomes 0.
+#[inline(always)]
+fn round_half_away(v: f32) -> i32 {
+    let magnitude = v.abs();
+    let whole = magnitude as i32;
+    let rounded = whole + i32::from(magnitude - whole as f32 >= 0.5);
+    if v < 0.0 { -rounded } else { rounded }
+}
+
+/// Rounds a value below 2^22 in magnitude; what is no number becomes 0.
+#[inline(always)]
+fn round_half_even(v: f32) -> i32 {
+    // Beyond this number the next float is one away, so that the sum is rounded to a whole number.
+    const SHIFT: f32 = 12_582_912.0;
+    ((v + SHIFT) - SHIFT) as i32
 }
 
 #[cfg(test)]
@@ -214,6 +245,17 @@ mod tests {
         let row = layout.view(&slab);
         assert_eq!((row.q8_0.quants.len(), row.q8_k.quants.len()), (96, 0));
         assert_eq!(row.q8_0.sums, [32 * 127; 3]);
+    }
+
+    #[test]
+    fn rounding_is_that_of_the_reference() {
+        let halves = (-1000..=1000).map(|i| i as f32 / 8.0);
+        let close = [0.499_999_97, -0.499_999_97, 126.499_99, f32::MIN_POSITIVE, -0.0];
+        for v in halves.chain(close) {
+            assert_eq!(round_half_away(v), libm::roundf(v) as i32, "{v}");
+            assert_eq!(round_half_even(v), libm::rintf(v) as i32, "{v}");
+        }
+        assert_eq!((round_half_away(f32::NAN), round_half_even(f32::NAN)), (0, 0));
     }
 
     #[test]

@@ -14,12 +14,16 @@ extern crate std;
 
 mod activation;
 mod format;
+mod layout;
 pub mod scalar;
 mod table;
+#[cfg(target_arch = "x86_64")]
+mod x86_64;
 
 pub use activation::{Activation, ActivationMut, Encodings, Q8, Q8Mut, RowLayout};
 pub use format::{Encoding, Format};
-pub use table::{Attention, Kernels, KvView, MatVec};
+pub use layout::{GROUP, Layout};
+pub use table::{Attention, Axpy, Encode, Kernels, KvView, MatMul, PickRows, Prefetch, SumColumns};
 
 /// Keys per tile of the online softmax. Tiles start at absolute positions that are multiples of
 /// this, so that the order of sums does not depend on how a KV cache is laid out; the length of a

@@ -1,15 +1,34 @@
 //! The table of kernels that a model computes with.
 
-use crate::{Activation, Format, scalar};
+use crate::{Activation, Format, Layout, RowLayout, scalar};
 use core::fmt;
+use core::ops::Range;
 use half::f16;
 
-/// `out[r] = Σ_c weights[r][c] · x[c]` for `out.len()` consecutive rows of `x.values.len()`
-/// weights. Each product is the same bits whatever rows are computed with it.
-pub type MatVec = fn(weights: &[u8], x: &Activation<'_>, out: &mut [f32]);
+/// `out[t · rows + r] = Σ_c weights[r][c] · xs[t][c]` for every activation row `xs[t]` and as many
+/// rows of `xs[0].values.len()` weights as `out` has room for. A product is the same bits whatever
+/// else is computed with it.
+pub type MatMul = fn(weights: &[u8], xs: &[Activation<'_>], out: &mut [f32]);
+
+/// `out[i] = Σ_c weights[rows[i]][c] · x[c]` for chosen rows of a [`Layout::Split`] matrix.
+pub type PickRows = fn(weights: &[u8], rows: &[u32], x: &Activation<'_>, out: &mut [f32]);
+
+/// `out[i] = Σ_c weights[rows.start + i][c] · x[c]` for some of the rows of a [`Layout::Columns`]
+/// matrix with as many columns as `x` has values; columns that meet a zero are not read. The bounds
+/// of `rows` are multiples of 32.
+pub type SumColumns = fn(weights: &[u8], x: &Activation<'_>, rows: Range<usize>, out: &mut [f32]);
+
+/// Adds a multiple of a run of whole blocks to `out`: `out[c] += factor · row[c]`.
+pub type Axpy = fn(format: Format, row: &[u8], factor: f32, out: &mut [f32]);
 
 /// Attention of the query heads that share one KV head; see [`scalar::attention`].
 pub type Attention = fn(queries: &[f32], kv: &KvView<'_>, out: &mut [f32]);
+
+/// Computes the 8-bit forms of an activation row from its values, which stand first in the slab.
+pub type Encode = fn(layout: &RowLayout, slab: &mut [f32]);
+
+/// Asks for bytes that will soon be read.
+pub type Prefetch = fn(bytes: &[u8]);
 
 /// Keys and values of one KV head and the positions to attend to.
 ///
@@ -40,6 +59,14 @@ impl<'a> KvView<'a> {
         self.row(self.values, position)
     }
 
+    /// Keys and values of the positions `from .. to`, which lie in one tile: row after row.
+    #[inline(always)]
+    pub(crate) fn rows(&self, from: usize, to: usize) -> (&'a [f16], &'a [f16]) {
+        let start = from % (self.keys.len() / self.head) * self.head;
+        let len = (to - from) * self.head;
+        (&self.keys[start..][..len], &self.values[start..][..len])
+    }
+
     fn row(&self, slab: &'a [f16], position: usize) -> &'a [f16] {
         let row = position % (slab.len() / self.head);
         &slab[row * self.head..][..self.head]
@@ -48,23 +75,24 @@ impl<'a> KvView<'a> {
 
 /// Function pointers to one variant of every kernel.
 ///
-/// A table is reached only through a function that checks for its instructions, so holding one
-/// proves that they exist.
+/// A table is reached only through a function that checks for its instructions or demands that the
+/// caller has, so holding one proves that they exist.
 pub struct Kernels {
-    name: &'static str,
-    matvec: [MatVec; Format::ALL.len()],
-    attention: Attention,
+    /// The variant's name.
+    pub(crate) name: &'static str,
+    /// Products with matrices in [`Layout::Rows`], by format.
+    pub(crate) rows: [MatMul; Format::ALL.len()],
+    /// Products with Q4_0 matrices in [`Layout::Grouped`].
+    pub(crate) grouped: MatMul,
+    pub(crate) split: PickRows,
+    pub(crate) columns: SumColumns,
+    pub(crate) axpy: Axpy,
+    pub(crate) attention: Attention,
+    pub(crate) encode: Encode,
+    pub(crate) prefetch: Prefetch,
 }
 
 impl Kernels {
-    pub(crate) const fn new(
-        name: &'static str,
-        matvec: [MatVec; Format::ALL.len()],
-        attention: Attention,
-    ) -> Kernels {
-        Kernels { name, matvec, attention }
-    }
-
     /// The kernels in plain Rust, which exist everywhere.
     pub fn scalar() -> &'static Kernels {
         &scalar::KERNELS
@@ -75,14 +103,44 @@ impl Kernels {
         self.name
     }
 
-    /// The matrix-vector product for rows of this format.
-    pub fn matvec(&self, format: Format) -> MatVec {
-        self.matvec[format as usize]
+    /// The product with a matrix of this format and layout; `None` for the layouts that have
+    /// kernels of their own, [`Layout::Split`] and [`Layout::Columns`].
+    pub fn matmul(&self, format: Format, layout: Layout) -> Option<MatMul> {
+        match layout {
+            Layout::Rows => Some(self.rows[format as usize]),
+            Layout::Grouped => Some(self.grouped),
+            Layout::Split | Layout::Columns => None,
+        }
+    }
+
+    /// The product with chosen rows of a [`Layout::Split`] matrix.
+    pub fn pick_rows(&self) -> PickRows {
+        self.split
+    }
+
+    /// The product with a [`Layout::Columns`] matrix.
+    pub fn sum_columns(&self) -> SumColumns {
+        self.columns
+    }
+
+    /// The addition of a multiple of a row.
+    pub fn axpy(&self) -> Axpy {
+        self.axpy
     }
 
     /// The attention kernel.
     pub fn attention(&self) -> Attention {
         self.attention
+    }
+
+    /// The encoding of activation rows.
+    pub fn encode(&self) -> Encode {
+        self.encode
+    }
+
+    /// The hint that bytes will soon be read.
+    pub fn prefetch(&self) -> Prefetch {
+        self.prefetch
     }
 }
 

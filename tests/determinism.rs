@@ -6,7 +6,7 @@ use wick_core::{
     Config, Engine, Options, Parallel, Plan, Serial, StepError, Token, TruncateError, Window,
 };
 use wick_kernels::Kernels;
-use wick_linux::{Cpus, Pool};
+use wick_linux::{Cpus, Pool, all_kernels};
 use wick_tests::tiny::Tiny;
 use wick_tests::{Model, bits, ids, step};
 
@@ -27,6 +27,24 @@ fn threads_and_batches_leave_no_trace() {
         for (pool, batch) in pools.into_iter().flat_map(|p| [1, 3, 7, 16, 40].map(|b| (p, b))) {
             let found = bits(&model.logits(&ids, batch, pool));
             assert!(found == expected, "{name}: {} threads, batch {batch}", pool.threads());
+        }
+    }
+}
+
+#[test]
+fn kernels_and_arrangements_leave_no_trace() {
+    let nano = Model::golden("../models/nano/nano");
+    let models = MODELS.map(|name| (name, Model::golden(name)));
+    for (name, model) in models.into_iter().chain([("nano", nano)]) {
+        let ids = ids(70, model.config.vocab);
+        let expected = bits(&model.logits(&ids, 1, &Serial));
+        for kernels in all_kernels() {
+            for model in [model.with(kernels), model.arranged().with(kernels)] {
+                for (batch, pool) in [(1, &Serial as &dyn Parallel), (9, &*TWO)] {
+                    let found = bits(&model.logits(&ids, batch, pool));
+                    assert!(found == expected, "{name}: {}, batch {batch}", kernels.name());
+                }
+            }
         }
     }
 }

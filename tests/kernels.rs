@@ -1,9 +1,13 @@
-//! The scalar kernels against the `gguf` package (`tests/models/formats.py`) and plain arithmetic.
+//! The scalar kernels against the `gguf` package (`tests/models/formats.py`) and plain arithmetic, and
+//! every other variant against the scalar kernels: the same bits.
 
 use half::f16;
 use proptest::prelude::*;
-use wick_kernels::{Activation, Encoding, Encodings, Format, Kernels, KvView, RowLayout, scalar};
-use wick_tests::{golden_bytes, golden_floats};
+use wick_kernels::{
+    Activation, Encoding, Encodings, Format, Kernels, KvView, Layout, RowLayout, scalar,
+};
+use wick_linux::all_kernels;
+use wick_tests::{bits, golden_bytes, golden_floats};
 
 const COLS: usize = 512;
 
@@ -64,12 +68,12 @@ proptest! {
         let layout = RowLayout::new(COLS, Encodings { q8_0: true, q8_k: true });
         let mut slab = vec![0.0; layout.stride()];
         slab[..COLS].copy_from_slice(&values);
-        layout.encode(&mut slab);
+        Kernels::scalar().encode()(&layout, &mut slab);
         let x = layout.view(&slab);
         for format in Format::ALL {
             let (bytes, weights) = rows(format);
             let mut found = [f32::NAN; 3];
-            Kernels::scalar().matvec(format)(bytes, &x, &mut found);
+            Kernels::scalar().matmul(format, Layout::Rows).unwrap()(bytes, &[x], &mut found);
             for (row, found) in weights.chunks(COLS).zip(found) {
                 let terms = row.iter().zip(seen(format, &x)).map(|(w, x)| f64::from(*w) * x);
                 let size: f64 = terms.clone().map(f64::abs).sum();
@@ -142,4 +146,189 @@ proptest! {
             prop_assert!((f64::from(found) - f64::from(v - largest).exp() / total).abs() < 1e-6);
         }
     }
+}
+
+/// A generator of numbers that look random.
+struct Random(u32);
+
+impl Random {
+    fn bits(&mut self) -> u32 {
+        self.0 = self.0.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        self.0 >> 8
+    }
+
+    /// A number around 0, of any size from very small to large, or 0.
+    fn float(&mut self) -> f32 {
+        let size = [0.0, 1e-30, 1e-3, 1.0, 1.0, 1.0, 300.0][self.bits() as usize % 7];
+        (self.bits() as f32 / 4e6 - 2.0) * size
+    }
+
+    /// Blocks of any bits, with scales that are numbers.
+    fn blocks(&mut self, format: Format, count: usize) -> Vec<u8> {
+        let mut bytes: Vec<u8> =
+            (0..count * format.block_bytes()).map(|_| self.bits() as u8).collect();
+        for block in bytes.chunks_exact_mut(format.block_bytes()) {
+            for place in half_places(format) {
+                let value = f16::from_f32(self.float().clamp(-300.0, 300.0));
+                block[*place..][..2].copy_from_slice(&value.to_le_bytes());
+            }
+            if format == Format::F32 || format == Format::BF16 {
+                let value = self.float().to_le_bytes();
+                block.copy_from_slice(&value[4 - block.len()..]);
+            }
+        }
+        bytes
+    }
+
+    /// An activation row in every form, with some of its blocks and values zero.
+    fn activation(&mut self, layout: RowLayout, sparse: bool) -> Vec<f32> {
+        let mut slab = vec![0.0; layout.stride()];
+        for block in slab[..layout.cols()].chunks_mut(32) {
+            if sparse && self.bits().is_multiple_of(4) {
+                continue;
+            }
+            for v in block {
+                *v = if sparse && !self.bits().is_multiple_of(4) { 0.0 } else { self.float() };
+            }
+        }
+        Kernels::scalar().encode()(&layout, &mut slab);
+        slab
+    }
+}
+
+/// Where a block has half-precision numbers.
+fn half_places(format: Format) -> &'static [usize] {
+    match format {
+        Format::F32 | Format::BF16 => &[],
+        Format::F16 | Format::Q4_0 | Format::Q5_0 | Format::Q8_0 => &[0],
+        Format::Q4_1 | Format::Q5_1 | Format::Q4_K | Format::Q5_K => &[0, 2],
+        Format::Q2_K => &[80, 82],
+        Format::Q3_K => &[108],
+        Format::Q6_K => &[208],
+    }
+}
+
+const BOTH: Encodings = Encodings { q8_0: true, q8_k: true };
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(64) })]
+
+    /// Products with matrices of every format and layout.
+    #[test]
+    fn variants_multiply_alike(
+        seed in any::<u32>(), groups in 1usize..5, blocks in 1usize..20, tokens in 1usize..7,
+    ) {
+        let mut random = Random(seed);
+        let rows = groups * 8;
+        for format in Format::ALL {
+            // K-quants have whole blocks of 256; plain formats any number of columns.
+            let cols = match format.block_len() {
+                1 => blocks * 13,
+                32 => blocks * 32,
+                _ => blocks.div_ceil(8) * 256,
+            };
+            let layout = RowLayout::new(cols, BOTH);
+            let weights = random.blocks(format, rows * cols / format.block_len());
+            let slabs: Vec<_> = (0..tokens).map(|_| random.activation(layout, false)).collect();
+            let xs: Vec<_> = slabs.iter().map(|slab| layout.view(slab)).collect();
+            let arrangements = match format {
+                Format::Q4_0 => &[Layout::Rows, Layout::Grouped][..],
+                _ => &[Layout::Rows],
+            };
+            let mut expected = vec![f32::NAN; tokens * rows];
+            Kernels::scalar().matmul(format, Layout::Rows).unwrap()(&weights, &xs, &mut expected);
+            for (kernels, arrangement) in all_kernels().into_iter().flat_map(|k| arrangements.iter().map(move |a| (k, *a))) {
+                let mut arranged = weights.clone();
+                if arrangement != Layout::Rows {
+                    arrangement.arrange(cols, &weights, &mut arranged);
+                }
+                let mut found = vec![f32::NAN; tokens * rows];
+                kernels.matmul(format, arrangement).unwrap()(&arranged, &xs, &mut found);
+                prop_assert_eq!(bits(&found), bits(&expected), "{} {} {}", kernels.name(), format, arrangement);
+            }
+        }
+    }
+
+    /// Products with chosen rows, and with activations that are mostly zero.
+    #[test]
+    fn variants_skip_alike(seed in any::<u32>(), runs in 1usize..5, blocks in 1usize..20, picked in 0usize..20) {
+        let mut random = Random(seed);
+        let (rows, cols) = (runs * 32, blocks * 32);
+        let layout = RowLayout::new(cols, BOTH);
+        let weights = random.blocks(Format::Q4_0, rows * blocks);
+        let slab = random.activation(layout, true);
+        let x = layout.view(&slab);
+        let mut dense = vec![f32::NAN; rows];
+        Kernels::scalar().matmul(Format::Q4_0, Layout::Rows).unwrap()(&weights, &[x], &mut dense);
+
+        let mut split = vec![0; weights.len()];
+        Layout::Split.arrange(cols, &weights, &mut split);
+        let chosen: Vec<u32> = (0..picked).map(|_| random.bits() % rows as u32).collect();
+        let expected: Vec<f32> = chosen.iter().map(|row| dense[*row as usize]).collect();
+        let mut columns = vec![0; weights.len()];
+        Layout::Columns.arrange(cols, &weights, &mut columns);
+        for kernels in all_kernels() {
+            let mut found = vec![f32::NAN; picked];
+            kernels.pick_rows()(&split, &chosen, &x, &mut found);
+            prop_assert_eq!(bits(&found), bits(&expected), "{}", kernels.name());
+
+            let mut found = vec![f32::NAN; rows];
+            let middle = random.bits() as usize % (runs + 1) * 32;
+            let (first, second) = found.split_at_mut(middle);
+            kernels.sum_columns()(&columns, &x, 0..middle, first);
+            kernels.sum_columns()(&columns, &x, middle..rows, second);
+            prop_assert_eq!(bits(&found), bits(&dense), "{}", kernels.name());
+        }
+    }
+
+    /// Encoding, attention and the addition of rows.
+    #[test]
+    fn variants_do_the_rest_alike(
+        seed in any::<u32>(), head in 1usize..80, group in 1usize..12, to in 1usize..400, window in 1usize..300,
+    ) {
+        let mut random = Random(seed);
+        let layout = RowLayout::new(512, BOTH);
+        let encoded = random.activation(layout, seed % 2 == 0);
+        let rows = (window + 10).next_multiple_of(wick_kernels::KEY_TILE);
+        let mut slab = || -> Vec<f16> {
+            (0..rows * head).map(|_| f16::from_f32(random.float().clamp(-4.0, 4.0))).collect()
+        };
+        let (keys, values) = (slab(), slab());
+        let queries: Vec<f32> = (0..group * head).map(|_| random.float()).collect();
+        let view = KvView { keys: &keys, values: &values, head, from: to.saturating_sub(window), to };
+        let mut attended = vec![f32::NAN; group * head];
+        Kernels::scalar().attention()(&queries, &view, &mut attended);
+        for kernels in all_kernels() {
+            let mut found = vec![f32::NAN; layout.stride()];
+            found[..512].copy_from_slice(&encoded[..512]);
+            kernels.encode()(&layout, &mut found);
+            prop_assert_eq!(bits(&found), bits(&encoded), "{}", kernels.name());
+
+            let mut found = vec![f32::NAN; group * head];
+            kernels.attention()(&queries, &view, &mut found);
+            prop_assert_eq!(bits(&found), bits(&attended), "{}", kernels.name());
+
+            for format in Format::ALL {
+                let row = random.blocks(format, 512 / format.block_len());
+                let (mut expected, mut found) = (encoded[..512].to_vec(), encoded[..512].to_vec());
+                scalar::axpy(format, &row, 0.75, &mut expected);
+                kernels.axpy()(format, &row, 0.75, &mut found);
+                prop_assert_eq!(bits(&found), bits(&expected), "{} {}", kernels.name(), format);
+            }
+            kernels.prefetch()(&[0; 100]);
+        }
+    }
+
+    #[test]
+    fn exp_is_close(x in -100f32..88.0) {
+        let (found, expected) = (f64::from(scalar::exp(x)), f64::from(x).exp());
+        let tolerance = if x < -87.0 { 2e-38 } else { expected * 2.5e-7 };
+        prop_assert!((found - expected).abs() <= tolerance, "{x}: {expected} expected, {found} found");
+    }
+}
+
+#[test]
+fn exp_keeps_its_ends() {
+    assert_eq!((scalar::exp(0.0), scalar::exp(f32::NEG_INFINITY)), (1.0, 0.0));
+    assert!(scalar::exp(f32::NAN).is_nan() && scalar::exp(f32::INFINITY) > 1e38);
 }

@@ -42,6 +42,8 @@ pub struct Model {
     pub config: Config,
     /// Its tensors.
     pub weights: &'static Weights<'static>,
+    /// What it is computed with.
+    pub kernels: &'static Kernels,
 }
 
 impl Model {
@@ -55,7 +57,7 @@ impl Model {
         let files = wick_format::Model::new(parts).unwrap();
         let config = files.config(Overrides::default()).unwrap();
         let weights = files.weights(&config).unwrap();
-        Model { config, weights: Box::leak(Box::new(weights)) }
+        Model { config, weights: Box::leak(Box::new(weights)), kernels: Kernels::scalar() }
     }
 
     /// The committed model of this name.
@@ -66,6 +68,21 @@ impl Model {
         Model::read(&[golden_bytes(&format!("{name}.gguf"))])
     }
 
+    /// The same model, arranged for the kernels.
+    #[must_use]
+    pub fn arranged(self) -> Model {
+        let memory = vec![0; wick_core::arranged_bytes(self.weights)].leak();
+        wick_core::for_each_piece(self.weights, memory, |piece| _ = piece.arrange());
+        let weights = Box::new(wick_core::arranged(self.weights, memory));
+        Model { weights: Box::leak(weights), ..self }
+    }
+
+    /// The same model, computed with other kernels.
+    #[must_use]
+    pub fn with(self, kernels: &'static Kernels) -> Model {
+        Model { kernels, ..self }
+    }
+
     /// An engine in memory of its own.
     ///
     /// # Panics
@@ -73,8 +90,7 @@ impl Model {
     pub fn engine(&self, options: Options, parallel: &'static dyn Parallel) -> Engine<'static> {
         let plan = Plan::new(&self.config, self.weights, &options).unwrap();
         let mut arena = Arena::new(vec![0xAA; plan.arena()].leak());
-        let kernels = Kernels::scalar();
-        Engine::new(self.config, self.weights, options, &mut arena, kernels, parallel).unwrap()
+        Engine::new(self.config, self.weights, options, &mut arena, self.kernels, parallel).unwrap()
     }
 
     /// The logits after each of `ids`, `batch` tokens at a time.

@@ -81,7 +81,29 @@ pub(crate) fn read_number(path: &Path) -> Option<u64> {
 
 /// The fastest kernels that this processor can run.
 pub fn kernels() -> &'static Kernels {
-    Kernels::scalar()
+    all_kernels().last().expect("there are always the scalar kernels")
+}
+
+/// All kernels that this processor can run, the fastest last.
+pub fn all_kernels() -> Vec<&'static Kernels> {
+    let mut all = vec![Kernels::scalar()];
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::is_x86_feature_detected as has;
+        if has!("avx2") && has!("f16c") {
+            // SAFETY: the features are there.
+            all.push(unsafe { Kernels::avx2() });
+            if has!("avxvnni") {
+                // SAFETY: the features are there.
+                all.push(unsafe { Kernels::avx_vnni() });
+            }
+            if has!("avx512vl") && has!("avx512vnni") {
+                // SAFETY: the features are there.
+                all.push(unsafe { Kernels::avx512_vnni() });
+            }
+        }
+    }
+    all
 }
 
 /// The processor's features that kernels can make use of, of those that it has.

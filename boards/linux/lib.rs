@@ -1,12 +1,14 @@
 //! What wick needs from Linux: files mapped into memory, a pool of pinned threads, and honest
 //! answers to how many processors and how much memory the process may use.
 
+mod arrange;
 mod cpu;
 mod map;
 mod memory;
 mod pool;
 
-pub use cpu::{Cpus, features, kernels};
+pub use arrange::ArrangedMemory;
+pub use cpu::{Cpus, all_kernels, features, kernels};
 pub use map::{MapError, ModelFile};
 pub use memory::{MemoryLimit, memory_limit, peak_resident, resident};
 pub use pool::Pool;

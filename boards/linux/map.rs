@@ -1,6 +1,6 @@
 //! Model files, mapped read-only.
 
-use memmap2::Mmap;
+use memmap2::{Mmap, UncheckedAdvice};
 use std::fmt;
 use std::fs::File;
 use std::io;
@@ -35,6 +35,24 @@ impl ModelFile {
     /// Where the file lies.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Gives the pages of `bytes` back to the system, if they are the file's; they are read again
+    /// when they are touched again. A refusal costs memory only, so it is just logged.
+    pub fn release(&self, bytes: &[u8]) {
+        let whole = self.map.as_ptr_range();
+        let part = bytes.as_ptr_range();
+        if part.start < whole.start || part.end > whole.end {
+            return;
+        }
+        let offset = part.start as usize - whole.start as usize;
+        // SAFETY: the map is private, read-only and of a file: what is dropped comes back the same.
+        let result = unsafe {
+            self.map.unchecked_advise_range(UncheckedAdvice::DontNeed, offset, bytes.len())
+        };
+        if let Err(error) = result {
+            log::debug!("{}: cannot release pages: {error}", self.path.display());
+        }
     }
 }
 

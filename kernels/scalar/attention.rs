@@ -1,54 +1,154 @@
 //! Attention of a group of query heads over the keys and values that they share.
 
-use super::vector::add_lanes;
+use super::vector::{add_lanes, exp};
 use crate::{KEY_TILE, KvView};
 use half::f16;
+
+/// How a variant turns eight half-precision values into singles.
+pub(crate) trait Widen {
+    /// The eight values.
+    fn widen(halves: &[f16; 8]) -> [f32; 8];
+}
+
+/// One by one.
+struct OneByOne;
+
+impl Widen for OneByOne {
+    #[inline(always)]
+    fn widen(halves: &[f16; 8]) -> [f32; 8] {
+        halves.map(f16::to_f32)
+    }
+}
 
 /// Attention with an online softmax over the positions `kv.from .. kv.to`, tile by tile.
 ///
 /// `queries` and `out` hold the heads of one KV head's group side by side, `kv.head` values each.
 /// Scores are scaled by `1 / sqrt(head)`.
 pub fn attention(queries: &[f32], kv: &KvView<'_>, out: &mut [f32]) {
-    for (query, out) in queries.chunks_exact(kv.head).zip(out.chunks_exact_mut(kv.head)) {
-        attend(query, kv, out);
+    attend::<OneByOne>(queries, kv, out);
+}
+
+/// Heads whose softmax is kept at a time.
+const HEADS: usize = 8;
+
+/// The running softmax of a head.
+#[derive(Clone, Copy)]
+struct Softmax {
+    /// The largest score so far.
+    largest: f32,
+    /// Sums of the weights so far; lane `p % 8` sums those of positions `p`.
+    totals: [f32; 8],
+}
+
+/// The code that every variant of attention is compiled from. Its loops over lanes become vector
+/// instructions where the variant has them, and round alike everywhere.
+#[inline(always)]
+pub(crate) fn attend<W: Widen>(queries: &[f32], kv: &KvView<'_>, out: &mut [f32]) {
+    let some_heads = HEADS * kv.head;
+    for (queries, out) in queries.chunks(some_heads).zip(out.chunks_mut(some_heads)) {
+        let mut state = [Softmax { largest: f32::NEG_INFINITY, totals: [0.0; 8] }; HEADS];
+        out.fill(0.0);
+        let mut from = kv.from;
+        while from < kv.to {
+            let to = kv.to.min((from / KEY_TILE + 1) * KEY_TILE);
+            // The tile stays in the first-level cache while all heads pass over it.
+            let (keys, values) = kv.rows(from, to);
+            let heads = queries.chunks_exact(kv.head).zip(out.chunks_exact_mut(kv.head));
+            for ((query, out), state) in heads.zip(&mut state) {
+                state.add_tile::<W>(query, keys, values, from % KEY_TILE, out);
+            }
+            from = to;
+        }
+        for (out, state) in out.chunks_exact_mut(kv.head).zip(&state) {
+            let total = add_lanes(state.totals);
+            out.iter_mut().for_each(|y| *y /= total);
+        }
     }
 }
 
-fn attend(query: &[f32], kv: &KvView<'_>, out: &mut [f32]) {
-    let factor = 1.0 / libm::sqrtf(kv.head as f32);
-    let (mut largest, mut total) = (f32::NEG_INFINITY, 0f32);
-    let mut scores = [0f32; KEY_TILE];
-    out.fill(0.0);
-    let mut from = kv.from;
-    while from < kv.to {
-        let to = kv.to.min((from / KEY_TILE + 1) * KEY_TILE);
-        let scores = &mut scores[..to - from];
-        for (score, position) in scores.iter_mut().zip(from..to) {
-            *score = factor * dot(query, kv.key(position));
+impl Softmax {
+    /// Takes in the keys and values of a tile, whose first row is the tile's `first` position.
+    #[inline(always)]
+    fn add_tile<W: Widen>(
+        &mut self,
+        query: &[f32],
+        keys: &[f16],
+        values: &[f16],
+        first: usize,
+        out: &mut [f32],
+    ) {
+        let head = query.len();
+        let factor = 1.0 / libm::sqrtf(head as f32);
+        let mut weights = [f32::NEG_INFINITY; KEY_TILE];
+        for (weight, key) in weights[first..].iter_mut().zip(keys.chunks_exact(head)) {
+            *weight = factor * dot::<W>(query, key);
         }
-        let tile = scores.iter().copied().fold(largest, f32::max);
-        let shrink = libm::expf(largest - tile);
-        largest = tile;
-        total *= shrink;
+        let largest = weights.iter().fold(self.largest, |m, w| m.max(*w));
+        let shrink = exp(self.largest - largest);
+        self.largest = largest;
+        self.totals = self.totals.map(|total| total * shrink);
         out.iter_mut().for_each(|y| *y *= shrink);
-        for (score, position) in scores.iter().zip(from..to) {
-            let weight = libm::expf(score - largest);
-            total += weight;
-            for (y, v) in out.iter_mut().zip(kv.value(position)) {
+        for group in weights.as_chunks_mut::<8>().0 {
+            for (weight, total) in group.iter_mut().zip(&mut self.totals) {
+                *weight = exp(*weight - largest);
+                *total += *weight;
+            }
+        }
+        let weights = &weights[first..][..keys.len() / head];
+        let (wide, rest) = out.as_chunks_mut::<32>();
+        let (narrow, single) = rest.as_chunks_mut::<8>();
+        let mut col = 0;
+        for out in wide {
+            let quarters = out.as_chunks_mut::<8>().0.as_mut_array().expect("32 are 4 times 8");
+            add_values::<W, 4>(weights, &values[col..], head, quarters);
+            col += 32;
+        }
+        for out in narrow {
+            add_values::<W, 1>(weights, &values[col..], head, core::array::from_mut(out));
+            col += 8;
+        }
+        for (weight, value) in weights.iter().zip(values.chunks_exact(head)) {
+            for (y, v) in single.iter_mut().zip(&value[col..]) {
                 *y += weight * v.to_f32();
             }
         }
-        from = to;
     }
-    out.iter_mut().for_each(|y| *y /= total);
 }
 
-fn dot(query: &[f32], key: &[f16]) -> f32 {
-    let mut sums = [0f32; 8];
-    for (q, k) in query.chunks(8).zip(key.chunks(8)) {
-        for (sum, (q, k)) in sums.iter_mut().zip(q.iter().zip(k)) {
-            *sum += q * k.to_f32();
+/// Adds the weighted values of `8 · N` columns, which start at `values` and every `head` from there.
+#[inline(always)]
+fn add_values<W: Widen, const N: usize>(
+    weights: &[f32],
+    values: &[f16],
+    head: usize,
+    out: &mut [[f32; 8]; N],
+) {
+    let mut sums = *out;
+    for (p, weight) in weights.iter().enumerate() {
+        let row = values[p * head..].as_chunks::<8>().0;
+        for (sums, halves) in sums.iter_mut().zip(row) {
+            let v = W::widen(halves);
+            for (sum, v) in sums.iter_mut().zip(v) {
+                *sum += weight * v;
+            }
         }
+    }
+    *out = sums;
+}
+
+#[inline(always)]
+fn dot<W: Widen>(query: &[f32], key: &[f16]) -> f32 {
+    let (queries, query_tail) = query.as_chunks::<8>();
+    let (keys, key_tail) = key.as_chunks::<8>();
+    let mut sums = [0f32; 8];
+    for (q, k) in queries.iter().zip(keys) {
+        let k = W::widen(k);
+        for lane in 0..8 {
+            sums[lane] += q[lane] * k[lane];
+        }
+    }
+    for (sum, (q, k)) in sums.iter_mut().zip(query_tail.iter().zip(key_tail)) {
+        *sum += q * k.to_f32();
     }
     add_lanes(sums)
 }

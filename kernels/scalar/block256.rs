@@ -7,7 +7,7 @@ use core::marker::PhantomData;
 
 /// A super-block in 16 groups of 16, taken apart: weight `i` of group `g` is
 /// `scale · scales[g] · quants[i] − minimum · minimums[g]`.
-pub(super) struct Block {
+pub(crate) struct Block {
     scale: f32,
     minimum: f32,
     scales: [i32; 16],
@@ -16,29 +16,30 @@ pub(super) struct Block {
 }
 
 /// How a format's super-block is taken apart.
-pub(super) trait Unpack {
+pub(crate) trait Unpack {
     const FORMAT: Format;
     fn unpack(block: &[u8]) -> Block;
 }
 
 /// Quants of 2 bits, scales and minimums of 4.
 #[allow(non_camel_case_types, reason = "the format's own name")]
-pub(super) struct Q2_K;
+pub(crate) struct Q2_K;
 /// Quants of 3 bits, scales of 6.
 #[allow(non_camel_case_types, reason = "the format's own name")]
-pub(super) struct Q3_K;
+pub(crate) struct Q3_K;
 /// Quants of 4 bits, scales and minimums of 6.
 #[allow(non_camel_case_types, reason = "the format's own name")]
-pub(super) struct Q4_K;
+pub(crate) struct Q4_K;
 /// Quants of 5 bits, scales and minimums of 6.
 #[allow(non_camel_case_types, reason = "the format's own name")]
-pub(super) struct Q5_K;
+pub(crate) struct Q5_K;
 /// Quants of 6 bits, scales of 8.
 #[allow(non_camel_case_types, reason = "the format's own name")]
-pub(super) struct Q6_K;
+pub(crate) struct Q6_K;
 
 impl Unpack for Q2_K {
     const FORMAT: Format = Format::Q2_K;
+    #[inline(always)]
     fn unpack(block: &[u8]) -> Block {
         let (packed, rest) = block.split_at(16);
         let mut scales = [0; 16];
@@ -54,6 +55,7 @@ impl Unpack for Q2_K {
 
 impl Unpack for Q3_K {
     const FORMAT: Format = Format::Q3_K;
+    #[inline(always)]
     fn unpack(block: &[u8]) -> Block {
         let (high, rest) = block.split_at(32);
         let (low, rest) = rest.split_at(64);
@@ -69,6 +71,7 @@ impl Unpack for Q3_K {
 
 impl Unpack for Q4_K {
     const FORMAT: Format = Format::Q4_K;
+    #[inline(always)]
     fn unpack(block: &[u8]) -> Block {
         let (scales, minimums) = scales_and_minimums(&block[4..16]);
         let quants = nibble_pairs(&block[16..144]).map(|q| q as i8);
@@ -78,6 +81,7 @@ impl Unpack for Q4_K {
 
 impl Unpack for Q5_K {
     const FORMAT: Format = Format::Q5_K;
+    #[inline(always)]
     fn unpack(block: &[u8]) -> Block {
         let (scales, minimums) = scales_and_minimums(&block[4..16]);
         let mut quants = nibble_pairs(&block[48..176]).map(|q| q as i8);
@@ -90,6 +94,7 @@ impl Unpack for Q5_K {
 
 impl Unpack for Q6_K {
     const FORMAT: Format = Format::Q6_K;
+    #[inline(always)]
     fn unpack(block: &[u8]) -> Block {
         let (low, rest) = block.split_at(128);
         let (high, rest) = rest.split_at(64);
@@ -113,11 +118,12 @@ impl Unpack for Q6_K {
 }
 
 /// A row of super-blocks in the format `U`.
-pub(super) struct Rows256<U>(PhantomData<U>);
+pub(crate) struct Rows256<U>(PhantomData<U>);
 
 impl<U: Unpack> Row for Rows256<U> {
     const FORMAT: Format = U::FORMAT;
 
+    #[inline(always)]
     fn dot(row: &[u8], x: &Activation<'_>) -> f32 {
         let x = &x.q8_k;
         let mut total = 0f32;
@@ -153,16 +159,19 @@ impl<U: Unpack> Row for Rows256<U> {
 }
 
 /// 64 bytes as 256 values of 2 bits: each run of 32 bytes gives 128, bit pair after bit pair.
+#[inline(always)]
 fn crumbs(bytes: &[u8]) -> [u8; 256] {
     planes::<4, 2>(bytes)
 }
 
 /// 128 bytes as 256 values of 4 bits: each run of 32 bytes gives 32 low, then 32 high nibbles.
+#[inline(always)]
 fn nibble_pairs(bytes: &[u8]) -> [u8; 256] {
     planes::<2, 4>(bytes)
 }
 
 /// Each run of 32 bytes gives `N` runs of 32 values of `BITS` bits, from the lowest bits up.
+#[inline(always)]
 fn planes<const N: usize, const BITS: usize>(bytes: &[u8]) -> [u8; 256] {
     let mut out = [0; 256];
     for (plane, values) in out.chunks_exact_mut(32).enumerate() {
@@ -175,6 +184,7 @@ fn planes<const N: usize, const BITS: usize>(bytes: &[u8]) -> [u8; 256] {
 }
 
 /// Bit `plane` of 32 bytes for each run of 32 values, in order: 0 or 1.
+#[inline(always)]
 fn bit_planes(bytes: &[u8]) -> [u8; 256] {
     let mut out = [0; 256];
     for (plane, values) in out.chunks_exact_mut(32).enumerate() {
@@ -186,6 +196,7 @@ fn bit_planes(bytes: &[u8]) -> [u8; 256] {
 }
 
 /// Eight 6-bit scales and minimums in 12 bytes, each spread over its two groups of 16.
+#[inline(always)]
 fn scales_and_minimums(s: &[u8]) -> ([i32; 16], [i32; 16]) {
     let pair = |j: usize| match j {
         0..4 => (s[j] & 63, s[j + 4] & 63),
@@ -198,6 +209,7 @@ fn scales_and_minimums(s: &[u8]) -> ([i32; 16], [i32; 16]) {
 
 /// Sixteen 6-bit scales around 32 in 12 bytes: low nibbles in the first 8 bytes, high pairs in
 /// the last 4.
+#[inline(always)]
 fn signed_scales(s: &[u8]) -> [i32; 16] {
     core::array::from_fn(|g| {
         let low = s[g % 8] >> (g / 8 * 4) & 15;

@@ -4,41 +4,52 @@
 //! those of llama.cpp: weights and activations are multiplied as integers within a group, and
 //! only the groups' sums are scaled and added as `f32`, block after block.
 
-mod attention;
-mod block256;
-mod block32;
-mod plain;
-mod vector;
+pub(crate) mod arranged;
+pub(crate) mod attention;
+pub(crate) mod block256;
+pub(crate) mod block32;
+pub(crate) mod plain;
+pub(crate) mod vector;
 
-use crate::{Activation, Format, Kernels, MatVec};
+use crate::{Activation, Format, Kernels, MatMul, RowLayout};
 
 use block32::Rows32;
 use block256::Rows256;
 
 pub use attention::attention;
-pub use vector::{rms_norm, rope, rope_table, scale_add, softmax};
+pub use vector::{exp, rms_norm, rope, rope_table, scale_add, softmax};
 
 /// The table of scalar kernels.
-pub static KERNELS: Kernels = Kernels::new("scalar", MATVEC, attention);
+pub static KERNELS: Kernels = Kernels {
+    name: "scalar",
+    rows: MATMUL,
+    grouped: arranged::matmul_grouped,
+    split: arranged::pick_rows,
+    columns: arranged::sum_columns,
+    axpy,
+    attention,
+    encode,
+    prefetch,
+};
 
-const MATVEC: [MatVec; 13] = [
-    matvec::<plain::F32>,
-    matvec::<plain::F16>,
-    matvec::<plain::BF16>,
-    matvec::<Rows32<block32::Q4_0>>,
-    matvec::<Rows32<block32::Q4_1>>,
-    matvec::<Rows32<block32::Q5_0>>,
-    matvec::<Rows32<block32::Q5_1>>,
-    matvec::<Rows32<block32::Q8_0>>,
-    matvec::<Rows256<block256::Q2_K>>,
-    matvec::<Rows256<block256::Q3_K>>,
-    matvec::<Rows256<block256::Q4_K>>,
-    matvec::<Rows256<block256::Q5_K>>,
-    matvec::<Rows256<block256::Q6_K>>,
+const MATMUL: [MatMul; 13] = [
+    matmul::<plain::F32>,
+    matmul::<plain::F16>,
+    matmul::<plain::BF16>,
+    matmul::<Rows32<block32::Q4_0>>,
+    matmul::<Rows32<block32::Q4_1>>,
+    matmul::<Rows32<block32::Q5_0>>,
+    matmul::<Rows32<block32::Q5_1>>,
+    matmul::<Rows32<block32::Q8_0>>,
+    matmul::<Rows256<block256::Q2_K>>,
+    matmul::<Rows256<block256::Q3_K>>,
+    matmul::<Rows256<block256::Q4_K>>,
+    matmul::<Rows256<block256::Q5_K>>,
+    matmul::<Rows256<block256::Q6_K>>,
 ];
 
 /// A row format that the scalar kernels can multiply and expand.
-trait Row {
+pub(crate) trait Row {
     /// The format's sizes.
     const FORMAT: Format;
     /// The product of a row of weights and a row of activations.
@@ -47,13 +58,30 @@ trait Row {
     fn for_each(row: &[u8], each: impl FnMut(usize, f32));
 }
 
-/// `out[r] = Σ_c weights[r][c] · x[c]`.
-fn matvec<R: Row>(weights: &[u8], x: &Activation<'_>, out: &mut [f32]) {
-    let row_bytes = x.values.len() / R::FORMAT.block_len() * R::FORMAT.block_bytes();
-    for (row, y) in weights.chunks_exact(row_bytes).zip(out) {
-        *y = R::dot(row, x);
+/// The product with a [`crate::Layout::Rows`] matrix.
+fn matmul<R: Row>(weights: &[u8], xs: &[Activation<'_>], out: &mut [f32]) {
+    matmul_rows::<R>(weights, xs, out);
+}
+
+/// The code that every variant without a kernel of its own for `R` is compiled from.
+#[inline(always)]
+pub(crate) fn matmul_rows<R: Row>(weights: &[u8], xs: &[Activation<'_>], out: &mut [f32]) {
+    let rows = out.len() / xs.len().max(1);
+    for (x, out) in xs.iter().zip(out.chunks_exact_mut(rows.max(1))) {
+        let row_bytes = x.values.len() / R::FORMAT.block_len() * R::FORMAT.block_bytes();
+        for (row, y) in weights.chunks_exact(row_bytes).zip(out) {
+            *y = R::dot(row, x);
+        }
     }
 }
+
+/// The encoding of activation rows.
+fn encode(layout: &RowLayout, slab: &mut [f32]) {
+    layout.encode(slab);
+}
+
+/// Nothing: plain Rust has no way to ask.
+fn prefetch(_: &[u8]) {}
 
 /// Calls `for_each` of the row type of `format`.
 fn for_each(format: Format, row: &[u8], each: impl FnMut(usize, f32)) {

@@ -5,14 +5,15 @@ use crate::{Activation, Format};
 use half::{bf16, f16};
 
 /// Single precision.
-pub(super) struct F32;
+pub(crate) struct F32;
 /// Half precision.
-pub(super) struct F16;
+pub(crate) struct F16;
 /// The upper half of a single.
-pub(super) struct BF16;
+pub(crate) struct BF16;
 
 impl Row for F32 {
     const FORMAT: Format = Format::F32;
+    #[inline(always)]
     fn dot(row: &[u8], x: &Activation<'_>) -> f32 {
         dot(row, x.values, f32::from_le_bytes)
     }
@@ -23,6 +24,7 @@ impl Row for F32 {
 
 impl Row for F16 {
     const FORMAT: Format = Format::F16;
+    #[inline(always)]
     fn dot(row: &[u8], x: &Activation<'_>) -> f32 {
         dot(row, x.values, |b| f16::from_le_bytes(b).to_f32())
     }
@@ -33,6 +35,7 @@ impl Row for F16 {
 
 impl Row for BF16 {
     const FORMAT: Format = Format::BF16;
+    #[inline(always)]
     fn dot(row: &[u8], x: &Activation<'_>) -> f32 {
         dot(row, x.values, |b| bf16::from_le_bytes(b).to_f32())
     }
@@ -42,6 +45,7 @@ impl Row for BF16 {
 }
 
 /// The dot product in eight partial sums, which a vector unit can keep side by side.
+#[inline(always)]
 fn dot<const N: usize>(row: &[u8], x: &[f32], value: impl Fn([u8; N]) -> f32) -> f32 {
     let (groups, tail) = row.as_chunks::<N>().0.as_chunks::<8>();
     let (x_groups, x_tail) = x.as_chunks::<8>();

@@ -74,6 +74,11 @@ impl Files {
         Ok(Files { parts })
     }
 
+    /// The mapped files; none if the model is the built-in one.
+    pub(crate) fn parts(&self) -> &[ModelFile] {
+        &self.parts
+    }
+
     /// What the model is called: its first file, or nano.
     pub(crate) fn name(&self) -> String {
         self.parts.first().map_or("nano, built in".into(), |part| part.path().display().to_string())
@@ -108,6 +113,7 @@ fn part_paths(path: &Path) -> Vec<PathBuf> {
 
 /// A model ready to be computed with, and its chat template.
 pub(crate) struct Model<'m> {
+    pub(crate) files: &'m Files,
     pub(crate) config: Config,
     pub(crate) weights: Weights<'m>,
     pub(crate) chat_template: Option<&'m str>,
@@ -116,7 +122,7 @@ pub(crate) struct Model<'m> {
 impl<'m> Model<'m> {
     /// Reads shape and tensors. `files` are named where they are wrong.
     pub(crate) fn read(
-        files: &Files,
+        files: &'m Files,
         parts: &[Gguf<'m>],
         overrides: Overrides,
     ) -> Result<Model<'m>, Failure> {
@@ -128,7 +134,7 @@ impl<'m> Model<'m> {
         }
         let template = parts[0].get("tokenizer.chat_template").map(|entry| entry.str());
         let chat_template = template.transpose().map_err(|e| files.blame(e))?;
-        Ok(Model { config, weights, chat_template })
+        Ok(Model { files, config, weights, chat_template })
     }
 }
 

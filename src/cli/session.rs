@@ -3,11 +3,12 @@
 use crate::answer::BATCH;
 use crate::exit::{Exit, Failure, OrExit};
 use crate::model::Model;
+use anyhow::Context;
 use clap::Args;
-use log::info;
+use log::{info, warn};
 use std::num::NonZeroUsize;
 use wick_core::{Arena, Config, Engine, Options, Parallel, Plan};
-use wick_linux::{Cpus, Pool, memory_limit};
+use wick_linux::{ArrangedMemory, Cpus, MemoryLimit, Pool, memory_limit};
 
 /// How many threads compute.
 #[derive(Args, Clone)]
@@ -45,18 +46,34 @@ pub(crate) fn with_engine<R>(
 ) -> Result<R, Failure> {
     let Model { config, weights, .. } = model;
     let plan = Plan::new(config, weights, &options).or_exit(Exit::Usage)?;
-    check(&plan, options.context)?;
+    let limit = memory_limit();
+    check(&plan, options.context, limit)?;
+    let pool = threads.pool();
+    let kernels = wick_linux::kernels();
+    info!("{} threads, {} kernels", pool.threads(), kernels.name());
+    let needed = (plan.arena() + wick_core::arranged_bytes(weights)) as u64;
+    let fits = limit.is_none_or(|limit| needed <= limit.bytes);
+    let arranged;
+    let weights = if fits {
+        arranged = ArrangedMemory::new(weights, model.files.parts(), pool.threads())
+            .context("memory for the weights")
+            .or_exit(Exit::Memory)?;
+        &wick_core::arranged(weights, arranged.bytes())
+    } else {
+        warn!(
+            "the model does not fit into memory: weights are read from the file when they are used"
+        );
+        weights
+    };
     let mut memory = arena_memory(&plan)?;
     let mut arena = Arena::new(&mut memory);
-    let (pool, kernels) = (threads.pool(), wick_linux::kernels());
-    info!("{} threads, {} kernels", pool.threads(), kernels.name());
     let engine = Engine::new(*config, weights, options, &mut arena, kernels, &pool);
     work(engine.or_exit(Exit::Model)?, &mut arena)
 }
 
 /// Refuses a plan that cannot be held. Weights are mapped: pages of theirs that do not fit are read
 /// again, so only what is written must fit.
-fn check(plan: &Plan, context: usize) -> Result<(), Failure> {
+fn check(plan: &Plan, context: usize, limit: Option<MemoryLimit>) -> Result<(), Failure> {
     let Plan { weights, kv, scratch, sampler } = *plan;
     info!(
         "memory: weights {}, KV cache {}, scratch {}, sampler {}",
@@ -65,7 +82,7 @@ fn check(plan: &Plan, context: usize) -> Result<(), Failure> {
         Mib(scratch),
         Mib(sampler)
     );
-    match memory_limit() {
+    match limit {
         Some(limit) if plan.arena() as u64 > limit.bytes => Err(Failure::new(
             Exit::Memory,
             format_args!(

@@ -7,15 +7,21 @@
 use crate::config::Config;
 use crate::engine::Token;
 use crate::kv::KvCache;
-use crate::parallel::{Bands, Grid, Parallel};
+use crate::parallel::{Bands, Grid, Parallel, Serial, Tile};
 use crate::router::route;
 use crate::scratch::{Rows, Scratch};
-use crate::weights::{Down, ExpertMatrices, Layer, Matrix, Weights};
-use wick_kernels::{Activation, Kernels, MatVec, scalar};
+use crate::weights::{Down, Layer, Matrix, Weights};
+use wick_kernels::{Activation, Encoding, Format, Kernels, Layout, MatMul, scalar};
 
 /// Rows of a matrix in one tile: 27 KiB of Q4_0 at 1,536 columns, so that a tile stays in the
 /// first-level cache while all tokens of a batch pass over it.
 const TILE: usize = 32;
+/// Tokens that a kernel is handed at a time.
+const TOKENS: usize = 4;
+/// Outputs in one tile of a product by columns, which reads as many nibbles of each column.
+const COLUMNS_TILE: usize = 768;
+/// Values below which a serial loop is faster than waking threads.
+const SERIAL: usize = 1 << 14;
 
 /// What a pass reads and never changes.
 #[derive(Clone, Copy)]
@@ -43,8 +49,7 @@ impl Model<'_> {
     fn embed(&self, batch: &[Token], s: &mut Scratch<'_>) {
         let embedding = &self.weights.embedding;
         for (token, x) in batch.iter().zip(s.residual.chunks_exact_mut(self.config.hidden)) {
-            let row = embedding.row_bytes(token.id as usize, 1);
-            scalar::dequantize(embedding.format(), row, x);
+            embedding.dequantize_row(token.id as usize, x);
         }
         let pairs = self.config.rope_dims / 2;
         let tables = s.cos.chunks_exact_mut(pairs).zip(s.sin.chunks_exact_mut(pairs));
@@ -57,10 +62,10 @@ impl Model<'_> {
     /// layer: before any norm and before attention.
     fn route(&self, index: usize, layer: &Layer<'_>, n: usize, s: &mut Scratch<'_>) {
         let Config { hidden, experts, active, gating, .. } = *self.config;
-        self.for_each_row(&mut s.hidden, n, |t, row| {
+        self.for_each_row(&mut s.hidden, n, layer.router.format().encoding(), |t, row| {
             row[..hidden].copy_from_slice(&s.residual[t * hidden..][..hidden]);
         });
-        self.multiply(&layer.router, &s.hidden, n, s.router_logits);
+        self.multiply(&[&layer.router], &s.hidden, n, s.router_logits, <[f32]>::copy_from_slice);
         let chosen = &mut s.experts[index * s.pairs..][..n * active];
         let choices =
             chosen.chunks_exact_mut(active).zip(s.expert_weights.chunks_exact_mut(active));
@@ -81,26 +86,23 @@ impl Model<'_> {
     ) {
         let (config, n) = (self.config, batch.len());
         let (query_width, kv_width, head) = (config.query_width(), config.kv_width(), config.head);
+        let width = query_width + 2 * kv_width;
         self.normalize(&layer.attn_norm, s, n, |t| t);
-        self.multiply(&layer.q, &s.hidden, n, s.queries);
-        self.multiply(&layer.k, &s.hidden, n, s.keys);
-        self.multiply(&layer.v, &s.hidden, n, s.values);
+        let matrices = [&layer.q, &layer.k, &layer.v];
+        self.multiply(&matrices, &s.hidden, n, s.qkv, <[f32]>::copy_from_slice);
 
-        for (t, token) in batch.iter().enumerate() {
-            let queries = &mut s.queries[t * query_width..][..query_width];
-            let keys = &mut s.keys[t * kv_width..][..kv_width];
+        for (t, (token, row)) in batch.iter().zip(s.qkv.chunks_exact_mut(width)).enumerate() {
+            let (turned, values) = row.split_at_mut(query_width + kv_width);
             if config.layer_has_rope(index) {
                 let pairs = config.rope_dims / 2;
                 let (cos, sin) = (&s.cos[t * pairs..][..pairs], &s.sin[t * pairs..][..pairs]);
-                queries.chunks_exact_mut(head).for_each(|h| scalar::rope(h, cos, sin));
-                keys.chunks_exact_mut(head).for_each(|h| scalar::rope(h, cos, sin));
+                turned.chunks_exact_mut(head).for_each(|h| scalar::rope(h, cos, sin));
             }
-            let values = &s.values[t * kv_width..][..kv_width];
-            kv.store(token.sequence, index, s.positions[t], keys, values);
+            kv.store(token.sequence, index, s.positions[t], &turned[query_width..], values);
         }
 
         let (attention, group) = (self.kernels.attention(), query_width / config.kv_heads);
-        let (kv, queries, positions) = (&*kv, &*s.queries, &*s.positions);
+        let (kv, qkv, positions) = (&*kv, &*s.qkv, &*s.positions);
         let stride = s.attended.layout.stride();
         Grid::new(s.attended.first(n), stride, query_width).for_each_tile(
             self.parallel,
@@ -109,14 +111,11 @@ impl Model<'_> {
             |tile| {
                 let (t, cols) = (tile.band(), tile.cols());
                 let view = kv.view(batch[t].sequence, index, cols.start / group, positions[t]);
-                let queries = &queries[t * query_width..][..query_width];
-                attention(&queries[cols], &view, tile.row(t));
+                attention(&qkv[t * width..][cols], &view, tile.row(t));
             },
         );
-        self.for_each_row(&mut s.attended, n, |_, _| ());
-        self.multiply(&layer.o, &s.attended, n, s.outputs);
-        let x = &mut s.residual[..n * config.hidden];
-        x.iter_mut().zip(&*s.outputs).for_each(|(x, y)| *x += y);
+        self.for_each_row(&mut s.attended, n, layer.o.format().encoding(), |_, _| ());
+        self.multiply(&[&layer.o], &s.attended, n, s.residual, add);
     }
 
     /// residual += Σ weight · Wdown (relu(Wgate z) ⊙ (Wup z)) over the chosen experts, with
@@ -128,13 +127,12 @@ impl Model<'_> {
         let neurons = (0..n * active).map(|place| s.neurons.row(place).values);
         let silent = |row: &[f32]| row.iter().filter(|v| **v == 0.0).count();
         s.active_neurons[index] = neurons.map(|row| row.len() - silent(row)).sum();
-        self.for_each_row(&mut s.neurons, n * active, |_, _| ());
         self.down(&layer.down, n, s);
 
         let (outputs, weights, places) = (&*s.outputs, &*s.expert_weights, &*s.places);
         let residual = &mut s.residual[..n * hidden];
         Grid::new(residual, hidden, hidden).for_each_tile(
-            self.parallel,
+            self.threads_for(n * active * hidden),
             Bands::Each,
             hidden,
             |tile| {
@@ -151,8 +149,7 @@ impl Model<'_> {
     /// is read only where the gate is open.
     fn gate_and_up(&self, layer: &Layer<'_>, n: usize, s: &mut Scratch<'_>) {
         let Config { active, expert_width, .. } = *self.config;
-        let gate_product = self.kernels.matvec(layer.gate.format());
-        let up_product = self.kernels.matvec(layer.up.format());
+        let product = self.product(layer.gate.format(), layer.gate.layout());
         let (hidden, choices) = (&s.hidden, &*s.choices);
         let stride = s.neurons.layout.stride();
         let rows = s.neurons.first(n * active);
@@ -161,33 +158,75 @@ impl Model<'_> {
             let (expert, cols) = (tile.band(), tile.cols());
             let (gate, up) = (layer.gate.expert(expert), layer.up.expert(expert));
             let gate = gate.row_bytes(cols.start, cols.len());
-            for place in tile.rows() {
-                let z = hidden.row(choices[place] / active);
-                let neurons = tile.row(place);
-                gate_product(gate, &z, neurons);
-                for (neuron, row) in neurons.iter_mut().zip(cols.clone()) {
-                    *neuron = reglu(*neuron, up_product, up.row_bytes(row, 1), &z);
+            let z = |place: usize| hidden.row(choices[place] / active);
+            multiply_tile(product, gate, tile, z, |place, neurons, gates| {
+                neurons.copy_from_slice(gates);
+                self.multiply_open(&up, cols.start, &z(place), neurons);
+            });
+        });
+    }
+
+    /// Multiplies the neurons with open gates by their rows of `up`, which start at row `first`;
+    /// the others become zero.
+    fn multiply_open(&self, up: &Matrix<'_>, first: usize, z: &Activation<'_>, gates: &mut [f32]) {
+        let mut open = heapless::Vec::<u32, TILE>::new();
+        for (i, gate) in gates.iter_mut().enumerate() {
+            if *gate > 0.0 {
+                let _full = open.push((first + i) as u32);
+            } else {
+                *gate = 0.0;
+            }
+        }
+        let mut values = [0.0; TILE];
+        let values = &mut values[..open.len()];
+        match up.layout() {
+            Layout::Split => self.kernels.pick_rows()(up.bytes(), &open, z, values),
+            layout => {
+                let product = self.product(up.format(), layout);
+                for (value, row) in values.iter_mut().zip(&open) {
+                    product(up.row_bytes(*row as usize, 1), &[*z], core::slice::from_mut(value));
                 }
             }
-        });
+        }
+        for (value, row) in values.iter().zip(&open) {
+            gates[*row as usize - first] *= value;
+        }
     }
 
     /// outputs = Wdown · neurons, a row for each choice, sorted by expert.
     fn down(&self, down: &Down<'_>, n: usize, s: &mut Scratch<'_>) {
         let Config { hidden, active, .. } = *self.config;
+        if let Down::Outputs(matrices) = down {
+            let encoding = matrices.format().encoding();
+            self.for_each_row(&mut s.neurons, n * active, encoding, |_, _| ());
+        }
         let neurons = &s.neurons;
         let outputs = Grid::new(&mut s.outputs[..n * active * hidden], hidden, hidden);
         let bands = Bands::Bounds(s.bounds);
         match down {
+            Down::Outputs(matrices) if matrices.layout() == Layout::Columns => {
+                let sum_columns = self.kernels.sum_columns();
+                outputs.for_each_tile(self.parallel, bands, COLUMNS_TILE, |tile| {
+                    let cols = tile.cols();
+                    let down = matrices.expert(tile.band());
+                    for place in tile.rows() {
+                        sum_columns(
+                            down.bytes(),
+                            &neurons.row(place),
+                            cols.clone(),
+                            tile.row(place),
+                        );
+                    }
+                });
+            }
             Down::Outputs(matrices) => {
-                let product = self.kernels.matvec(matrices.format());
+                let product = self.product(matrices.format(), matrices.layout());
                 outputs.for_each_tile(self.parallel, bands, TILE, |tile| {
                     let cols = tile.cols();
                     let down = matrices.expert(tile.band());
                     let down = down.row_bytes(cols.start, cols.len());
-                    for place in tile.rows() {
-                        product(down, &neurons.row(place), tile.row(place));
-                    }
+                    let row = |place: usize| neurons.row(place);
+                    multiply_tile(product, down, tile, row, |_, out, y| out.copy_from_slice(y));
                 });
             }
             Down::Neurons(matrices) => {
@@ -195,11 +234,28 @@ impl Model<'_> {
                 outputs.for_each_tile(self.parallel, bands, width, |tile| {
                     let cols = tile.cols();
                     for place in tile.rows() {
-                        let values = neurons.row(place).values;
-                        add_neurons(matrices, tile.band(), values, cols.start, tile.row(place));
+                        let (values, expert) = (neurons.row(place).values, tile.band());
+                        self.add_neurons(
+                            &matrices.expert(expert),
+                            values,
+                            cols.start,
+                            tile.row(place),
+                        );
                     }
                 });
             }
+        }
+    }
+
+    /// `out = Σ neuron · row` over the neurons that are not zero, in their order, for the columns of
+    /// the rows from `start` on.
+    fn add_neurons(&self, matrix: &Matrix<'_>, neurons: &[f32], start: usize, out: &mut [f32]) {
+        let (format, axpy) = (matrix.format(), self.kernels.axpy());
+        let block = |col: usize| col / format.block_len() * format.block_bytes();
+        let bytes = block(start)..block(start + out.len());
+        out.fill(0.0);
+        for (row, neuron) in neurons.iter().enumerate().filter(|(_, neuron)| **neuron != 0.0) {
+            axpy(format, &matrix.row_bytes(row, 1)[bytes.clone()], *neuron, out);
         }
     }
 
@@ -215,7 +271,8 @@ impl Model<'_> {
         let tokens = core::mem::take(&mut s.positions);
         self.normalize(&self.weights.output_norm, s, wanted, |i| tokens[i]);
         s.positions = tokens;
-        self.multiply(&self.weights.output, &s.hidden, wanted, s.logits);
+        let output = &self.weights.output;
+        self.multiply(&[output], &s.hidden, wanted, s.logits, <[f32]>::copy_from_slice);
     }
 
     /// hidden[i] = norm(residual[token(i)]), for `i < n`.
@@ -227,67 +284,104 @@ impl Model<'_> {
         token: impl Fn(usize) -> usize + Sync,
     ) {
         let Config { hidden, rms_eps, .. } = *self.config;
-        scalar::dequantize(norm.format(), norm.bytes(), s.norm);
+        norm.dequantize_row(0, s.norm);
         let (residual, weight) = (&*s.residual, &*s.norm);
-        self.for_each_row(&mut s.hidden, n, |i, row| {
+        self.for_each_row(&mut s.hidden, n, Encoding::Q8_0, |i, row| {
             let x = &residual[token(i) * hidden..][..hidden];
             scalar::rms_norm(x, weight, rms_eps, &mut row[..hidden]);
         });
     }
 
-    /// Lets `fill` write the values of each of the first `n` rows, then computes their 8-bit forms.
-    fn for_each_row(&self, rows: &mut Rows<'_>, n: usize, fill: impl Fn(usize, &mut [f32]) + Sync) {
-        let layout = rows.layout;
+    /// Lets `fill` write the values of each of the first `n` rows, then computes their 8-bit forms
+    /// if what they will be multiplied with is quantized.
+    fn for_each_row(
+        &self,
+        rows: &mut Rows<'_>,
+        n: usize,
+        encoding: Encoding,
+        fill: impl Fn(usize, &mut [f32]) + Sync,
+    ) {
+        let (layout, encode) = (rows.layout, self.kernels.encode());
         let stride = layout.stride();
-        let grid = Grid::new(rows.first(n), stride, stride);
-        grid.for_each_tile(self.parallel, Bands::Each, stride, |tile| {
-            let i = tile.band();
-            fill(i, tile.row(i));
-            layout.encode(tile.row(i));
-        });
+        let parallel = self.threads_for(n * stride);
+        Grid::new(rows.first(n), stride, stride).for_each_tile(
+            parallel,
+            Bands::Each,
+            stride,
+            |tile| {
+                let i = tile.band();
+                fill(i, tile.row(i));
+                if encoding != Encoding::F32 {
+                    encode(&layout, tile.row(i));
+                }
+            },
+        );
     }
 
-    /// out[t] = matrix · rows[t], for `t < n`.
-    fn multiply(&self, matrix: &Matrix<'_>, rows: &Rows<'_>, n: usize, out: &mut [f32]) {
-        let product = self.kernels.matvec(matrix.format());
-        let grid = Grid::new(&mut out[..n * matrix.rows()], matrix.rows(), matrix.rows());
-        grid.for_each_tile(self.parallel, Bands::One, TILE, |tile| {
+    /// Hands `store` the products of the matrices, side by side, with `rows[t]` for `t < n`, some
+    /// rows of a matrix at a time, and the place in `out[t]` where they belong.
+    fn multiply(
+        &self,
+        matrices: &[&Matrix<'_>],
+        rows: &Rows<'_>,
+        n: usize,
+        out: &mut [f32],
+        store: impl Fn(&mut [f32], &[f32]) + Sync,
+    ) {
+        let mut cuts = heapless::Vec::<usize, 4>::from_array([0]);
+        for matrix in matrices {
+            let end = cuts[cuts.len() - 1] + matrix.rows();
+            cuts.push(end).expect("at most three matrices are multiplied together");
+        }
+        let width = cuts[matrices.len()];
+        let grid = Grid::new(&mut out[..n * width], width, width);
+        grid.for_each_tile_within(self.parallel, Bands::One, &cuts, TILE, |tile| {
+            let (matrix, first) = (matrices[tile.part()], cuts[tile.part()]);
             let cols = tile.cols();
-            let weights = matrix.row_bytes(cols.start, cols.len());
-            for t in tile.rows() {
-                product(weights, &rows.row(t), tile.row(t));
-            }
+            let product = self.product(matrix.format(), matrix.layout());
+            let weights = matrix.row_bytes(cols.start - first, cols.len());
+            multiply_tile(product, weights, tile, |t| rows.row(t), |_, out, y| store(out, y));
         });
     }
-}
 
-/// `relu(gate) · (up · z)`: a gate that is not positive leaves the neuron at zero, and its row of
-/// `up` unread.
-fn reglu(gate: f32, product: MatVec, up: &[u8], z: &Activation<'_>) -> f32 {
-    if gate <= 0.0 {
-        return 0.0;
+    /// The product with all rows of a matrix.
+    ///
+    /// # Panics
+    /// If the layout has none: [`Weights::validate`] refuses such a matrix.
+    fn product(&self, format: Format, layout: Layout) -> MatMul {
+        self.kernels.matmul(format, layout).expect("the layout is one for products with all rows")
     }
-    let mut value = [0.0];
-    product(up, z, &mut value);
-    gate * value[0]
+
+    /// All threads, or the caller's alone if there are few values to go through.
+    fn threads_for(&self, values: usize) -> &dyn Parallel {
+        if values < SERIAL { &Serial } else { self.parallel }
+    }
 }
 
-/// `out = Σ neuron · row` over the neurons that are not zero, in their order, for the columns of
-/// the rows from `start` on.
-fn add_neurons(
-    matrices: &ExpertMatrices<'_>,
-    expert: usize,
-    neurons: &[f32],
-    start: usize,
-    out: &mut [f32],
+/// Hands `store` the products of `weights` with `row(i)`, for each row `i` of the tile, and the
+/// tile's part of that row.
+fn multiply_tile<'a>(
+    product: MatMul,
+    weights: &[u8],
+    tile: &mut Tile<'_>,
+    row: impl Fn(usize) -> Activation<'a>,
+    store: impl Fn(usize, &mut [f32], &[f32]),
 ) {
-    let (format, matrix) = (matrices.format(), matrices.expert(expert));
-    let block = |col: usize| col / format.block_len() * format.block_bytes();
-    let bytes = block(start)..block(start + out.len());
-    out.fill(0.0);
-    for (row, neuron) in neurons.iter().enumerate().filter(|(_, neuron)| **neuron != 0.0) {
-        scalar::axpy(format, &matrix.row_bytes(row, 1)[bytes.clone()], *neuron, out);
+    let (rows, width) = (tile.rows(), tile.cols().len());
+    let mut room = [0.0; TOKENS * TILE];
+    for start in rows.clone().step_by(TOKENS) {
+        let count = TOKENS.min(rows.end - start);
+        let xs: [_; TOKENS] = core::array::from_fn(|i| row(start + i.min(count - 1)));
+        let products = &mut room[..count * width];
+        product(weights, &xs[..count], products);
+        for (i, y) in products.chunks_exact(width).enumerate() {
+            store(start + i, tile.row(start + i), y);
+        }
     }
+}
+
+fn add(x: &mut [f32], y: &[f32]) {
+    x.iter_mut().zip(y).for_each(|(x, y)| *x += y);
 }
 
 /// Sorts choices by expert, keeping their order: a counting sort.

@@ -8,6 +8,7 @@
 #![deny(unsafe_code)]
 
 mod arena;
+mod arrangement;
 mod config;
 mod engine;
 mod forward;
@@ -20,6 +21,7 @@ mod scratch;
 mod weights;
 
 pub use arena::{Arena, ArenaError};
+pub use arrangement::{Piece, arranged, arranged_bytes, for_each_piece};
 pub use config::{Config, ConfigError, Gating, MAX_ACTIVE, MAX_EXPERTS, MAX_LAYERS, Window};
 pub use engine::{Engine, EngineError, StepError, Token};
 pub use kv::TruncateError;

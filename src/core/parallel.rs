@@ -75,6 +75,24 @@ impl<'a> Grid<'a> {
         width: usize,
         work: impl Fn(&mut Tile<'_>) + Sync,
     ) {
+        let cuts = [0, self.cols];
+        self.for_each_tile_within(parallel, bands, &cuts, width, work);
+    }
+
+    /// The same with tiles that do not cross `cuts`: columns `cuts[i] .. cuts[i + 1]` are part `i`
+    /// of the grid, and each part is cut into tiles from its start.
+    ///
+    /// # Panics
+    /// If `bands` or `cuts` are out of order or reach past the end.
+    pub fn for_each_tile_within(
+        self,
+        parallel: &dyn Parallel,
+        bands: Bands<'_>,
+        cuts: &[usize],
+        width: usize,
+        work: impl Fn(&mut Tile<'_>) + Sync,
+    ) {
+        assert!(cuts.is_sorted() && cuts.last().is_none_or(|last| *last <= self.cols));
         let rows = self.data.len() / self.stride;
         if let Bands::Bounds(bounds) = bands {
             assert!(bounds.is_sorted() && bounds.last().is_none_or(|last| *last <= rows));
@@ -84,18 +102,27 @@ impl<'a> Grid<'a> {
             Bands::Each => rows,
             Bands::Bounds(bounds) => bounds.len().saturating_sub(1),
         };
-        let across = self.cols.div_ceil(width);
+        let part_tiles = |part: usize| (cuts[part + 1] - cuts[part]).div_ceil(width);
+        let parts = cuts.len().saturating_sub(1);
+        let across: usize = (0..parts).map(part_tiles).sum();
         let data = Shared(self.data.as_mut_ptr());
         // Bands do not overlap, and tiles of a band do not share columns: tiles are disjoint.
         let tile = |i: usize| {
-            let (band, start) = (i / across, i % across * width);
+            let (band, mut start) = (i / across, i % across);
+            let mut part = 0;
+            while start >= part_tiles(part) {
+                start -= part_tiles(part);
+                part += 1;
+            }
+            let start = cuts[part] + start * width;
             let rows = match bands {
                 Bands::One => 0..rows,
                 Bands::Each => band..band + 1,
                 Bands::Bounds(bounds) => bounds[band]..bounds[band + 1],
             };
-            let cols = start..self.cols.min(start + width);
-            Tile { band, rows, cols, stride: self.stride, data: data.get(), grid: PhantomData }
+            let cols = start..cuts[part + 1].min(start + width);
+            let (stride, data, grid) = (self.stride, data.get(), PhantomData);
+            Tile { band, part, rows, cols, stride, data, grid }
         };
         for_each_index(parallel, band_count * across, |i| work(&mut tile(i)));
     }
@@ -135,6 +162,7 @@ unsafe impl Sync for Shared {}
 #[derive(Debug)]
 pub struct Tile<'a> {
     band: usize,
+    part: usize,
     rows: Range<usize>,
     cols: Range<usize>,
     stride: usize,
@@ -146,6 +174,11 @@ impl Tile<'_> {
     /// The band that the tile lies in.
     pub fn band(&self) -> usize {
         self.band
+    }
+
+    /// The part of the columns that the tile lies in.
+    pub fn part(&self) -> usize {
+        self.part
     }
 
     /// The rows of the grid that the tile covers.
@@ -190,6 +223,22 @@ mod tests {
             for row in data.chunks(10) {
                 assert_eq!(row, [1., 1., 1., 1., 1., 1., 1., 1., 1., 0.], "{bands:?}");
             }
+        }
+    }
+
+    #[test]
+    fn tiles_stay_within_cuts() {
+        let mut data = [0f32; 2 * 12];
+        let cuts = [1, 6, 6, 12];
+        Grid::new(&mut data, 12, 12).for_each_tile_within(&Serial, Bands::One, &cuts, 4, |tile| {
+            let (part, cols) = (tile.part(), tile.cols());
+            assert!(cols.start >= cuts[part] && cols.end <= cuts[part + 1] && cols.len() <= 4);
+            for row in tile.rows() {
+                tile.row(row).iter_mut().for_each(|v| *v += 1.0 + part as f32);
+            }
+        });
+        for row in data.chunks(12) {
+            assert_eq!(row, [0., 1., 1., 1., 1., 1., 3., 3., 3., 3., 3., 3.]);
         }
     }
 

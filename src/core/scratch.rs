@@ -53,22 +53,20 @@ impl Sizes {
     }
 
     /// Lengths of the buffers of `f32`, in the order in which they are cut.
-    fn float_lens(&self) -> [usize; 14] {
+    fn float_lens(&self) -> [usize; 12] {
         let (c, n) = (&self.config, self.options.batch);
         [
             n * c.hidden,
             n * self.hidden.stride(),
             c.hidden,
-            n * c.query_width(),
-            n * c.kv_width(),
-            n * c.kv_width(),
+            n * (c.query_width() + 2 * c.kv_width()),
             n * c.rope_dims / 2,
             n * c.rope_dims / 2,
             n * self.attended.stride(),
             n * c.experts,
             self.pairs(),
             self.pairs() * self.neurons.stride(),
-            self.pairs().max(n) * c.hidden,
+            self.pairs() * c.hidden,
             self.options.outputs * c.vocab,
         ]
     }
@@ -93,12 +91,8 @@ pub(crate) struct Scratch<'m> {
     pub(crate) hidden: Rows<'m>,
     /// A norm's weight, `hidden`.
     pub(crate) norm: &'m mut [f32],
-    /// Queries, `n × heads · head`.
-    pub(crate) queries: &'m mut [f32],
-    /// Keys, `n × kv_heads · head`.
-    pub(crate) keys: &'m mut [f32],
-    /// Values, `n × kv_heads · head`.
-    pub(crate) values: &'m mut [f32],
+    /// Queries, keys and values of each token side by side, `n × (heads + 2 · kv_heads) · head`.
+    pub(crate) qkv: &'m mut [f32],
     /// Cosines of each token's position, `n × rope_dims / 2`.
     pub(crate) cos: &'m mut [f32],
     /// Sines of each token's position, `n × rope_dims / 2`.
@@ -111,8 +105,7 @@ pub(crate) struct Scratch<'m> {
     pub(crate) expert_weights: &'m mut [f32],
     /// Neurons of the chosen experts, rows of `expert_width`, `n · k`, sorted by expert.
     pub(crate) neurons: Rows<'m>,
-    /// What matrices give back to the residual stream: `n × hidden` of attention, then
-    /// `n · k × hidden` of experts, sorted by expert.
+    /// What experts give back to the residual stream, `n · k × hidden`, sorted by expert.
     pub(crate) outputs: &'m mut [f32],
     /// Logits of the tokens that want them, `outputs × vocab`.
     pub(crate) logits: &'m mut [f32],
@@ -140,17 +133,15 @@ impl<'m> Scratch<'m> {
             residual: take(0)?,
             hidden: Rows { layout: sizes.hidden, slab: take(1)? },
             norm: take(2)?,
-            queries: take(3)?,
-            keys: take(4)?,
-            values: take(5)?,
-            cos: take(6)?,
-            sin: take(7)?,
-            attended: Rows { layout: sizes.attended, slab: take(8)? },
-            router_logits: take(9)?,
-            expert_weights: take(10)?,
-            neurons: Rows { layout: sizes.neurons, slab: take(11)? },
-            outputs: take(12)?,
-            logits: take(13)?,
+            qkv: take(3)?,
+            cos: take(4)?,
+            sin: take(5)?,
+            attended: Rows { layout: sizes.attended, slab: take(6)? },
+            router_logits: take(7)?,
+            expert_weights: take(8)?,
+            neurons: Rows { layout: sizes.neurons, slab: take(9)? },
+            outputs: take(10)?,
+            logits: take(11)?,
             choices: arena.take("expert order", sizes.pairs())?,
             places: arena.take("expert order", sizes.pairs())?,
             bounds: arena.take("expert order", sizes.config.experts + 1)?,

@@ -2,28 +2,47 @@
 
 use crate::config::{Config, MAX_LAYERS};
 use core::fmt;
-use wick_kernels::{Encodings, Format};
+use wick_kernels::{Encodings, Format, Layout, scalar};
 
-/// A matrix whose rows lie one after another, or a vector (one row).
+/// A matrix, or a vector (one row).
 #[derive(Clone, Copy)]
 pub struct Matrix<'m> {
     format: Format,
+    layout: Layout,
     rows: usize,
     cols: usize,
     bytes: &'m [u8],
 }
 
 impl<'m> Matrix<'m> {
-    /// A matrix of `rows × cols` in `bytes`; `None` if the bytes are not exactly that many or a
-    /// row is no whole number of blocks.
+    /// A matrix of `rows × cols` in `bytes`, row by row; `None` if the bytes are not exactly that
+    /// many or a row is no whole number of blocks.
     pub fn new(format: Format, rows: usize, cols: usize, bytes: &'m [u8]) -> Option<Matrix<'m>> {
-        let size = format.row_bytes(cols)?.checked_mul(rows)?;
-        (size == bytes.len()).then_some(Matrix { format, rows, cols, bytes })
+        Matrix::arranged(format, Layout::Rows, rows, cols, bytes)
     }
 
-    /// How the rows are stored.
+    /// A matrix of `rows × cols` in `bytes`, arranged in any way; `None` if the bytes are not
+    /// exactly that many or the layout does not fit.
+    pub fn arranged(
+        format: Format,
+        layout: Layout,
+        rows: usize,
+        cols: usize,
+        bytes: &'m [u8],
+    ) -> Option<Matrix<'m>> {
+        let size = format.row_bytes(cols)?.checked_mul(rows)?;
+        let fits = size == bytes.len() && layout.fits(format, rows, cols);
+        fits.then_some(Matrix { format, layout, rows, cols, bytes })
+    }
+
+    /// How the weights are stored.
     pub fn format(&self) -> Format {
         self.format
+    }
+
+    /// How they are arranged.
+    pub fn layout(&self) -> Layout {
+        self.layout
     }
 
     /// Number of rows.
@@ -41,28 +60,49 @@ impl<'m> Matrix<'m> {
         self.bytes
     }
 
-    /// The bytes of `count` rows from `first` on.
+    /// The bytes of `count` rows from `first` on, where the layout keeps them together: whole groups
+    /// of [`Layout::Grouped`], any rows of [`Layout::Rows`] and [`Layout::Split`].
     pub fn row_bytes(&self, first: usize, count: usize) -> &'m [u8] {
         let row = self.bytes.len() / self.rows;
         &self.bytes[first * row..][..count * row]
+    }
+
+    /// One row as `f32`.
+    pub fn dequantize_row(&self, row: usize, out: &mut [f32]) {
+        if self.layout == Layout::Rows {
+            return scalar::dequantize(self.format, self.row_bytes(row, 1), out);
+        }
+        for (i, out) in out.chunks_exact_mut(self.format.block_len()).enumerate() {
+            let block = self.layout.block(self.cols, self.bytes, row, i);
+            scalar::dequantize(self.format, &block, out);
+        }
     }
 }
 
 impl fmt::Debug for Matrix<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}x{}", self.format, self.rows, self.cols)
+        write!(f, "{} {}x{} ({})", self.format, self.rows, self.cols, self.layout)
     }
 }
 
-/// The same matrix of every expert of a layer, one after another.
+/// The same matrix of every expert of a layer.
 #[derive(Clone, Copy, Debug)]
 pub struct ExpertMatrices<'m> {
-    all: Matrix<'m>,
+    format: Format,
+    layout: Layout,
     count: usize,
+    rows: usize,
+    cols: usize,
+    /// Bytes of one matrix.
+    size: usize,
+    /// Bytes from the start of one matrix to the next.
+    stride: usize,
+    bytes: &'m [u8],
 }
 
 impl<'m> ExpertMatrices<'m> {
-    /// `count` matrices of `rows × cols`; `None` under the conditions of [`Matrix::new`].
+    /// `count` matrices of `rows × cols`, one after another and row by row; `None` under the
+    /// conditions of [`Matrix::new`].
     pub fn new(
         format: Format,
         count: usize,
@@ -70,13 +110,36 @@ impl<'m> ExpertMatrices<'m> {
         cols: usize,
         bytes: &'m [u8],
     ) -> Option<ExpertMatrices<'m>> {
-        let all = Matrix::new(format, count.checked_mul(rows)?, cols, bytes)?;
-        Some(ExpertMatrices { all, count })
+        let size = format.row_bytes(cols)?.checked_mul(rows)?;
+        let layout = Layout::Rows;
+        let fits = size.checked_mul(count)? == bytes.len() && count > 0;
+        let stride = size;
+        fits.then_some(ExpertMatrices { format, layout, count, rows, cols, size, stride, bytes })
     }
 
-    /// How the rows are stored.
+    /// The same matrices, arranged in another way in other bytes, `stride` from one to the next;
+    /// `None` if the layout does not fit or the bytes are too few.
+    pub fn rearranged<'a>(
+        &self,
+        layout: Layout,
+        stride: usize,
+        bytes: &'a [u8],
+    ) -> Option<ExpertMatrices<'a>> {
+        let ExpertMatrices { format, count, rows, cols, size, .. } = *self;
+        let fits = layout.fits(format, rows, cols)
+            && stride >= size
+            && bytes.len() >= stride * (count - 1) + size;
+        fits.then_some(ExpertMatrices { format, layout, count, rows, cols, size, stride, bytes })
+    }
+
+    /// How the weights are stored.
     pub fn format(&self) -> Format {
-        self.all.format
+        self.format
+    }
+
+    /// How they are arranged.
+    pub fn layout(&self) -> Layout {
+        self.layout
     }
 
     /// Number of experts.
@@ -84,22 +147,24 @@ impl<'m> ExpertMatrices<'m> {
         self.count
     }
 
-    /// All the bytes.
-    pub fn bytes(&self) -> &'m [u8] {
-        self.all.bytes
+    /// Bytes of all matrices.
+    pub fn size(&self) -> usize {
+        self.size * self.count
     }
 
     /// The matrix of one expert.
     pub fn expert(&self, expert: usize) -> Matrix<'m> {
-        let rows = self.all.rows / self.count;
-        Matrix { rows, bytes: self.all.row_bytes(expert * rows, rows), ..self.all }
+        let ExpertMatrices { format, layout, rows, cols, .. } = *self;
+        let bytes = &self.bytes[expert * self.stride..][..self.size];
+        Matrix { format, layout, rows, cols, bytes }
     }
 }
 
 /// The experts' way down, in either orientation that files have.
 #[derive(Clone, Copy, Debug)]
 pub enum Down<'m> {
-    /// `hidden` rows of `expert_width`: a row gives one output (llama.cpp).
+    /// `hidden` rows of `expert_width`: a row gives one output (llama.cpp). Arranged by
+    /// [`Layout::Columns`], what silent neurons would add is not read.
     Outputs(ExpertMatrices<'m>),
     /// `expert_width` rows of `hidden`: a row is what one neuron adds to all outputs (PowerInfer).
     Neurons(ExpertMatrices<'m>),
@@ -146,7 +211,7 @@ impl Layer<'_> {
         let attention = [&self.q, &self.k, &self.v, &self.o];
         let experts = [&self.gate, &self.up, self.down.matrices()];
         vectors.iter().chain(&attention).map(|m| m.bytes.len()).sum::<usize>()
-            + experts.iter().map(|m| m.bytes().len()).sum::<usize>()
+            + experts.iter().map(|m| m.size()).sum::<usize>()
     }
 }
 
@@ -241,9 +306,13 @@ impl Weights<'_> {
             check("attn_output", at, &layer.o, hidden, query)?;
             check("ffn_norm", at, &layer.ffn_norm, 1, hidden)?;
             check("ffn_gate_inp", at, &layer.router, config.experts, hidden)?;
-            let experts = |name, matrices: &ExpertMatrices<'_>, rows, cols| {
-                check(name, at, &matrices.all, matrices.count * rows, cols)?;
-                check(name, at, &matrices.all, config.experts * rows, cols)
+            let experts = |tensor, matrices: &ExpertMatrices<'_>, rows, cols| {
+                let expected = (config.experts * rows, cols);
+                let found = (matrices.count * matrices.rows, matrices.cols);
+                match expected == found && matrices.count == config.experts {
+                    true => Ok(()),
+                    false => Err(ShapeError { tensor, layer: at, expected, found }),
+                }
             };
             experts("ffn_gate_exps", &layer.gate, width, hidden)?;
             experts("ffn_up_exps", &layer.up, width, hidden)?;

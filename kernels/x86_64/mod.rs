@@ -1,0 +1,157 @@
+//! Kernels for x86-64 processors with AVX2, with and without instructions for 8-bit dot products.
+//!
+//! The loops are written once; each variant compiles them with its own features and its own
+//! [`Dot`](dot::Dot).
+
+mod dot;
+mod q4_0;
+
+use crate::scalar::attention::{Widen, attend};
+use crate::scalar::block32::Rows32;
+use crate::scalar::block256::Rows256;
+use crate::scalar::{Row, block32, block256, matmul_rows, plain};
+use crate::{Activation, Format, Kernels, KvView, RowLayout, scalar};
+use core::arch::x86_64::{
+    _MM_HINT_T0, _mm_loadu_si128, _mm_prefetch, _mm256_cvtph_ps, _mm256_storeu_ps,
+};
+use core::ops::Range;
+use half::f16;
+
+/// Conversion by F16C.
+struct F16c;
+
+impl Widen for F16c {
+    #[inline(always)]
+    fn widen(halves: &[f16; 8]) -> [f32; 8] {
+        let mut out = [0f32; 8];
+        // SAFETY: both arrays are as large as the vectors, and every variant demands F16C.
+        unsafe {
+            let halves = _mm_loadu_si128(halves.as_ptr().cast());
+            _mm256_storeu_ps(out.as_mut_ptr(), _mm256_cvtph_ps(halves));
+        }
+        out
+    }
+}
+
+/// Asks for every cache line of `bytes`.
+fn prefetch(bytes: &[u8]) {
+    for line in bytes.chunks(64) {
+        // SAFETY: a hint reads nothing, and SSE is part of every x86-64 processor.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) };
+    }
+}
+
+/// A table of kernels compiled with some features, and the function that gives it out.
+macro_rules! variant {
+    ($function:ident, $name:literal, $features:literal, $dot:ty) => {
+        impl Kernels {
+            #[doc = concat!("The `", $name, "` kernels.")]
+            ///
+            /// # Safety
+            #[doc = concat!("The processor must have the features ", $features, ".")]
+            pub unsafe fn $function() -> &'static Kernels {
+                &$function::KERNELS
+            }
+        }
+
+        mod $function {
+            use super::*;
+
+            pub(super) static KERNELS: Kernels = Kernels {
+                name: $name,
+                rows: [
+                    rows::<plain::F32>,
+                    rows::<plain::F16>,
+                    rows::<plain::BF16>,
+                    rows::<Rows32<block32::Q4_0>>,
+                    rows::<Rows32<block32::Q4_1>>,
+                    rows::<Rows32<block32::Q5_0>>,
+                    rows::<Rows32<block32::Q5_1>>,
+                    rows::<Rows32<block32::Q8_0>>,
+                    rows::<Rows256<block256::Q2_K>>,
+                    rows::<Rows256<block256::Q3_K>>,
+                    rows::<Rows256<block256::Q4_K>>,
+                    rows::<Rows256<block256::Q5_K>>,
+                    rows::<Rows256<block256::Q6_K>>,
+                ],
+                grouped,
+                split,
+                columns,
+                axpy,
+                attention,
+                encode,
+                prefetch,
+            };
+
+            fn rows<R: Row>(weights: &[u8], xs: &[Activation<'_>], out: &mut [f32]) {
+                #[target_feature(enable = $features)]
+                fn inner<R: Row>(weights: &[u8], xs: &[Activation<'_>], out: &mut [f32]) {
+                    matmul_rows::<R>(weights, xs, out);
+                }
+                // SAFETY: the table is given out only where the features exist.
+                unsafe { inner::<R>(weights, xs, out) }
+            }
+
+            fn grouped(weights: &[u8], xs: &[Activation<'_>], out: &mut [f32]) {
+                #[target_feature(enable = $features)]
+                fn inner(weights: &[u8], xs: &[Activation<'_>], out: &mut [f32]) {
+                    // SAFETY: this function has the features.
+                    unsafe { q4_0::grouped::<$dot>(weights, xs, out) }
+                }
+                // SAFETY: the table is given out only where the features exist.
+                unsafe { inner(weights, xs, out) }
+            }
+
+            fn split(weights: &[u8], rows: &[u32], x: &Activation<'_>, out: &mut [f32]) {
+                #[target_feature(enable = $features)]
+                fn inner(weights: &[u8], rows: &[u32], x: &Activation<'_>, out: &mut [f32]) {
+                    // SAFETY: this function has the features.
+                    unsafe { q4_0::split::<$dot>(weights, rows, x, out) }
+                }
+                // SAFETY: the table is given out only where the features exist.
+                unsafe { inner(weights, rows, x, out) }
+            }
+
+            fn columns(weights: &[u8], x: &Activation<'_>, rows: Range<usize>, out: &mut [f32]) {
+                #[target_feature(enable = $features)]
+                fn inner(weights: &[u8], x: &Activation<'_>, rows: Range<usize>, out: &mut [f32]) {
+                    // SAFETY: this function has the features.
+                    unsafe { q4_0::columns(weights, x, rows, out) }
+                }
+                // SAFETY: the table is given out only where the features exist.
+                unsafe { inner(weights, x, rows, out) }
+            }
+
+            fn axpy(format: Format, row: &[u8], factor: f32, out: &mut [f32]) {
+                #[target_feature(enable = $features)]
+                fn inner(format: Format, row: &[u8], factor: f32, out: &mut [f32]) {
+                    scalar::axpy(format, row, factor, out);
+                }
+                // SAFETY: the table is given out only where the features exist.
+                unsafe { inner(format, row, factor, out) }
+            }
+
+            fn attention(queries: &[f32], kv: &KvView<'_>, out: &mut [f32]) {
+                #[target_feature(enable = $features)]
+                fn inner(queries: &[f32], kv: &KvView<'_>, out: &mut [f32]) {
+                    attend::<F16c>(queries, kv, out);
+                }
+                // SAFETY: the table is given out only where the features exist.
+                unsafe { inner(queries, kv, out) }
+            }
+
+            fn encode(layout: &RowLayout, slab: &mut [f32]) {
+                #[target_feature(enable = $features)]
+                fn inner(layout: &RowLayout, slab: &mut [f32]) {
+                    layout.encode(slab);
+                }
+                // SAFETY: the table is given out only where the features exist.
+                unsafe { inner(layout, slab) }
+            }
+        }
+    };
+}
+
+variant!(avx2, "avx2", "avx2,f16c", dot::Maddubs);
+variant!(avx_vnni, "avx-vnni", "avx2,f16c,avxvnni", dot::Vnni);
+variant!(avx512_vnni, "avx512-vnni", "avx2,f16c,avx512vl,avx512vnni", dot::Vnni512);

@@ -1,0 +1,336 @@
+//! Products with Q4_0 matrices in the layouts that are made for vector units.
+//!
+//! Quants are taken as 0 … 15 and multiplied as unsigned bytes; 8 times the sum of the activations
+//! is taken away afterwards. Within a row, blocks are scaled and added one after another, as the
+//! scalar kernels do, so results are the same bits.
+
+use super::dot::Dot;
+use crate::layout::{BLOCK, GROUP, GROUP_BLOCK};
+use crate::scalar::arranged::add_blocks;
+use crate::{Activation, Layout, Q8};
+use core::arch::x86_64::*;
+use core::ops::Range;
+
+/// Activation rows that share one pass over the weights.
+const TOKENS: usize = 4;
+
+/// The product with a [`Layout::Grouped`] matrix: a row in each lane.
+#[inline(always)]
+pub(super) unsafe fn grouped<D: Dot>(weights: &[u8], xs: &[Activation<'_>], out: &mut [f32]) {
+    let rows = out.len() / xs.len().max(1);
+    for (xs, out) in xs.chunks(TOKENS).zip(out.chunks_mut((TOKENS * rows).max(1))) {
+        // SAFETY: the caller has the variant's features.
+        unsafe {
+            match *xs {
+                [a] => some_tokens::<D, 1>(weights, [&a.q8_0], out),
+                [a, b] => some_tokens::<D, 2>(weights, [&a.q8_0, &b.q8_0], out),
+                [a, b, c] => some_tokens::<D, 3>(weights, [&a.q8_0, &b.q8_0, &c.q8_0], out),
+                [a, b, c, d] => {
+                    some_tokens::<D, 4>(weights, [&a.q8_0, &b.q8_0, &c.q8_0, &d.q8_0], out);
+                }
+                _ => unreachable!("chunks have 1 to {TOKENS} rows"),
+            }
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn some_tokens<D: Dot, const T: usize>(weights: &[u8], xs: [&Q8<'_>; T], out: &mut [f32]) {
+    let blocks = xs[0].scales.len();
+    let rows = out.len() / T;
+    for x in xs {
+        assert!(x.scales.len() == blocks && x.sums.len() == blocks);
+        assert!(x.quants.len() == blocks * BLOCK);
+    }
+    assert!(weights.len() >= rows / GROUP * blocks * GROUP_BLOCK && rows.is_multiple_of(GROUP));
+    for group in 0..rows / GROUP {
+        // SAFETY: the asserts above keep every access inside its slice: a group has `blocks` blocks
+        // of `GROUP_BLOCK` bytes, an activation row as many of `BLOCK` quants, and each row of
+        // `out` has 8 values for each group. The caller has the variant's features.
+        unsafe {
+            let mut block = weights.as_ptr().add(group * blocks * GROUP_BLOCK);
+            let mut totals = [_mm256_setzero_ps(); T];
+            for b in 0..blocks {
+                let scales = _mm256_cvtph_ps(_mm_loadu_si128(block.cast()));
+                let mut sums = [_mm256_setzero_si256(); T];
+                for i in 0..4 {
+                    let quants = _mm256_loadu_si256(block.add(16 + i * 32).cast());
+                    let (low, high) = nibbles(quants);
+                    for t in 0..T {
+                        let x = xs[t].quants.as_ptr().add(b * BLOCK + i * 4).cast::<i32>();
+                        let first = _mm256_set1_epi32(x.read_unaligned());
+                        let second = _mm256_set1_epi32(x.add(4).read_unaligned());
+                        sums[t] = D::add(D::add(sums[t], low, first), high, second);
+                    }
+                }
+                for t in 0..T {
+                    let offset = _mm256_set1_epi32(8 * i32::from(*xs[t].sums.get_unchecked(b)));
+                    let sum = _mm256_sub_epi32(D::finish(sums[t]), offset);
+                    let scale = _mm256_set1_ps(*xs[t].scales.get_unchecked(b));
+                    let scale = _mm256_mul_ps(scales, scale);
+                    let product = _mm256_mul_ps(_mm256_cvtepi32_ps(sum), scale);
+                    totals[t] = _mm256_add_ps(totals[t], product);
+                }
+                block = block.add(GROUP_BLOCK);
+            }
+            for (t, total) in totals.into_iter().enumerate() {
+                _mm256_storeu_ps(out.as_mut_ptr().add(t * rows + group * GROUP), total);
+            }
+        }
+    }
+}
+
+/// Low and high nibbles of 32 bytes.
+#[inline(always)]
+unsafe fn nibbles(bytes: __m256i) -> (__m256i, __m256i) {
+    // SAFETY: the caller has AVX2.
+    unsafe {
+        let mask = _mm256_set1_epi8(15);
+        (_mm256_and_si256(bytes, mask), _mm256_and_si256(_mm256_srli_epi16::<4>(bytes), mask))
+    }
+}
+
+/// Blocks whose products stand side by side in the lanes of [`split`].
+const LANES: usize = 8;
+
+/// The product with chosen rows of a [`Layout::Split`] matrix, 8 rows at a time: products of 8
+/// blocks are computed side by side, turned around so that each lane has a row, and added in order.
+#[inline(always)]
+pub(super) unsafe fn split<D: Dot>(
+    weights: &[u8],
+    rows: &[u32],
+    x: &Activation<'_>,
+    out: &mut [f32],
+) {
+    let q8 = &x.q8_0;
+    let blocks = q8.scales.len();
+    let row_bytes = blocks * 18;
+    assert!(q8.sums.len() == blocks && q8.quants.len() == blocks * BLOCK);
+    for (rows, out) in rows.chunks(8).zip(out.chunks_mut(8)) {
+        let most = rows.iter().fold(0, |most, row| most.max(*row as usize));
+        assert!((most + 1) * row_bytes <= weights.len(), "row {most} of {} bytes", weights.len());
+        // Lanes without a row repeat the first one.
+        let row = |i: usize| *rows.get(i).unwrap_or(&rows[0]) as usize;
+        let starts: [usize; 8] = core::array::from_fn(|i| row(i) * row_bytes);
+        let whole = blocks / LANES * LANES;
+        let mut lanes = [0f32; 8];
+        // SAFETY: rows lie inside `weights`, and `b .. b + 8` inside the blocks of a row and of the
+        // activations. The caller has the variant's features.
+        unsafe {
+            let mut total = _mm256_setzero_ps();
+            for b in (0..whole).step_by(LANES) {
+                let x = EightBlocks::load(q8, b);
+                let mut products = [_mm256_setzero_ps(); 8];
+                for (product, start) in products.iter_mut().zip(starts) {
+                    let row = weights.as_ptr().add(start);
+                    let scales = _mm256_cvtph_ps(_mm_loadu_si128(row.add(b * 2).cast()));
+                    let sums = x.multiply::<D>(row.add(blocks * 2 + b * 16));
+                    let scale = _mm256_mul_ps(scales, x.scales);
+                    *product = _mm256_mul_ps(_mm256_cvtepi32_ps(sums), scale);
+                }
+                for block in transpose(products) {
+                    total = _mm256_add_ps(total, block);
+                }
+            }
+            _mm256_storeu_ps(lanes.as_mut_ptr(), total);
+        }
+        for (i, (y, total)) in out.iter_mut().zip(lanes).enumerate().take(rows.len()) {
+            *y = add_blocks(total, Layout::Split, weights, row(i), x, whole..blocks);
+        }
+    }
+}
+
+/// Eight blocks of an activation row, prepared for [`split`].
+struct EightBlocks {
+    /// The first halves of two blocks, then their second halves; four times.
+    quants: [[__m256i; 2]; 4],
+    /// 8 times the sums of the quants.
+    offsets: __m256i,
+    scales: __m256,
+}
+
+impl EightBlocks {
+    /// The blocks from `b` on, of which there must be 8.
+    #[inline(always)]
+    unsafe fn load(x: &Q8<'_>, b: usize) -> EightBlocks {
+        // SAFETY: the caller has AVX2, and 8 blocks from `b` on.
+        unsafe {
+            let quants = x.quants.as_ptr().add(b * BLOCK);
+            let pair = |i: usize| {
+                let first = _mm256_loadu_si256(quants.add(i * 64).cast());
+                let second = _mm256_loadu_si256(quants.add(i * 64 + 32).cast());
+                [
+                    _mm256_permute2x128_si256::<0x20>(first, second),
+                    _mm256_permute2x128_si256::<0x31>(first, second),
+                ]
+            };
+            let sums = _mm256_cvtepi16_epi32(_mm_loadu_si128(x.sums.as_ptr().add(b).cast()));
+            EightBlocks {
+                quants: [pair(0), pair(1), pair(2), pair(3)],
+                offsets: _mm256_slli_epi32::<3>(sums),
+                scales: _mm256_loadu_ps(x.scales.as_ptr().add(b)),
+            }
+        }
+    }
+
+    /// The sums of products with 8 blocks of weights, whose quants lie at `row`.
+    #[inline(always)]
+    unsafe fn multiply<D: Dot>(&self, row: *const u8) -> __m256i {
+        // SAFETY: the caller has the variant's features and 128 bytes at `row`.
+        unsafe {
+            let pair = |i: usize| {
+                let (low, high) = nibbles(_mm256_loadu_si256(row.add(i * 32).cast()));
+                let [first, second] = self.quants[i];
+                let zero = _mm256_setzero_si256();
+                D::finish(D::add(D::add(zero, low, first), high, second))
+            };
+            // Each half of a pair has four sums of one block.
+            let left = _mm256_hadd_epi32(pair(0), pair(1));
+            let right = _mm256_hadd_epi32(pair(2), pair(3));
+            let sums = _mm256_hadd_epi32(left, right);
+            // Now the blocks 0 2 4 6 | 1 3 5 7.
+            let order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+            _mm256_sub_epi32(_mm256_permutevar8x32_epi32(sums, order), self.offsets)
+        }
+    }
+}
+
+/// Lane `i` of row `j` becomes lane `j` of row `i`.
+#[inline(always)]
+unsafe fn transpose(r: [__m256; 8]) -> [__m256; 8] {
+    // SAFETY: the caller has AVX2.
+    unsafe {
+        let pair = |a, b| (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
+        let (a0, a1) = pair(r[0], r[1]);
+        let (a2, a3) = pair(r[2], r[3]);
+        let (a4, a5) = pair(r[4], r[5]);
+        let (a6, a7) = pair(r[6], r[7]);
+        let quad = |a, b| (_mm256_shuffle_ps::<0x44>(a, b), _mm256_shuffle_ps::<0xEE>(a, b));
+        let (b0, b1) = quad(a0, a2);
+        let (b2, b3) = quad(a1, a3);
+        let (b4, b5) = quad(a4, a6);
+        let (b6, b7) = quad(a5, a7);
+        let low = |a, b| _mm256_permute2f128_ps::<0x20>(a, b);
+        let high = |a, b| _mm256_permute2f128_ps::<0x31>(a, b);
+        [
+            low(b0, b4),
+            low(b1, b5),
+            low(b2, b6),
+            low(b3, b7),
+            high(b0, b4),
+            high(b1, b5),
+            high(b2, b6),
+            high(b3, b7),
+        ]
+    }
+}
+
+/// Four columns of a [`Layout::Columns`] matrix that meet values other than zero.
+#[derive(Clone, Copy)]
+struct FourColumns {
+    /// Where their quants start.
+    starts: [usize; 4],
+    /// The values that they meet: pairs of the first two, then pairs of the last two.
+    x: __m256i,
+}
+
+/// The product with some rows of a [`Layout::Columns`] matrix, four active columns at a time.
+#[inline(always)]
+pub(super) unsafe fn columns(
+    weights: &[u8],
+    x: &Activation<'_>,
+    rows: Range<usize>,
+    out: &mut [f32],
+) {
+    let q8 = &x.q8_0;
+    let blocks = q8.scales.len();
+    let height = weights.len() / (blocks * 18);
+    assert!(q8.sums.len() == blocks && q8.quants.len() == blocks * BLOCK);
+    assert!(weights.len() == height * blocks * 18 && rows.end <= height && rows.start <= rows.end);
+    assert!(rows.start.is_multiple_of(BLOCK) && rows.end.is_multiple_of(BLOCK));
+    assert!(out.len() == rows.len());
+    out.fill(0.0);
+    for b in 0..blocks {
+        let scales = b * height * 18;
+        let quants = scales + height * 2;
+        // SAFETY: block `b` has `height` scales and then 32 columns of `height / 2` bytes, all
+        // inside `weights`; runs of 32 rows lie inside `rows`, which `out` has room for. The
+        // caller has AVX2 and F16C.
+        unsafe {
+            let mut room = [FourColumns { starts: [quants; 4], x: _mm256_setzero_si256() }; 8];
+            let active = active_columns(&q8.quants[b * BLOCK..], quants, height / 2, &mut room);
+            if active.is_empty() {
+                continue;
+            }
+            let offset = _mm256_set1_epi32(8 * i32::from(q8.sums[b]));
+            let scale = _mm256_set1_ps(q8.scales[b]);
+            for run in rows.start / BLOCK..rows.end / BLOCK {
+                let sums = sum_run(weights, active, run);
+                let out = out.as_mut_ptr().add(run * BLOCK - rows.start);
+                for (i, sums) in sums.into_iter().enumerate() {
+                    let first = _mm256_cvtepi16_epi32(_mm256_castsi256_si128(sums));
+                    let second = _mm256_cvtepi16_epi32(_mm256_extracti128_si256::<1>(sums));
+                    let sum = _mm256_sub_epi32(_mm256_add_epi32(first, second), offset);
+                    let halves = weights.as_ptr().add(scales + (run * BLOCK + i * 8) * 2);
+                    let halves = _mm256_cvtph_ps(_mm_loadu_si128(halves.cast()));
+                    let product =
+                        _mm256_mul_ps(_mm256_cvtepi32_ps(sum), _mm256_mul_ps(halves, scale));
+                    let out = out.add(i * 8);
+                    _mm256_storeu_ps(out, _mm256_add_ps(_mm256_loadu_ps(out), product));
+                }
+            }
+        }
+    }
+}
+
+/// The columns of a block that meet values other than zero, by fours; the last four may repeat a
+/// column with zeros. Columns start at `quants` and are `stride` apart.
+#[inline(always)]
+unsafe fn active_columns<'a>(
+    x: &[i8],
+    quants: usize,
+    stride: usize,
+    room: &'a mut [FourColumns; 8],
+) -> &'a [FourColumns] {
+    let mut values = [[0i8; 4]; 8];
+    let mut count = 0;
+    for (column, value) in x[..BLOCK].iter().enumerate() {
+        if *value != 0 {
+            room[count / 4].starts[count % 4] = quants + column * stride;
+            values[count / 4][count % 4] = *value;
+            count += 1;
+        }
+    }
+    for (four, [a, b, c, d]) in room.iter_mut().zip(values) {
+        // SAFETY: the caller has AVX2.
+        four.x = unsafe {
+            let pair = |a, b| _mm_set1_epi16(i16::from_le_bytes([a as u8, b as u8]));
+            _mm256_set_m128i(pair(c, d), pair(a, b))
+        };
+    }
+    &room[..count.div_ceil(4)]
+}
+
+/// The sums of a run of 32 rows over the active columns of a block, in 16 bits: 8 rows in each
+/// vector, the lower half over two of each four columns, the upper half over the other two. At most
+/// 8 additions of `2 · 15 · 128` do not overflow.
+#[inline(always)]
+unsafe fn sum_run(weights: &[u8], active: &[FourColumns], run: usize) -> [__m256i; 4] {
+    // SAFETY: the caller has AVX2, and each active column has 16 bytes for each run.
+    unsafe {
+        let mut sums = [_mm256_setzero_si256(); 4];
+        for four in active {
+            let column =
+                |i: usize| _mm_loadu_si128(weights.as_ptr().add(four.starts[i] + run * 16).cast());
+            let even = _mm256_set_m128i(column(2), column(0));
+            let odd = _mm256_set_m128i(column(3), column(1));
+            let (low, high) = nibbles(_mm256_unpacklo_epi8(even, odd));
+            sums[0] = _mm256_add_epi16(sums[0], _mm256_maddubs_epi16(low, four.x));
+            sums[2] = _mm256_add_epi16(sums[2], _mm256_maddubs_epi16(high, four.x));
+            let (low, high) = nibbles(_mm256_unpackhi_epi8(even, odd));
+            sums[1] = _mm256_add_epi16(sums[1], _mm256_maddubs_epi16(low, four.x));
+            sums[3] = _mm256_add_epi16(sums[3], _mm256_maddubs_epi16(high, four.x));
+        }
+        sums
+    }
+}
