@@ -12,7 +12,7 @@ pub const GROUP: usize = 8;
 /// Weights in a block of Q4_0.
 pub(crate) const BLOCK: usize = 32;
 /// Bytes of a block of Q4_0: its scale and its quants.
-const BLOCK_BYTES: usize = SCALE + QUANTS;
+pub(crate) const BLOCK_BYTES: usize = SCALE + QUANTS;
 const SCALE: usize = 2;
 const QUANTS: usize = 16;
 /// Bytes of one block of each row of a group.

@@ -12,6 +12,8 @@
 #[cfg(test)]
 extern crate std;
 
+#[cfg(target_arch = "aarch64")]
+mod aarch64;
 mod activation;
 mod format;
 mod layout;

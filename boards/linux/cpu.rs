@@ -87,6 +87,16 @@ pub fn kernels() -> &'static Kernels {
 /// All kernels that this processor can run, the fastest last.
 pub fn all_kernels() -> Vec<&'static Kernels> {
     let mut all = vec![Kernels::scalar()];
+    #[cfg(target_arch = "aarch64")]
+    {
+        use std::arch::is_aarch64_feature_detected as has;
+        // SAFETY: these targets run only on processors with NEON.
+        all.push(unsafe { Kernels::neon() });
+        if has!("dotprod") {
+            // SAFETY: the feature is there.
+            all.push(unsafe { Kernels::neon_dotprod() });
+        }
+    }
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::is_x86_feature_detected as has;

@@ -5,7 +5,7 @@
 //! scalar kernels do, so results are the same bits.
 
 use super::dot::Dot;
-use crate::layout::{BLOCK, GROUP, GROUP_BLOCK};
+use crate::layout::{BLOCK, BLOCK_BYTES, GROUP, GROUP_BLOCK};
 use crate::scalar::arranged::add_blocks;
 use crate::{Activation, Layout, Q8};
 use core::arch::x86_64::*;
@@ -104,7 +104,7 @@ pub(super) unsafe fn split<D: Dot>(
 ) {
     let q8 = &x.q8_0;
     let blocks = q8.scales.len();
-    let row_bytes = blocks * 18;
+    let row_bytes = blocks * BLOCK_BYTES;
     assert!(q8.sums.len() == blocks && q8.quants.len() == blocks * BLOCK);
     for (rows, out) in rows.chunks(8).zip(out.chunks_mut(8)) {
         let most = rows.iter().fold(0, |most, row| most.max(*row as usize));
@@ -244,14 +244,18 @@ pub(super) unsafe fn columns(
 ) {
     let q8 = &x.q8_0;
     let blocks = q8.scales.len();
-    let height = weights.len() / (blocks * 18);
+    let height = weights.len() / (blocks * BLOCK_BYTES);
     assert!(q8.sums.len() == blocks && q8.quants.len() == blocks * BLOCK);
-    assert!(weights.len() == height * blocks * 18 && rows.end <= height && rows.start <= rows.end);
+    assert!(
+        weights.len() == height * blocks * BLOCK_BYTES
+            && rows.end <= height
+            && rows.start <= rows.end
+    );
     assert!(rows.start.is_multiple_of(BLOCK) && rows.end.is_multiple_of(BLOCK));
     assert!(out.len() == rows.len());
     out.fill(0.0);
     for b in 0..blocks {
-        let scales = b * height * 18;
+        let scales = b * height * BLOCK_BYTES;
         let quants = scales + height * 2;
         // SAFETY: block `b` has `height` scales and then 32 columns of `height / 2` bytes, all
         // inside `weights`; runs of 32 rows lie inside `rows`, which `out` has room for. The

@@ -1,0 +1,138 @@
+//! Products of signed bytes, summed by fours.
+
+use core::arch::aarch64::*;
+use core::arch::asm;
+
+/// How a variant multiplies bytes. Weights are 0 … 15.
+///
+/// The functions may be called only where the variant's features exist.
+pub(super) trait Dot {
+    /// Running sums of eight rows.
+    type Sums: Copy;
+    /// Sums of eight rows that start at `start`.
+    unsafe fn start(start: i32) -> Self::Sums;
+    /// Adds to the sums of eight rows the products of four bytes of each, in `low` (rows 0 to 3) and
+    /// `high` (rows 4 to 7), with bytes `4 I .. 4 I + 4` of `x`. At most 8 times.
+    unsafe fn add<const I: i32>(
+        sums: &mut Self::Sums,
+        low: int8x16_t,
+        high: int8x16_t,
+        x: int8x16_t,
+    );
+    /// The sums of rows 0 to 3 and 4 to 7.
+    unsafe fn finish(sums: Self::Sums) -> [int32x4_t; 2];
+    /// Four sums that together are the product of a block, in halves, with a block of activations.
+    unsafe fn block(weights: [int8x16_t; 2], x: [int8x16_t; 2]) -> int32x4_t;
+}
+
+/// Products in 16 bits: 8 additions of `15 · 128` do not overflow.
+pub(super) struct Smlal;
+
+impl Dot for Smlal {
+    /// The start, and sums of two rows in each vector, each in four parts.
+    type Sums = (i32, [int16x8_t; 4]);
+
+    #[inline(always)]
+    unsafe fn start(start: i32) -> Self::Sums {
+        // SAFETY: NEON is always there.
+        (start, [unsafe { vdupq_n_s16(0) }; 4])
+    }
+
+    #[inline(always)]
+    unsafe fn add<const I: i32>(
+        (_, sums): &mut Self::Sums,
+        low: int8x16_t,
+        high: int8x16_t,
+        x: int8x16_t,
+    ) {
+        // SAFETY: NEON is always there.
+        unsafe {
+            let x = vreinterpretq_s8_s32(vdupq_laneq_s32::<I>(vreinterpretq_s32_s8(x)));
+            sums[0] = vmlal_s8(sums[0], vget_low_s8(low), vget_low_s8(x));
+            sums[1] = vmlal_high_s8(sums[1], low, x);
+            sums[2] = vmlal_s8(sums[2], vget_low_s8(high), vget_low_s8(x));
+            sums[3] = vmlal_high_s8(sums[3], high, x);
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn finish((start, sums): Self::Sums) -> [int32x4_t; 2] {
+        // SAFETY: NEON is always there.
+        unsafe {
+            let start = vdupq_n_s32(start);
+            let pair = |a, b| vpaddq_s32(vpaddlq_s16(a), vpaddlq_s16(b));
+            [vaddq_s32(pair(sums[0], sums[1]), start), vaddq_s32(pair(sums[2], sums[3]), start)]
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn block([a, b]: [int8x16_t; 2], [x, y]: [int8x16_t; 2]) -> int32x4_t {
+        // SAFETY: NEON is always there.
+        unsafe {
+            let mut sums = vmull_s8(vget_low_s8(a), vget_low_s8(x));
+            sums = vmlal_high_s8(sums, a, x);
+            sums = vmlal_s8(sums, vget_low_s8(b), vget_low_s8(y));
+            vpaddlq_s16(vmlal_high_s8(sums, b, y))
+        }
+    }
+}
+
+/// The dot product extension. Its intrinsics are not stable, so the instruction is written out.
+pub(super) struct Sdot;
+
+impl Dot for Sdot {
+    type Sums = [int32x4_t; 2];
+
+    #[inline(always)]
+    unsafe fn start(start: i32) -> Self::Sums {
+        // SAFETY: NEON is always there.
+        [unsafe { vdupq_n_s32(start) }; 2]
+    }
+
+    #[inline(always)]
+    unsafe fn add<const I: i32>(
+        sums: &mut Self::Sums,
+        low: int8x16_t,
+        high: int8x16_t,
+        x: int8x16_t,
+    ) {
+        // SAFETY: the caller has the extension; only the registers that are named are touched.
+        unsafe {
+            asm!(
+                "sdot {a:v}.4s, {low:v}.16b, {x:v}.4b[{i}]",
+                "sdot {b:v}.4s, {high:v}.16b, {x:v}.4b[{i}]",
+                a = inout(vreg) sums[0],
+                b = inout(vreg) sums[1],
+                low = in(vreg) low,
+                high = in(vreg) high,
+                x = in(vreg) x,
+                i = const I,
+                options(pure, nomem, nostack, preserves_flags),
+            );
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn finish(sums: Self::Sums) -> [int32x4_t; 2] {
+        sums
+    }
+
+    #[inline(always)]
+    unsafe fn block([a, b]: [int8x16_t; 2], [x, y]: [int8x16_t; 2]) -> int32x4_t {
+        // SAFETY: the caller has the extension; only the registers that are named are touched.
+        unsafe {
+            let mut sums = vdupq_n_s32(0);
+            asm!(
+                "sdot {sums:v}.4s, {a:v}.16b, {x:v}.16b",
+                "sdot {sums:v}.4s, {b:v}.16b, {y:v}.16b",
+                sums = inout(vreg) sums,
+                a = in(vreg) a,
+                b = in(vreg) b,
+                x = in(vreg) x,
+                y = in(vreg) y,
+                options(pure, nomem, nostack, preserves_flags),
+            );
+            sums
+        }
+    }
+}

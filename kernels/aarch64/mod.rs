@@ -1,0 +1,120 @@
+//! Kernels for aarch64 processors, with and without instructions for 8-bit dot products.
+//!
+//! The loops are written once; each variant compiles them with its own features and its own
+//! [`Dot`](dot::Dot). NEON is part of every processor that these targets run on, so the kernels in
+//! plain Rust are vectorized as they stand and serve where no others are here.
+
+mod dot;
+mod q4_0;
+
+use crate::scalar::attention::{Widen, attend};
+use crate::{Activation, Kernels, KvView, scalar};
+use core::arch::aarch64::{float32x4_t, uint16x8_t, vld1q_u16, vst1q_f32};
+use core::arch::asm;
+use core::ops::Range;
+use half::f16;
+
+/// Eight half-precision values as singles.
+#[inline(always)]
+fn widen(halves: uint16x8_t) -> (float32x4_t, float32x4_t) {
+    let (low, high): (float32x4_t, float32x4_t);
+    // SAFETY: the instructions are part of NEON and only touch the registers that are named.
+    unsafe {
+        asm!(
+            "fcvtl {low:v}.4s, {halves:v}.4h",
+            "fcvtl2 {high:v}.4s, {halves:v}.8h",
+            low = out(vreg) low,
+            high = out(vreg) high,
+            halves = in(vreg) halves,
+            options(pure, nomem, nostack, preserves_flags),
+        );
+    }
+    (low, high)
+}
+
+/// Conversion by NEON.
+struct Neon;
+
+impl Widen for Neon {
+    #[inline(always)]
+    fn widen(halves: &[f16; 8]) -> [f32; 8] {
+        let mut out = [0f32; 8];
+        // SAFETY: both arrays are as large as the vectors.
+        unsafe {
+            let (low, high) = widen(vld1q_u16(halves.as_ptr().cast()));
+            vst1q_f32(out.as_mut_ptr(), low);
+            vst1q_f32(out.as_mut_ptr().add(4), high);
+        }
+        out
+    }
+}
+
+fn attention(queries: &[f32], kv: &KvView<'_>, out: &mut [f32]) {
+    attend::<Neon>(queries, kv, out);
+}
+
+/// Asks for every cache line of `bytes`.
+fn prefetch(bytes: &[u8]) {
+    for line in bytes.chunks(64) {
+        // SAFETY: a hint reads nothing.
+        unsafe {
+            asm!("prfm pldl1keep, [{0}]", in(reg) line.as_ptr(), options(nostack, preserves_flags));
+        }
+    }
+}
+
+/// A table of kernels compiled with some features, and the function that gives it out.
+macro_rules! variant {
+    ($function:ident, $name:literal, $features:literal, $dot:ty) => {
+        impl Kernels {
+            #[doc = concat!("The `", $name, "` kernels.")]
+            ///
+            /// # Safety
+            #[doc = concat!("The processor must have the features ", $features, ".")]
+            pub unsafe fn $function() -> &'static Kernels {
+                &$function::KERNELS
+            }
+        }
+
+        mod $function {
+            use super::*;
+
+            pub(super) static KERNELS: Kernels = Kernels {
+                name: $name,
+                grouped,
+                split,
+                columns,
+                attention,
+                prefetch,
+                ..scalar::KERNELS
+            };
+
+            fn grouped(weights: &[u8], xs: &[Activation<'_>], out: &mut [f32]) {
+                #[target_feature(enable = $features)]
+                fn inner(weights: &[u8], xs: &[Activation<'_>], out: &mut [f32]) {
+                    // SAFETY: this function has the features.
+                    unsafe { q4_0::grouped::<$dot>(weights, xs, out) }
+                }
+                // SAFETY: the table is given out only where the features exist.
+                unsafe { inner(weights, xs, out) }
+            }
+
+            fn split(weights: &[u8], rows: &[u32], x: &Activation<'_>, out: &mut [f32]) {
+                #[target_feature(enable = $features)]
+                fn inner(weights: &[u8], rows: &[u32], x: &Activation<'_>, out: &mut [f32]) {
+                    // SAFETY: this function has the features.
+                    unsafe { q4_0::split::<$dot>(weights, rows, x, out) }
+                }
+                // SAFETY: the table is given out only where the features exist.
+                unsafe { inner(weights, rows, x, out) }
+            }
+
+            fn columns(weights: &[u8], x: &Activation<'_>, rows: Range<usize>, out: &mut [f32]) {
+                q4_0::columns(weights, x, rows, out);
+            }
+        }
+    };
+}
+
+variant!(neon, "neon", "neon", dot::Smlal);
+variant!(neon_dotprod, "neon-dotprod", "neon,dotprod", dot::Sdot);
