@@ -1,11 +1,13 @@
 //! What wick needs from Linux: files mapped into memory, a pool of pinned threads, and honest
-//! answers to how many processors and how much memory the process may use.
+//! answers to how many processors and how much memory the process may use and how fast it is.
 
+mod bandwidth;
 mod cpu;
 mod map;
 mod memory;
 mod pool;
 
+pub use bandwidth::read_bandwidth;
 pub use cpu::{Cpus, features, kernels};
 pub use map::{MapError, ModelFile};
 pub use memory::{MemoryLimit, memory_limit, peak_resident, resident};
