@@ -214,6 +214,35 @@ fn skills_are_counted() {
 }
 
 #[test]
+fn speed_is_measured() {
+    let bench = ["bench", "-p", "3", "-n", "2", "-r", "2", "-t", "2"];
+    let text = stdout(&wick(&bench));
+    for line in ["kernels    ", "prefill    ", "decode     ", "weights    ", "bandwidth  "] {
+        assert!(text.contains(line), "{line:?} in {text}");
+    }
+    let json = stdout(&wick(&[&bench[..], &["--no-bandwidth", "--json"]].concat()));
+    let found: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((&found["prompt"], &found["decoded"]), (&3.into(), &2.into()));
+    assert_eq!((&found["rounds"], &found["threads"]), (&2.into(), &2.into()));
+    assert!(found["kernels"].is_string() && found["memory_bandwidth"].is_null());
+    let number = |value: &Value| value.as_f64().unwrap_or_else(|| panic!("{value} in {json}"));
+    for rate in ["prefill", "decode"] {
+        let [min, median, max] = ["min", "median", "max"].map(|key| number(&found[rate][key]));
+        assert!(0.0 < min && min <= median && median <= max, "{json}");
+    }
+    let (load, first) = (number(&found["load_seconds"]), number(&found["first_token_seconds"]));
+    assert!(0.0 < load && load < first, "{json}");
+    assert!((0.0..=1.0).contains(&number(&found["active_neurons"])), "{json}");
+    let weights = &found["weights"];
+    let parts = ["dense", "gate", "up", "down", "output"].map(|part| number(&weights[part]));
+    let total = number(&weights["total"]);
+    assert!((total - parts.iter().sum::<f64>()).abs() <= 5.0, "{json}");
+    let expected = total * number(&found["decode"]["median"]);
+    assert!((number(&found["decode_bandwidth"]) / expected - 1.0).abs() < 1e-9, "{json}");
+    assert!(number(&found["resident"]) <= number(&found["peak_resident"]), "{json}");
+}
+
+#[test]
 fn every_golden_model_can_be_inspected() {
     let index: Value =
         serde_json::from_slice(&std::fs::read(golden("index.json")).unwrap()).unwrap();
@@ -245,6 +274,10 @@ fn what_is_wrong_is_said_in_one_line() {
     fails(&wick(&["logits", "-m", &q8_0, "--ids", ""]), 5, "at least one");
     fails(&wick(&["logits", "-m", &q8_0, "--ids", "1 99999"]), 5, "token 99999");
     fails(&wick(&["logits", "-m", &q8_0, "--ids", "1", "--out", "/nowhere/x"]), 1, "/nowhere/x: ");
+    for nonsense in [["-p", "0"], ["-n", "0"], ["-r", "0"], ["-t", "0"], ["-p", "many"]] {
+        fails(&wick(&[&["bench"][..], &nonsense].concat()), 2, nonsense[1]);
+    }
+    fails(&wick(&["bench", "-p", "99999999"]), 2, "context: 1 to 16777216 expected");
     fails(&wick(&["fly"]), 2, "fly");
 }
 
@@ -291,6 +324,8 @@ fn too_little_memory_is_said_with_numbers() {
     let config = Config { heads: 64, kv_heads: 64, head: 64, ..Tiny::default().config };
     std::fs::write(&path, Tiny { config, ..Tiny::default() }.to_bytes()).unwrap();
     let arguments = ["run", "-m", path.to_str().unwrap(), "--context", "16777216", "hi"];
+    fails(&wick(&arguments), 4, "for a context of 16777216 take 524");
+    let arguments = ["bench", "-m", path.to_str().unwrap(), "-p", "16777215", "-n", "1"];
     fails(&wick(&arguments), 4, "for a context of 16777216 take 524");
 }
 

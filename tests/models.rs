@@ -1,7 +1,7 @@
 //! Good files: what is written is read, and models have the shape that their files say.
 
 use proptest::prelude::*;
-use wick_core::{Config, Down, Gating, Window};
+use wick_core::{Config, Down, ExpertMatrices, Gating, Traffic, Window};
 use wick_format::{Gguf, Kind, Model, Overrides, Split, SplitName, Value as Read};
 use wick_kernels::Format;
 use wick_tests::gguf::{Tensor, Value, Writer};
@@ -327,6 +327,28 @@ fn plain(kind: Kind) -> BoxedStrategy<Value> {
 }
 
 /// A value of any type, with arrays as deep as they are read.
+/// With all experts and all neurons everything is read but the other rows of the embedding; an
+/// inactive neuron saves its row of `up`, and of `down` where that has one for it.
+#[test]
+fn a_token_reads_what_it_uses() {
+    for (name, neuron_has_down) in [("f16-softmax-untied", false), ("powerinfer", true)] {
+        let wick_tests::Model { config, weights, .. } = wick_tests::Model::golden(name);
+        let all = config.experts * config.expert_width;
+        let traffic = |neurons| Traffic::of_token(weights, config.experts, |_| neurons);
+        let (embedding, layer) = (&weights.embedding, &weights.layers[0]);
+        let tied = std::ptr::eq(embedding.bytes(), weights.output.bytes());
+        let profiler = weights.profiler.map_or(0, |p| p.fc1.bytes().len() + p.fc2.bytes().len());
+        let row = embedding.row_bytes(0, 1).len();
+        let unread = if tied { 0 } else { embedding.bytes().len() } + profiler;
+        assert_eq!(traffic(all).total() as usize, weights.bytes() - unread + row, "{name}");
+
+        let rows = |matrices: &ExpertMatrices<'_>| (matrices.size() / all) as u64;
+        let down = if neuron_has_down { rows(layer.down.matrices()) } else { 0 };
+        let saved = traffic(all).total() - traffic(all - 1).total();
+        assert_eq!(saved, config.layers as u64 * (rows(&layer.up) + down), "{name}");
+    }
+}
+
 fn value() -> BoxedStrategy<Value> {
     let kind = prop::sample::select(Kind::ALL.to_vec());
     let kind = kind.prop_filter("arrays are added below", |kind| *kind != Kind::Array);

@@ -1,6 +1,7 @@
 //! `wick`: runs SmallThinker models on small boards. A file for each verb.
 
 mod answer;
+mod bench;
 mod chat;
 mod detokenize;
 mod eval;
@@ -17,6 +18,7 @@ use exit::{Exit, Failure};
 use log::LevelFilter;
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::time::Instant;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -49,9 +51,11 @@ enum Verb {
     Logits(logits::Arguments),
     Inspect(inspect::Arguments),
     Eval(eval::Arguments),
+    Bench(bench::Arguments),
 }
 
 fn main() -> ExitCode {
+    let started = Instant::now();
     let arguments = Arguments::parse();
     start_log(arguments.verbose);
     let result = match arguments.verb {
@@ -61,6 +65,7 @@ fn main() -> ExitCode {
         Verb::Logits(a) => logits::run(&a),
         Verb::Inspect(a) => inspect::run(&a),
         Verb::Eval(a) => eval::run(&a),
+        Verb::Bench(a) => bench::run(&a, started),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -79,14 +79,24 @@ impl<'m> Engine<'m> {
         &self.config
     }
 
+    /// The model's tensors.
+    pub fn weights(&self) -> &'m Weights<'m> {
+        self.weights
+    }
+
     /// What the engine holds.
     pub fn options(&self) -> &Options {
         &self.state.options
     }
 
     /// The kernels it computes with.
-    pub fn kernels(&self) -> &Kernels {
+    pub fn kernels(&self) -> &'m Kernels {
         self.kernels
+    }
+
+    /// The threads it computes on.
+    pub fn parallel(&self) -> &'m dyn Parallel {
+        self.parallel
     }
 
     /// Appends the tokens of `batch` to their sequences, in one pass over the weights. The logits

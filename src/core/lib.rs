@@ -18,6 +18,7 @@ mod plan;
 mod router;
 mod sampler;
 mod scratch;
+mod traffic;
 mod weights;
 
 pub use arena::{Arena, ArenaError};
@@ -28,4 +29,5 @@ pub use kv::TruncateError;
 pub use parallel::{Bands, Grid, Parallel, Serial, Tile};
 pub use plan::{MAX_BATCH, MAX_SEQUENCES, Options, OptionsError, Plan};
 pub use sampler::{REPEAT_WINDOW, SampleError, Sampler, Sampling};
+pub use traffic::Traffic;
 pub use weights::{Down, ExpertMatrices, Layer, Matrix, Profiler, ShapeError, Weights};

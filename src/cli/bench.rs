@@ -1,0 +1,298 @@
+//! `wick bench`: how fast a model runs here, and what bounds it.
+
+use crate::answer::BATCH;
+use crate::exit::{Exit, Failure, OrExit};
+use crate::model::{Model, ModelArguments, tokenizer};
+use crate::session::{Mib, ThreadArguments, conversation, with_engine};
+use clap::Args;
+use serde::Serialize;
+use std::io::{self, Write};
+use std::num::NonZeroUsize;
+use std::time::{Duration, Instant};
+use wick_core::{Engine, Token, Traffic};
+
+/// Measure how fast a model runs here
+///
+/// Each round reads a prompt and decodes tokens after it, of ids that look random and are always
+/// the same. Weights are the bytes of the model that a decoded token reads; next to them stands how
+/// fast the same threads read memory when they do nothing else, which no decoding can exceed.
+///
+///   wick bench -m model.gguf
+///   wick bench -m model.gguf -p 16 -n 128 --json
+#[derive(Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    model: ModelArguments,
+    /// Tokens of the prompt
+    #[arg(short, long, value_name = "N", default_value = "512")]
+    prompt: NonZeroUsize,
+    /// Tokens decoded after it
+    #[arg(short, long, value_name = "N", default_value = "128")]
+    n: NonZeroUsize,
+    /// Rounds
+    #[arg(short, long, value_name = "N", default_value = "3")]
+    rounds: NonZeroUsize,
+    #[command(flatten)]
+    threads: ThreadArguments,
+    /// Leave out how fast memory is read
+    #[arg(long)]
+    no_bandwidth: bool,
+    /// Write JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Everything that is shown.
+#[derive(Serialize)]
+struct Report {
+    model: String,
+    kernels: &'static str,
+    threads: usize,
+    prompt: usize,
+    decoded: usize,
+    rounds: usize,
+    /// From the start of the process to the engine's.
+    load_seconds: f64,
+    /// From the start of the process to the logits of the first round's prompt.
+    first_token_seconds: f64,
+    prefill: Rate,
+    decode: Rate,
+    weights: Weights,
+    /// Share of the neurons of chosen experts that were not zero.
+    active_neurons: f64,
+    /// Bytes of weights per second at the median speed of decoding.
+    decode_bandwidth: f64,
+    /// Bytes per second that the same threads read from memory.
+    memory_bandwidth: Option<f64>,
+    /// Bytes of the process in memory, after the last round and at most until then.
+    resident: Option<u64>,
+    peak_resident: Option<u64>,
+}
+
+/// Tokens per second.
+#[derive(Serialize)]
+struct Rate {
+    median: f64,
+    min: f64,
+    max: f64,
+}
+
+/// Mean bytes of weights that a decoded token reads.
+#[derive(Serialize)]
+struct Weights {
+    dense: u64,
+    gate: u64,
+    up: u64,
+    down: u64,
+    output: u64,
+    total: u64,
+}
+
+/// `started` is when the process did.
+pub(crate) fn run(arguments: &Arguments, started: Instant) -> Result<(), Failure> {
+    let files = arguments.model.file.open()?;
+    let parts = files.parse()?;
+    let model = Model::read(&files, &parts, arguments.model.overrides())?;
+    // Not needed, but part of what it takes to load a model that answers.
+    let _tokenizer = tokenizer(&files, &parts).ok();
+    let context = arguments.prompt.get().saturating_add(arguments.n.get());
+    let options = conversation(&model.config, Some(context));
+    let report = with_engine(&model, options, &arguments.threads, |mut engine, _| {
+        let load = started.elapsed();
+        let rounds = rounds(&mut engine, arguments, started)?;
+        report(&engine, arguments, files.name(), load, &rounds)
+    })?;
+    let mut out = io::stdout().lock();
+    if arguments.json {
+        let json = serde_json::to_string_pretty(&report).or_exit(Exit::Failed)?;
+        writeln!(out, "{json}")?;
+    } else {
+        report.write(&mut out)?;
+    }
+    Ok(())
+}
+
+/// What the rounds took and used.
+#[derive(Default)]
+struct Rounds {
+    /// When the logits of the first prompt were there.
+    first_token: Duration,
+    prefill: Vec<Duration>,
+    decode: Vec<Duration>,
+    /// Sums over all decoded tokens.
+    traffic: Traffic,
+    neurons: usize,
+}
+
+fn rounds(
+    engine: &mut Engine<'_>,
+    arguments: &Arguments,
+    started: Instant,
+) -> Result<Rounds, Failure> {
+    let (prompt, n) = (arguments.prompt.get(), arguments.n.get());
+    let ids = ids(prompt + n, engine.config().vocab);
+    let (prompt, drawn) = ids.split_at(prompt);
+    let mut rounds = Rounds::default();
+    for round in 0..arguments.rounds.get() {
+        engine.truncate(0, 0).or_exit(Exit::Failed)?;
+        let start = Instant::now();
+        for chunk in prompt.chunks(BATCH) {
+            engine.prefill(0, chunk).or_exit(Exit::Input)?;
+        }
+        rounds.prefill.push(start.elapsed());
+        if round == 0 {
+            rounds.first_token = started.elapsed();
+        }
+        let start = Instant::now();
+        for id in drawn {
+            let token = Token { id: *id, sequence: 0, wants_logits: true };
+            engine.step(&[token]).or_exit(Exit::Input)?;
+            rounds.count(engine);
+        }
+        rounds.decode.push(start.elapsed());
+    }
+    Ok(rounds)
+}
+
+impl Rounds {
+    /// Adds what the last step used, a few hundred additions that do not show in its time.
+    fn count(&mut self, engine: &Engine<'_>) {
+        let config = engine.config();
+        let neurons = |layer| engine.active_neurons(layer);
+        self.traffic += Traffic::of_token(engine.weights(), config.active, neurons);
+        self.neurons += (0..config.layers).map(neurons).sum::<usize>();
+    }
+}
+
+/// `n` ids below `vocab`, of a linear congruential generator.
+fn ids(n: usize, vocab: usize) -> Vec<u32> {
+    let next = |seed: &u32| Some(seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223));
+    let seeds = std::iter::successors(Some(12_345), next);
+    seeds.skip(1).take(n).map(|seed| ((seed >> 8) as usize % vocab) as u32).collect()
+}
+
+fn report(
+    engine: &Engine<'_>,
+    arguments: &Arguments,
+    model: String,
+    load: Duration,
+    rounds: &Rounds,
+) -> Result<Report, Failure> {
+    let (prompt, decoded) = (arguments.prompt.get(), arguments.n.get());
+    let (config, tokens) = (engine.config(), decoded * arguments.rounds.get());
+    // Before memory for the bandwidth is taken.
+    let (resident, peak_resident) = (wick_linux::resident(), wick_linux::peak_resident());
+    let decode = Rate::new(decoded, &rounds.decode);
+    let weights = Weights::mean(&rounds.traffic, tokens as u64);
+    let neurons = tokens * config.layers * config.active * config.expert_width;
+    let bandwidth = || wick_linux::read_bandwidth(engine.parallel());
+    Ok(Report {
+        model,
+        kernels: engine.kernels().name(),
+        threads: engine.parallel().threads(),
+        prompt,
+        decoded,
+        rounds: arguments.rounds.get(),
+        load_seconds: load.as_secs_f64(),
+        first_token_seconds: rounds.first_token.as_secs_f64(),
+        prefill: Rate::new(prompt, &rounds.prefill),
+        decode_bandwidth: weights.total as f64 * decode.median,
+        decode,
+        weights,
+        active_neurons: rounds.neurons as f64 / neurons as f64,
+        memory_bandwidth: (!arguments.no_bandwidth).then(bandwidth).flatten(),
+        resident,
+        peak_resident,
+    })
+}
+
+impl Rate {
+    /// The rates of rounds of `tokens` tokens that took `times`, of which there is at least one.
+    fn new(tokens: usize, times: &[Duration]) -> Rate {
+        let rate = |time: &Duration| tokens as f64 / time.as_secs_f64().max(1e-9);
+        let mut rates: Vec<f64> = times.iter().map(rate).collect();
+        rates.sort_by(f64::total_cmp);
+        let last = rates.len() - 1;
+        let median = (rates[last / 2] + rates[last.div_ceil(2)]) / 2.0;
+        Rate { median, min: rates[0], max: rates[last] }
+    }
+}
+
+impl Weights {
+    fn mean(sum: &Traffic, tokens: u64) -> Weights {
+        Weights {
+            dense: sum.dense / tokens,
+            gate: sum.gate / tokens,
+            up: sum.up / tokens,
+            down: sum.down / tokens,
+            output: sum.output / tokens,
+            total: sum.total() / tokens,
+        }
+    }
+}
+
+impl Report {
+    /// The report for people.
+    fn write(&self, out: &mut impl Write) -> io::Result<()> {
+        let mib = |bytes: u64| Mib(bytes as usize);
+        let rate = |tokens, Rate { median, min, max }: &Rate| {
+            format!(
+                "{median:.2} tokens/s ({min:.2} to {max:.2} in {} rounds of {tokens} tokens)",
+                self.rounds
+            )
+        };
+        writeln!(out, "model      {}", self.model)?;
+        writeln!(out, "kernels    {}, {} threads", self.kernels, self.threads)?;
+        writeln!(
+            out,
+            "start      {:.3} s until the model is loaded, {:.3} s until the first token",
+            self.load_seconds, self.first_token_seconds
+        )?;
+        writeln!(out, "prefill    {}", rate(self.prompt, &self.prefill))?;
+        writeln!(out, "decode     {}", rate(self.decoded, &self.decode))?;
+        let w = &self.weights;
+        writeln!(
+            out,
+            "weights    {} a token: dense {}, gate {}, up {}, down {}, output {}",
+            mib(w.total),
+            mib(w.dense),
+            mib(w.gate),
+            mib(w.up),
+            mib(w.down),
+            mib(w.output)
+        )?;
+        writeln!(out, "neurons    {:.1} % active", 100.0 * self.active_neurons)?;
+        write!(out, "bandwidth  {:.2} GB/s of weights", self.decode_bandwidth / 1e9)?;
+        match self.memory_bandwidth {
+            None => writeln!(out)?,
+            Some(memory) => writeln!(
+                out,
+                ", {:.0} % of the {:.2} GB/s at which memory is read",
+                100.0 * self.decode_bandwidth / memory,
+                memory / 1e9
+            )?,
+        }
+        if let (Some(now), Some(most)) = (self.resident, self.peak_resident) {
+            writeln!(out, "memory     {} resident, {} at most", mib(now), mib(most))?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_is_between_the_two_in_the_middle() {
+        let rate = |times: &[u64]| {
+            let times: Vec<Duration> = times.iter().map(|s| Duration::from_secs(*s)).collect();
+            let Rate { median, min, max } = Rate::new(100, &times);
+            (median, min, max)
+        };
+        assert_eq!(rate(&[5]), (20.0, 20.0, 20.0));
+        assert_eq!(rate(&[10, 2, 4]), (25.0, 10.0, 50.0));
+        assert_eq!(rate(&[10, 2, 4, 5]), (22.5, 10.0, 50.0));
+    }
+}

@@ -1,0 +1,85 @@
+//! How many bytes of weights the decoding of a token moves, which is what bounds its speed.
+
+use crate::weights::{Down, ExpertMatrices, Weights};
+use core::ops::AddAssign;
+use wick_kernels::Layout;
+
+/// Bytes of weights that the forward pass reads, by what they are for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// A row of the embedding, and every layer's norms, attention and router.
+    pub dense: u64,
+    /// The gates of the chosen experts.
+    pub gate: u64,
+    /// The rows of the chosen experts' ups whose neurons are active.
+    pub up: u64,
+    /// The chosen experts' downs: all of them where a row gives an output, the rows of active
+    /// neurons where a row belongs to a neuron; arranged by columns, all scales and the columns of
+    /// active neurons.
+    pub down: u64,
+    /// The last norm and the output matrix.
+    pub output: u64,
+}
+
+impl Traffic {
+    /// What a step of one token reads that wants its logits, with `experts` experts in each layer
+    /// and `active_neurons(layer)` neurons of them together; see
+    /// [`Engine::active_neurons`](crate::Engine::active_neurons).
+    pub fn of_token(
+        weights: &Weights<'_>,
+        experts: usize,
+        active_neurons: impl Fn(usize) -> usize,
+    ) -> Traffic {
+        let mut traffic = Traffic {
+            dense: weights.embedding.row_bytes(0, 1).len() as u64,
+            output: len(&[weights.output_norm.bytes(), weights.output.bytes()]),
+            ..Traffic::default()
+        };
+        for (i, layer) in weights.layers.iter().enumerate() {
+            let (experts, neurons) = (experts as u64, active_neurons(i) as u64);
+            let norms = [layer.attn_norm.bytes(), layer.ffn_norm.bytes(), layer.router.bytes()];
+            let attention = [&layer.q, &layer.k, &layer.v, &layer.o].map(|m| m.bytes());
+            traffic.dense += len(&norms) + len(&attention);
+            traffic.gate += experts * expert_bytes(&layer.gate);
+            traffic.up += neurons * row_bytes(&layer.up);
+            traffic.down += match &layer.down {
+                Down::Outputs(down) if down.layout() == Layout::Columns => {
+                    let first = down.expert(0);
+                    let column = first.rows() as u64 / 2;
+                    let quants = column * first.cols() as u64;
+                    experts * (expert_bytes(down) - quants) + neurons * column
+                }
+                Down::Outputs(down) => experts * expert_bytes(down),
+                Down::Neurons(down) => neurons * row_bytes(down),
+            };
+        }
+        traffic
+    }
+
+    /// All bytes.
+    pub fn total(&self) -> u64 {
+        self.dense + self.gate + self.up + self.down + self.output
+    }
+}
+
+impl AddAssign for Traffic {
+    fn add_assign(&mut self, other: Traffic) {
+        self.dense += other.dense;
+        self.gate += other.gate;
+        self.up += other.up;
+        self.down += other.down;
+        self.output += other.output;
+    }
+}
+
+fn len(tensors: &[&[u8]]) -> u64 {
+    tensors.iter().map(|bytes| bytes.len() as u64).sum()
+}
+
+fn expert_bytes(matrices: &ExpertMatrices<'_>) -> u64 {
+    matrices.expert(0).bytes().len() as u64
+}
+
+fn row_bytes(matrices: &ExpertMatrices<'_>) -> u64 {
+    matrices.expert(0).row_bytes(0, 1).len() as u64
+}
