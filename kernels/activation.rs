@@ -187,9 +187,7 @@ fn quantize_q8_k(values: &[f32], out: Q8Mut<'_>) {
         let largest = largest_magnitude(x);
         let extreme = x.iter().find(|v| v.abs() == largest).map_or(0.0, |v| *v);
         let inverse = if extreme != 0.0 { -127.0 / extreme } else { 0.0 };
-        for (q, v) in quants.iter_mut().zip(x) {
-            *q = round_half_even(v * inverse).min(127) as i8;
-        }
+        *quants = x.map(|v| round_half_even(v * inverse).min(127) as i8);
         *scale = if inverse != 0.0 { 1.0 / inverse } else { 0.0 };
         for (sum, group) in sums.iter_mut().zip(quants.as_chunks::<16>().0) {
             *sum = group.map(i16::from).iter().sum();
@@ -209,21 +207,24 @@ fn largest_magnitude(x: &[f32]) -> f32 {
     lanes.iter().fold(0.0, |m, v| m.max(*v))
 }
 
-/// Rounds a value below 2^22 in magnitude; what is no number becomes 0.
+/// Rounds a value of at most 200 in magnitude, which is a scaled activation; others become 0.
 #[inline(always)]
 fn round_half_away(v: f32) -> i32 {
     let magnitude = v.abs();
-    let whole = magnitude as i32;
-    let rounded = whole + i32::from(magnitude - whole as f32 >= 0.5);
+    let even = round_half_even(magnitude);
+    // A tie that was rounded down goes up instead.
+    let rounded = even + i32::from(magnitude - even as f32 == 0.5);
     if v < 0.0 { -rounded } else { rounded }
 }
 
-/// Rounds a value below 2^22 in magnitude; what is no number becomes 0.
+/// Rounds a value of at most 200 in magnitude, which is a scaled activation; others become 0.
 #[inline(always)]
 fn round_half_even(v: f32) -> i32 {
-    // Beyond this number the next float is one away, so that the sum is rounded to a whole number.
+    // Beyond this number the next float is one away, so that the sum is rounded to a whole number,
+    // which stands in the lowest bits.
     const SHIFT: f32 = 12_582_912.0;
-    ((v + SHIFT) - SHIFT) as i32
+    let whole = (v + SHIFT).to_bits().wrapping_sub(SHIFT.to_bits()) as i32;
+    if v.abs() <= 200.0 { whole } else { 0 }
 }
 
 #[cfg(test)]
@@ -249,7 +250,7 @@ mod tests {
 
     #[test]
     fn rounding_is_that_of_the_reference() {
-        let halves = (-1000..=1000).map(|i| i as f32 / 8.0);
+        let halves = (-1040..=1040).map(|i| i as f32 / 8.0);
         let close = [0.499_999_97, -0.499_999_97, 126.499_99, f32::MIN_POSITIVE, -0.0];
         for v in halves.chain(close) {
             assert_eq!(round_half_away(v), libm::roundf(v) as i32, "{v}");

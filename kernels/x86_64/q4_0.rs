@@ -13,6 +13,8 @@ use core::ops::Range;
 
 /// Activation rows that share one pass over the weights.
 const TOKENS: usize = 4;
+/// How many bytes ahead of their use weights are asked for.
+const AHEAD: usize = 4096;
 
 /// The product with a [`Layout::Grouped`] matrix: a row in each lane.
 #[inline(always)]
@@ -51,6 +53,10 @@ unsafe fn some_tokens<D: Dot, const T: usize>(weights: &[u8], xs: [&Q8<'_>; T], 
             let mut block = weights.as_ptr().add(group * blocks * GROUP_BLOCK);
             let mut totals = [_mm256_setzero_ps(); T];
             for b in 0..blocks {
+                // A block has a little more than two cache lines.
+                for line in 0..3 {
+                    _mm_prefetch::<_MM_HINT_T0>(block.wrapping_add(AHEAD + line * 64).cast());
+                }
                 let scales = _mm256_cvtph_ps(_mm_loadu_si128(block.cast()));
                 let mut sums = [_mm256_setzero_si256(); T];
                 for i in 0..4 {
