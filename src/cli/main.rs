@@ -10,7 +10,9 @@ mod logits;
 mod model;
 mod run;
 mod session;
+mod synth;
 mod tokenize;
+mod trial;
 
 use clap::{Parser, Subcommand};
 use exit::{Exit, Failure};
@@ -49,6 +51,7 @@ enum Verb {
     Logits(logits::Arguments),
     Inspect(inspect::Arguments),
     Eval(eval::Arguments),
+    Synth(synth::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -61,6 +64,7 @@ fn main() -> ExitCode {
         Verb::Logits(a) => logits::run(&a),
         Verb::Inspect(a) => inspect::run(&a),
         Verb::Eval(a) => eval::run(&a),
+        Verb::Synth(a) => synth::run(&a),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
