@@ -84,6 +84,25 @@ impl Format {
         })
     }
 
+    /// The number of this format in a GGUF tensor table (`ggml_type`).
+    pub const fn ggml(self) -> u32 {
+        match self {
+            Format::F32 => 0,
+            Format::F16 => 1,
+            Format::Q4_0 => 2,
+            Format::Q4_1 => 3,
+            Format::Q5_0 => 6,
+            Format::Q5_1 => 7,
+            Format::Q8_0 => 8,
+            Format::Q2_K => 10,
+            Format::Q3_K => 11,
+            Format::Q4_K => 12,
+            Format::Q5_K => 13,
+            Format::Q6_K => 14,
+            Format::BF16 => 30,
+        }
+    }
+
     /// Weights in one block.
     pub const fn block_len(self) -> usize {
         match self {
@@ -164,6 +183,13 @@ mod tests {
     fn tables_are_indexed_by_format() {
         for (i, format) in Format::ALL.into_iter().enumerate() {
             assert_eq!(format as usize, i);
+        }
+    }
+
+    #[test]
+    fn numbers_name_formats() {
+        for format in Format::ALL {
+            assert_eq!(Format::from_ggml(format.ggml()), Some(format));
         }
     }
 

@@ -202,18 +202,20 @@ fn a_plan_is_what_is_taken() {
 }
 
 #[test]
-fn a_step_tells_what_it_chose() {
+fn a_step_tells_what_it_computed() {
     let model = Model::golden("window8");
     let Config { active, experts, expert_width, layers, .. } = model.config;
     let options = Options { context: 64, sequences: 1, batch: 8, outputs: 8 };
     let mut together = model.engine(options, &Serial);
     assert!(together.chosen_experts(0).is_empty() && together.active_neurons(0) == 0);
+    assert!(together.residual(0).is_none());
     let ids = ids(8, model.config.vocab);
     step(&mut together, 0, &ids);
     let mut single = model.engine(options, &Serial);
     let mut neurons = vec![0; layers];
     for (t, id) in ids.iter().enumerate() {
         step(&mut single, 0, &[*id]);
+        assert_eq!(bits(single.residual(0).unwrap()), bits(together.residual(t).unwrap()));
         for (layer, neurons) in neurons.iter_mut().enumerate() {
             let chosen = single.chosen_experts(layer);
             assert_eq!(chosen, &together.chosen_experts(layer)[t * active..][..active]);

@@ -156,11 +156,10 @@ impl Writer {
         dims: &[usize],
         data: Vec<u8>,
     ) -> &mut Writer {
-        let number = (0..64).find(|&n| Format::from_ggml(n) == Some(format));
         self.tensors.push(Tensor {
             name: name.into(),
             dims: dims.iter().map(|&d| d as u64).collect(),
-            number: number.expect("every format has a number"),
+            number: format.ggml(),
             data,
             offset: None,
         });

@@ -260,28 +260,36 @@ pub(super) unsafe fn columns(
     assert!(rows.start.is_multiple_of(BLOCK) && rows.end.is_multiple_of(BLOCK));
     assert!(out.len() == rows.len());
     out.fill(0.0);
-    for b in 0..blocks {
-        let scales = b * height * BLOCK_BYTES;
-        let quants = scales + height * 2;
-        // SAFETY: block `b` has `height` scales and then 32 columns of `height / 2` bytes, all
-        // inside `weights`; runs of 32 rows lie inside `rows`, which `out` has room for. The
-        // caller has AVX2 and F16C.
-        unsafe {
-            let mut room = [FourColumns { starts: [quants; 4], x: _mm256_setzero_si256() }; 8];
-            let active = active_columns(&q8.quants[b * BLOCK..], quants, height / 2, &mut room);
-            if active.is_empty() {
-                continue;
+    let block = |b: usize| b * height * BLOCK_BYTES;
+    // SAFETY: block `b` has `height` scales and then 32 columns of `height / 2` bytes, all inside
+    // `weights`; runs of 32 rows lie inside `rows`, which `out` has room for. The caller has AVX2
+    // and F16C.
+    unsafe {
+        let active = |b: usize| {
+            ActiveColumns::find(&q8.quants[b * BLOCK..], block(b) + height * 2, height / 2)
+        };
+        let mut next = active(0);
+        for b in 0..blocks {
+            let now = next;
+            if b + 1 < blocks {
+                next = active(b + 1);
             }
             let offset = _mm256_set1_epi32(8 * i32::from(q8.sums[b]));
             let scale = _mm256_set1_ps(q8.scales[b]);
             for run in rows.start / BLOCK..rows.end / BLOCK {
-                let sums = sum_run(weights, active, run);
+                if b + 1 < blocks {
+                    next.prefetch(weights, block(b + 1), run);
+                }
+                if now.count == 0 {
+                    continue;
+                }
+                let sums = now.sum_run(weights, run);
                 let out = out.as_mut_ptr().add(run * BLOCK - rows.start);
                 for (i, sums) in sums.into_iter().enumerate() {
                     let first = _mm256_cvtepi16_epi32(_mm256_castsi256_si128(sums));
                     let second = _mm256_cvtepi16_epi32(_mm256_extracti128_si256::<1>(sums));
                     let sum = _mm256_sub_epi32(_mm256_add_epi32(first, second), offset);
-                    let halves = weights.as_ptr().add(scales + (run * BLOCK + i * 8) * 2);
+                    let halves = weights.as_ptr().add(block(b) + (run * BLOCK + i * 8) * 2);
                     let halves = _mm256_cvtph_ps(_mm_loadu_si128(halves.cast()));
                     let product =
                         _mm256_mul_ps(_mm256_cvtepi32_ps(sum), _mm256_mul_ps(halves, scale));
@@ -293,54 +301,83 @@ pub(super) unsafe fn columns(
     }
 }
 
-/// The columns of a block that meet values other than zero, by fours; the last four may repeat a
-/// column with zeros. Columns start at `quants` and are `stride` apart.
-#[inline(always)]
-unsafe fn active_columns<'a>(
-    x: &[i8],
-    quants: usize,
-    stride: usize,
-    room: &'a mut [FourColumns; 8],
-) -> &'a [FourColumns] {
-    let mut values = [[0i8; 4]; 8];
-    let mut count = 0;
-    for (column, value) in x[..BLOCK].iter().enumerate() {
-        if *value != 0 {
-            room[count / 4].starts[count % 4] = quants + column * stride;
-            values[count / 4][count % 4] = *value;
-            count += 1;
-        }
-    }
-    for (four, [a, b, c, d]) in room.iter_mut().zip(values) {
-        // SAFETY: the caller has AVX2.
-        four.x = unsafe {
-            let pair = |a, b| _mm_set1_epi16(i16::from_le_bytes([a as u8, b as u8]));
-            _mm256_set_m128i(pair(c, d), pair(a, b))
-        };
-    }
-    &room[..count.div_ceil(4)]
+/// The columns of a block that meet values other than zero, by fours.
+#[derive(Clone, Copy)]
+struct ActiveColumns {
+    /// The last four may repeat a column with zeros.
+    fours: [FourColumns; 8],
+    /// Columns.
+    count: usize,
 }
 
-/// The sums of a run of 32 rows over the active columns of a block, in 16 bits: 8 rows in each
-/// vector, the lower half over two of each four columns, the upper half over the other two. At most
-/// 8 additions of `2 · 15 · 128` do not overflow.
-#[inline(always)]
-unsafe fn sum_run(weights: &[u8], active: &[FourColumns], run: usize) -> [__m256i; 4] {
-    // SAFETY: the caller has AVX2, and each active column has 16 bytes for each run.
-    unsafe {
-        let mut sums = [_mm256_setzero_si256(); 4];
-        for four in active {
-            let column =
-                |i: usize| _mm_loadu_si128(weights.as_ptr().add(four.starts[i] + run * 16).cast());
-            let even = _mm256_set_m128i(column(2), column(0));
-            let odd = _mm256_set_m128i(column(3), column(1));
-            let (low, high) = nibbles(_mm256_unpacklo_epi8(even, odd));
-            sums[0] = _mm256_add_epi16(sums[0], _mm256_maddubs_epi16(low, four.x));
-            sums[2] = _mm256_add_epi16(sums[2], _mm256_maddubs_epi16(high, four.x));
-            let (low, high) = nibbles(_mm256_unpackhi_epi8(even, odd));
-            sums[1] = _mm256_add_epi16(sums[1], _mm256_maddubs_epi16(low, four.x));
-            sums[3] = _mm256_add_epi16(sums[3], _mm256_maddubs_epi16(high, four.x));
+impl ActiveColumns {
+    /// Looks at the 32 values that a block of columns meets. Columns start at `quants` and are
+    /// `stride` apart.
+    #[inline(always)]
+    unsafe fn find(x: &[i8], quants: usize, stride: usize) -> ActiveColumns {
+        let mut starts = [[quants; 4]; 8];
+        let mut values = [[0i8; 4]; 8];
+        let mut count = 0;
+        // SAFETY: the caller has AVX2, and 32 values are loaded from a slice of as many.
+        unsafe {
+            let x: &[i8; BLOCK] = x.first_chunk().expect("a block has 32 values");
+            let zeros =
+                _mm256_cmpeq_epi8(_mm256_loadu_si256(x.as_ptr().cast()), _mm256_setzero_si256());
+            let mut left = !_mm256_movemask_epi8(zeros) as u32;
+            while left != 0 {
+                let column = left.trailing_zeros() as usize;
+                starts[count / 4][count % 4] = quants + column * stride;
+                values[count / 4][count % 4] = x[column];
+                count += 1;
+                left &= left - 1;
+            }
+            let fours = core::array::from_fn(|i| {
+                let [a, b, c, d] = values[i];
+                let pair = |a, b| _mm_set1_epi16(i16::from_le_bytes([a as u8, b as u8]));
+                FourColumns { starts: starts[i], x: _mm256_set_m128i(pair(c, d), pair(a, b)) }
+            });
+            ActiveColumns { fours, count }
         }
-        sums
+    }
+
+    /// Asks for the scales of a run, and for the quants of this and the next three where it is the
+    /// first of four, which together fill a cache line.
+    #[inline(always)]
+    unsafe fn prefetch(&self, weights: &[u8], scales: usize, run: usize) {
+        let ask = |offset: usize| {
+            // SAFETY: a hint reads nothing.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(weights.as_ptr().wrapping_add(offset).cast()) }
+        };
+        ask(scales + run * BLOCK * 2);
+        if run.is_multiple_of(4) {
+            for i in 0..self.count {
+                ask(self.fours[i / 4].starts[i % 4] + run * 16);
+            }
+        }
+    }
+
+    /// The sums of a run of 32 rows over these columns, in 16 bits: 8 rows in each vector, the lower
+    /// half over two of each four columns, the upper half over the other two. At most 8 additions
+    /// of `2 · 15 · 128` do not overflow.
+    #[inline(always)]
+    unsafe fn sum_run(&self, weights: &[u8], run: usize) -> [__m256i; 4] {
+        // SAFETY: the caller has AVX2, and each active column has 16 bytes for each run.
+        unsafe {
+            let mut sums = [_mm256_setzero_si256(); 4];
+            for four in &self.fours[..self.count.div_ceil(4)] {
+                let column = |i: usize| {
+                    _mm_loadu_si128(weights.as_ptr().add(four.starts[i] + run * 16).cast())
+                };
+                let even = _mm256_set_m128i(column(2), column(0));
+                let odd = _mm256_set_m128i(column(3), column(1));
+                let (low, high) = nibbles(_mm256_unpacklo_epi8(even, odd));
+                sums[0] = _mm256_add_epi16(sums[0], _mm256_maddubs_epi16(low, four.x));
+                sums[2] = _mm256_add_epi16(sums[2], _mm256_maddubs_epi16(high, four.x));
+                let (low, high) = nibbles(_mm256_unpackhi_epi8(even, odd));
+                sums[1] = _mm256_add_epi16(sums[1], _mm256_maddubs_epi16(low, four.x));
+                sums[3] = _mm256_add_epi16(sums[3], _mm256_maddubs_epi16(high, four.x));
+            }
+            sums
+        }
     }
 }

@@ -11,7 +11,9 @@ mod logits;
 mod model;
 mod run;
 mod session;
+mod synth;
 mod tokenize;
+mod trial;
 
 use clap::{Parser, Subcommand};
 use exit::{Exit, Failure};
@@ -52,6 +54,7 @@ enum Verb {
     Inspect(inspect::Arguments),
     Eval(eval::Arguments),
     Bench(bench::Arguments),
+    Synth(synth::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -66,6 +69,7 @@ fn main() -> ExitCode {
         Verb::Inspect(a) => inspect::run(&a),
         Verb::Eval(a) => eval::run(&a),
         Verb::Bench(a) => bench::run(&a, started),
+        Verb::Synth(a) => synth::run(&a),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -19,11 +19,15 @@ pub(crate) struct ThreadArguments {
 }
 
 impl ThreadArguments {
+    /// How many threads.
+    pub(crate) fn count(&self, cpus: &Cpus) -> usize {
+        self.threads.map_or(cpus.threads(), NonZeroUsize::get)
+    }
+
     /// The pool, with the calling thread bound to its processor.
     fn pool(&self) -> Pool {
         let cpus = Cpus::detect();
-        let threads = self.threads.map_or(cpus.threads(), NonZeroUsize::get);
-        let pool = Pool::new(threads, &cpus);
+        let pool = Pool::new(self.count(&cpus), &cpus);
         pool.pin_caller();
         pool
     }

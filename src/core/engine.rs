@@ -169,6 +169,13 @@ impl<'m> Engine<'m> {
         }
     }
 
+    /// The residual stream that left the last layer, of the `i`-th token of the last step; `None` if
+    /// there were fewer.
+    pub fn residual(&self, i: usize) -> Option<&[f32]> {
+        let hidden = self.config.hidden;
+        (i < self.state.tokens).then(|| &self.state.scratch.residual[i * hidden..][..hidden])
+    }
+
     /// Positions that a sequence holds.
     ///
     /// # Panics

@@ -11,7 +11,8 @@ use crate::parallel::{Bands, Grid, Parallel, Serial, Tile};
 use crate::router::route;
 use crate::scratch::{Rows, Scratch};
 use crate::weights::{Down, Layer, Matrix, Weights};
-use wick_kernels::{Activation, Encoding, Format, Kernels, Layout, MatMul, scalar};
+use core::ops::Range;
+use wick_kernels::{Activation, Encoding, Format, GROUP, Kernels, Layout, MatMul, scalar};
 
 /// Rows of a matrix in one tile: 27 KiB of Q4_0 at 1,536 columns, so that a tile stays in the
 /// first-level cache while all tokens of a batch pass over it.
@@ -146,10 +147,12 @@ impl Model<'_> {
     }
 
     /// neurons = relu(Wgate z) ⊙ (Wup z), a row for each choice, sorted by expert. A row of `Wup`
-    /// is read only where the gate is open.
+    /// is read only where the gate is open; it is asked for as soon as that is known, so that it
+    /// comes while further gates are computed.
     fn gate_and_up(&self, layer: &Layer<'_>, n: usize, s: &mut Scratch<'_>) {
         let Config { active, expert_width, .. } = *self.config;
         let product = self.product(layer.gate.format(), layer.gate.layout());
+        let prefetch = self.kernels.prefetch();
         let (hidden, choices) = (&s.hidden, &*s.choices);
         let stride = s.neurons.layout.stride();
         let rows = s.neurons.first(n * active);
@@ -157,12 +160,22 @@ impl Model<'_> {
         Grid::new(rows, stride, expert_width).for_each_tile(self.parallel, bands, TILE, |tile| {
             let (expert, cols) = (tile.band(), tile.cols());
             let (gate, up) = (layer.gate.expert(expert), layer.up.expert(expert));
-            let gate = gate.row_bytes(cols.start, cols.len());
             let z = |place: usize| hidden.row(choices[place] / active);
-            multiply_tile(product, gate, tile, z, |place, neurons, gates| {
-                neurons.copy_from_slice(gates);
-                self.multiply_open(&up, cols.start, &z(place), neurons);
-            });
+            for first in cols.clone().step_by(GROUP) {
+                let part = first..cols.end.min(first + GROUP);
+                let weights = gate.row_bytes(part.start, part.len());
+                multiply_tile(product, weights, tile, part.clone(), z, |_, neurons, gates| {
+                    neurons.copy_from_slice(gates);
+                    for (row, gate) in part.clone().zip(gates) {
+                        if *gate > 0.0 {
+                            prefetch(up.row_bytes(row, 1));
+                        }
+                    }
+                });
+            }
+            for place in tile.rows() {
+                self.multiply_open(&up, cols.start, &z(place), tile.row(place));
+            }
         });
     }
 
@@ -226,7 +239,9 @@ impl Model<'_> {
                     let down = matrices.expert(tile.band());
                     let down = down.row_bytes(cols.start, cols.len());
                     let row = |place: usize| neurons.row(place);
-                    multiply_tile(product, down, tile, row, |_, out, y| out.copy_from_slice(y));
+                    multiply_tile(product, down, tile, cols, row, |_, out, y| {
+                        out.copy_from_slice(y);
+                    });
                 });
             }
             Down::Neurons(matrices) => {
@@ -340,7 +355,7 @@ impl Model<'_> {
             let cols = tile.cols();
             let product = self.product(matrix.format(), matrix.layout());
             let weights = matrix.row_bytes(cols.start - first, cols.len());
-            multiply_tile(product, weights, tile, |t| rows.row(t), |_, out, y| store(out, y));
+            multiply_tile(product, weights, tile, cols, |t| rows.row(t), |_, out, y| store(out, y));
         });
     }
 
@@ -358,16 +373,18 @@ impl Model<'_> {
     }
 }
 
-/// Hands `store` the products of `weights` with `row(i)`, for each row `i` of the tile, and the
-/// tile's part of that row.
+/// Hands `store` the products of `weights`, which are those of columns `cols`, with `row(i)`, for
+/// each row `i` of the tile, and the place in that row where they belong.
 fn multiply_tile<'a>(
     product: MatMul,
     weights: &[u8],
     tile: &mut Tile<'_>,
+    cols: Range<usize>,
     row: impl Fn(usize) -> Activation<'a>,
     store: impl Fn(usize, &mut [f32], &[f32]),
 ) {
-    let (rows, width) = (tile.rows(), tile.cols().len());
+    let (rows, width) = (tile.rows(), cols.len());
+    let part = cols.start - tile.cols().start..cols.end - tile.cols().start;
     let mut room = [0.0; TOKENS * TILE];
     for start in rows.clone().step_by(TOKENS) {
         let count = TOKENS.min(rows.end - start);
@@ -375,7 +392,7 @@ fn multiply_tile<'a>(
         let products = &mut room[..count * width];
         product(weights, &xs[..count], products);
         for (i, y) in products.chunks_exact(width).enumerate() {
-            store(start + i, tile.row(start + i), y);
+            store(start + i, &mut tile.row(start + i)[part.clone()], y);
         }
     }
 }

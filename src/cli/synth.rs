@@ -1,0 +1,167 @@
+//! `wick synth`: a model of a published shape with random weights.
+
+use crate::answer::BATCH;
+use crate::exit::{Exit, Failure, OrExit};
+use crate::model::{Files, Model};
+use crate::run::on_interrupt;
+use crate::session::{Mib, ThreadArguments, with_engine};
+use crate::trial::Trial;
+use clap::{Args, ValueEnum};
+use indicatif::{ProgressBar, ProgressStyle};
+use std::io::{self, Write};
+use std::num::NonZeroUsize;
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+use wick_core::Options;
+use wick_format::Overrides;
+use wick_kernels::Format;
+use wick_linux::Cpus;
+use wick_prepare::{Error, QUANTIZABLE, Shape, Statistics, Synthetic};
+
+/// Write a model of a published shape with random weights, and show the statistics it reaches
+///
+/// The file has every key and tensor of a published one, and a tokenizer with as many entries; what
+/// the model says is random. With --like report its neurons stay at zero and its experts are chosen
+/// as often as those of the published model (technical report, figures 4 to 6; Wiki dataset).
+///
+/// SHAPE is 4b, 21b or tiny, and after it any sizes that differ, of: layers, hidden, heads, kv-heads,
+/// head, experts, active, width (of an expert), vocab, context, window (0: none).
+///
+///   wick synth --shape 4b --like report -o 4b.gguf
+///   wick synth --shape 4b,layers=4,vocab=32000 -o slice.gguf
+///   wick synth --shape 21b --output-type q6_k --no-run -o 21b.gguf
+#[derive(Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct Arguments {
+    /// Sizes of the model: a name, then sizes that differ from it
+    #[arg(long, value_name = "SHAPE[,NAME=SIZE]...")]
+    shape: Shape,
+    /// Layers, as layers=N in SHAPE
+    #[arg(long, value_name = "N")]
+    layers: Option<u32>,
+    /// Entries of the vocabulary, as vocab=N in SHAPE
+    #[arg(long, value_name = "N")]
+    vocab: Option<u32>,
+    /// File to write
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+    /// Seed of the weights
+    #[arg(long, value_name = "S", default_value_t = 1)]
+    seed: u64,
+    /// What the activations are to be like [default: half of the neurons at zero, all experts
+    /// chosen equally often]
+    #[arg(long, value_name = "MODEL")]
+    like: Option<Like>,
+    /// Type of all matrices but the router, which is F32
+    #[arg(long = "type", value_name = "TYPE", default_value = "q4_0", value_parser = format)]
+    format: Format,
+    /// Type of the output matrix, which the model then has [default: --type]
+    #[arg(long, value_name = "TYPE", value_parser = format, conflicts_with = "tied")]
+    output_type: Option<Format>,
+    /// Use the embedding as output matrix too [default: as the published model: 4b, tiny]
+    #[arg(long, conflicts_with = "untied")]
+    tied: bool,
+    /// Have an output matrix of its own [default: as the published model: 21b]
+    #[arg(long)]
+    untied: bool,
+    /// Tokens to run: three quarters random, the rest drawn by the model
+    #[arg(long, value_name = "N", default_value = "64", conflicts_with = "no_run")]
+    tokens: NonZeroUsize,
+    /// Write the file only
+    #[arg(long)]
+    no_run: bool,
+    #[command(flatten)]
+    threads: ThreadArguments,
+}
+
+/// A model whose statistics are wanted.
+#[derive(Clone, Copy, ValueEnum)]
+enum Like {
+    /// The published one, as the technical report describes it
+    Report,
+}
+
+fn format(text: &str) -> Result<Format, String> {
+    let found = QUANTIZABLE.into_iter().find(|format| format.name().eq_ignore_ascii_case(text));
+    let names = QUANTIZABLE.map(Format::name).join(", ");
+    found.ok_or_else(|| format!("one of {names} expected"))
+}
+
+impl Arguments {
+    /// The shape, with what other options say of it.
+    fn shape(&self) -> Shape {
+        let mut shape = self.shape;
+        let sizes = &mut shape.config;
+        sizes.layers = self.layers.map_or(sizes.layers, |n| n as usize);
+        sizes.vocab = self.vocab.map_or(sizes.vocab, |n| n as usize);
+        let own_output = self.untied || self.output_type.is_some();
+        shape.tied = self.tied || shape.tied && !own_output;
+        shape
+    }
+
+    fn model(&self) -> Result<Synthetic, Error> {
+        let shape = self.shape();
+        // Statistics are made only for shapes that make sense.
+        shape.config.validate()?;
+        let statistics = match self.like {
+            Some(Like::Report) => Statistics::report(&shape.config),
+            None => Statistics::even(&shape.config),
+        };
+        let output = self.output_type.unwrap_or(self.format);
+        Synthetic::new(&shape, statistics, self.format, output, self.seed)
+    }
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let synthetic = arguments.model().or_exit(Exit::Usage)?;
+    let interrupted = on_interrupt()?;
+    write(arguments, &synthetic, &interrupted)?;
+    if arguments.no_run {
+        return Ok(());
+    }
+    let files = Files::open(Some(&arguments.output))?;
+    let parts = files.parse()?;
+    let model = Model::read(&files, &parts, Overrides::default())?;
+    let tokens = arguments.tokens.get();
+    let batch = BATCH.min(tokens);
+    let options = Options { context: tokens, sequences: 1, batch, outputs: 1 };
+    with_engine(&model, options, &arguments.threads, |engine, arena| {
+        let mut trial = Trial::new(engine, arguments.seed, &interrupted, arena)?;
+        trial.run(tokens)?;
+        trial.report(&synthetic)?;
+        Ok(())
+    })
+}
+
+/// Writes the file and says how long that took.
+fn write(
+    arguments: &Arguments,
+    synthetic: &Synthetic,
+    interrupted: &AtomicBool,
+) -> Result<(), Failure> {
+    let (path, start) = (&arguments.output, Instant::now());
+    let threads = NonZeroUsize::new(arguments.threads.count(&Cpus::detect()));
+    // Drawn on stderr, and only if that is a terminal.
+    let bar = ProgressBar::new(synthetic.bytes());
+    let style = ProgressStyle::with_template("{bar:40} {bytes} of {total_bytes}, {eta} left");
+    bar.set_style(style.or_exit(Exit::Failed)?);
+    let written = synthetic.write(path, threads.unwrap_or(NonZeroUsize::MIN), |bytes| {
+        bar.inc(bytes);
+        match interrupted.load(Ordering::Relaxed) {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        }
+    });
+    bar.finish_and_clear();
+    let exit = match &written {
+        Err(Error::Interrupted) => Exit::Interrupted,
+        Err(Error::File { .. }) => Exit::Failed,
+        _ => Exit::Usage,
+    };
+    written.or_exit(exit)?;
+    let (size, time) = (Mib(synthetic.bytes() as usize), start.elapsed().as_secs_f64());
+    writeln!(io::stdout(), "{}: {size} in {time:.1} s", path.display())?;
+    Ok(())
+}

@@ -1,0 +1,94 @@
+//! What can go wrong in making a file.
+
+use crate::vocabulary::LEAST_ENTRIES;
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use wick_core::ConfigError;
+use wick_kernels::Format;
+
+/// Why a file cannot be made.
+#[derive(Debug)]
+pub enum Error {
+    /// The text of a shape is none.
+    Shape {
+        /// The part that is wrong.
+        found: String,
+        /// What may be there.
+        expected: String,
+    },
+    /// The shape cannot be computed.
+    Config(ConfigError),
+    /// The hidden size leaves no room for the block that carries biases.
+    Hidden {
+        /// The hidden size.
+        found: usize,
+    },
+    /// The vocabulary is too small for the bytes and the special tokens.
+    Vocabulary {
+        /// Its entries.
+        found: usize,
+    },
+    /// Rows of a tensor are no whole number of blocks.
+    Blocks {
+        /// The tensor's name.
+        tensor: String,
+        /// Its format.
+        format: Format,
+        /// Weights in a row.
+        cols: usize,
+    },
+    /// The file cannot be written.
+    File {
+        /// Its path.
+        path: PathBuf,
+        /// Bytes that it was to have.
+        bytes: u64,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The caller wants no more of it.
+    Interrupted,
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Shape { found, expected } => {
+                write!(f, "shape: {expected} expected, {found:?} found")
+            }
+            Error::Config(error) => error.fmt(f),
+            Error::Hidden { found } => {
+                write!(f, "hidden size: a multiple of 32, 64 or more, expected, {found} found")
+            }
+            Error::Vocabulary { found } => {
+                write!(f, "vocabulary: {LEAST_ENTRIES} entries or more expected, {found} found")
+            }
+            Error::Blocks { tensor, format, cols } => write!(
+                f,
+                "{tensor}: rows of a multiple of {} weights expected for {format}, {cols} found; \
+                 choose another type or other sizes",
+                format.block_len()
+            ),
+            Error::File { path, bytes, .. } => {
+                write!(f, "{}: {bytes} bytes cannot be written", path.display())
+            }
+            Error::Interrupted => f.write_str("interrupted"),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Error::File { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}
+
+impl From<ConfigError> for Error {
+    fn from(error: ConfigError) -> Error {
+        Error::Config(error)
+    }
+}

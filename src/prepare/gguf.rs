@@ -1,0 +1,361 @@
+//! Writing GGUF files (version 3) as a stream: metadata and tensor table first, then tensor after
+//! tensor, so that a file may be far larger than memory.
+
+use crate::Error;
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use wick_format::Kind;
+use wick_kernels::Format;
+
+/// What offsets are a multiple of where a file does not say.
+const ALIGNMENT: usize = 32;
+const VERSION: u32 = 3;
+
+/// Keys and values, in the form that the file has.
+#[derive(Clone, Debug)]
+pub struct Metadata {
+    alignment: usize,
+    count: u64,
+    bytes: Vec<u8>,
+}
+
+impl Default for Metadata {
+    fn default() -> Metadata {
+        Metadata { alignment: ALIGNMENT, count: 0, bytes: Vec::new() }
+    }
+}
+
+impl Metadata {
+    /// Metadata that say that tensors lie at multiples of `alignment`, a power of two.
+    pub fn with_alignment(alignment: u32) -> Metadata {
+        let mut metadata = Metadata { alignment: alignment as usize, ..Metadata::default() };
+        metadata.u32("general.alignment", alignment);
+        metadata
+    }
+
+    /// Adds an unsigned integer of 32 bits.
+    pub fn u32(&mut self, key: &str, value: u32) -> &mut Metadata {
+        self.add(key, Kind::U32, &value.to_le_bytes())
+    }
+
+    /// Adds a float of 32 bits.
+    pub fn f32(&mut self, key: &str, value: f32) -> &mut Metadata {
+        self.add(key, Kind::F32, &value.to_le_bytes())
+    }
+
+    /// Adds a truth value.
+    pub fn bool(&mut self, key: &str, value: bool) -> &mut Metadata {
+        self.add(key, Kind::Bool, &[value.into()])
+    }
+
+    /// Adds a text.
+    pub fn str(&mut self, key: &str, value: &str) -> &mut Metadata {
+        self.add(key, Kind::String, &[]);
+        push_string(value, &mut self.bytes);
+        self
+    }
+
+    /// Adds an array of integers of 32 bits.
+    pub fn integers(&mut self, key: &str, values: &[i32]) -> &mut Metadata {
+        self.add_array(key, Kind::I32, values.len());
+        values.iter().for_each(|value| self.bytes.extend(value.to_le_bytes()));
+        self
+    }
+
+    /// Adds an array of texts.
+    pub fn strings(&mut self, key: &str, values: &[String]) -> &mut Metadata {
+        self.add_array(key, Kind::String, values.len());
+        values.iter().for_each(|value| push_string(value, &mut self.bytes));
+        self
+    }
+
+    fn add_array(&mut self, key: &str, kind: Kind, len: usize) {
+        self.add(key, Kind::Array, &(kind as u32).to_le_bytes());
+        self.bytes.extend((len as u64).to_le_bytes());
+    }
+
+    fn add(&mut self, key: &str, kind: Kind, value: &[u8]) -> &mut Metadata {
+        push_string(key, &mut self.bytes);
+        self.bytes.extend((kind as u32).to_le_bytes());
+        self.bytes.extend(value);
+        self.count += 1;
+        self
+    }
+}
+
+fn push_string(text: &str, out: &mut Vec<u8>) {
+    out.extend((text.len() as u64).to_le_bytes());
+    out.extend(text.as_bytes());
+}
+
+/// An entry of the tensor table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tensor {
+    /// Its name, `.weight` included.
+    pub name: String,
+    /// How its rows are stored.
+    pub format: Format,
+    /// Its dimensions in GGUF's order, one at least: the length of a row first.
+    pub dims: Vec<usize>,
+}
+
+impl Tensor {
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.dims[1..].iter().product()
+    }
+
+    /// Weights in a row.
+    pub fn cols(&self) -> usize {
+        self.dims[0]
+    }
+
+    /// Bytes of a row.
+    ///
+    /// # Errors
+    /// A row is no whole number of blocks.
+    pub fn row_bytes(&self) -> Result<usize, Error> {
+        let &Tensor { format, .. } = self;
+        let blocks = || Error::Blocks { tensor: self.name.clone(), format, cols: self.cols() };
+        format.row_bytes(self.cols()).ok_or_else(blocks)
+    }
+
+    /// Bytes of the tensor.
+    ///
+    /// # Errors
+    /// Those of [`Tensor::row_bytes`].
+    pub fn bytes(&self) -> Result<u64, Error> {
+        Ok(self.row_bytes()? as u64 * self.rows() as u64)
+    }
+}
+
+/// A file that is being written. It has another name in the same folder until it is complete, and
+/// goes away if it is given up.
+#[derive(Debug)]
+pub struct Writer {
+    out: BufWriter<File>,
+    alignment: u64,
+    /// Bytes written.
+    at: u64,
+    /// Bytes that the tensor at hand still takes.
+    left: u64,
+    /// Bytes of the tensors after it.
+    sizes: std::vec::IntoIter<u64>,
+    name: Name,
+}
+
+/// Where the file stands until it is complete, and then.
+#[derive(Debug)]
+struct Name {
+    path: PathBuf,
+    partial: PathBuf,
+    /// Bytes of the whole file.
+    bytes: u64,
+    complete: bool,
+}
+
+impl Writer {
+    /// Begins the file at `path` and writes everything before its tensors' data.
+    ///
+    /// # Errors
+    /// The file cannot be written, or a tensor's rows are no whole number of blocks.
+    pub fn create(path: &Path, metadata: &Metadata, tensors: &[Tensor]) -> Result<Writer, Error> {
+        let alignment = metadata.alignment as u64;
+        let sizes = tensors.iter().map(Tensor::bytes).collect::<Result<Vec<u64>, Error>>()?;
+        let head = head(metadata, tensors, &sizes);
+        let data: u64 = sizes.iter().map(|size| size.next_multiple_of(alignment)).sum();
+        let bytes = (head.len() as u64).next_multiple_of(alignment) + data;
+        let mut partial = OsString::from(path);
+        partial.push(format!(".{}.part", std::process::id()));
+        // As long as there is nothing to remove it counts as complete.
+        let mut name = Name { path: path.into(), partial: partial.into(), bytes, complete: true };
+        // A name that the complete file cannot take in the end is refused before anything is written.
+        if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
+            let why = "something that is no regular file has this name";
+            return Err(name.blame(io::Error::new(io::ErrorKind::AlreadyExists, why)));
+        }
+        let file = File::create_new(&name.partial).map_err(|e| name.blame(e))?;
+        name.complete = false;
+        let (left, sizes) = (0, sizes.into_iter());
+        let out = BufWriter::with_capacity(1 << 20, file);
+        let mut writer = Writer { out, alignment, at: 0, left, sizes, name };
+        writer.put(&head)?;
+        writer.pad()?;
+        Ok(writer)
+    }
+
+    /// Bytes of the whole file.
+    pub fn bytes(&self) -> u64 {
+        self.name.bytes
+    }
+
+    /// Writes the next bytes of the tensors' data; padding between tensors comes by itself.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    ///
+    /// # Panics
+    /// If the table has no room for so many bytes.
+    pub fn write(&mut self, mut bytes: &[u8]) -> Result<(), Error> {
+        while !bytes.is_empty() {
+            if self.left == 0 {
+                self.left = self.sizes.next().expect("no more bytes than the table has room for");
+            }
+            let now = bytes.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
+            self.put(&bytes[..now])?;
+            bytes = &bytes[now..];
+            self.left -= now as u64;
+            if self.left == 0 {
+                self.pad()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives the complete file its name, in place of a file that may stand there.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    ///
+    /// # Panics
+    /// If data of a tensor are missing.
+    pub fn finish(mut self) -> Result<(), Error> {
+        assert!(self.left == 0 && self.sizes.len() == 0, "all data are written");
+        let flushed = self.out.flush();
+        flushed.map_err(|e| self.name.blame(e))?;
+        let renamed = fs::rename(&self.name.partial, &self.name.path);
+        renamed.map_err(|e| self.name.blame(e))?;
+        self.name.complete = true;
+        Ok(())
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        self.at += bytes.len() as u64;
+        self.out.write_all(bytes).map_err(|e| self.name.blame(e))
+    }
+
+    fn pad(&mut self) -> Result<(), Error> {
+        let padding = self.at.next_multiple_of(self.alignment) - self.at;
+        self.put(&vec![0; padding as usize])
+    }
+}
+
+impl Name {
+    fn blame(&self, source: io::Error) -> Error {
+        Error::File { path: self.path.clone(), bytes: self.bytes, source }
+    }
+}
+
+impl Drop for Name {
+    fn drop(&mut self) {
+        if !self.complete {
+            let _gone_already = fs::remove_file(&self.partial);
+        }
+    }
+}
+
+/// Header, metadata and tensor table.
+fn head(metadata: &Metadata, tensors: &[Tensor], sizes: &[u64]) -> Vec<u8> {
+    let mut out = b"GGUF".to_vec();
+    out.extend(VERSION.to_le_bytes());
+    out.extend((tensors.len() as u64).to_le_bytes());
+    out.extend(metadata.count.to_le_bytes());
+    out.extend(&metadata.bytes);
+    let mut offset = 0u64;
+    for (tensor, size) in tensors.iter().zip(sizes) {
+        push_string(&tensor.name, &mut out);
+        out.extend((tensor.dims.len() as u32).to_le_bytes());
+        tensor.dims.iter().for_each(|&d| out.extend((d as u64).to_le_bytes()));
+        out.extend(tensor.format.ggml().to_le_bytes());
+        out.extend(offset.to_le_bytes());
+        offset += size.next_multiple_of(metadata.alignment as u64);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wick_format::Gguf;
+
+    fn tensor(name: &str, format: Format, dims: &[usize]) -> Tensor {
+        Tensor { name: name.into(), format, dims: dims.into() }
+    }
+
+    fn files(folder: &Path) -> Vec<OsString> {
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name()).collect()
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.gguf");
+        fs::write(&path, "an older file").unwrap();
+        for alignment in [32, 4096] {
+            let mut metadata = Metadata::with_alignment(alignment);
+            metadata.u32("a", 7).f32("b", 0.5).bool("c", true).str("d", "naïve");
+            metadata.strings("e", &["x".into(), String::new()]).integers("f", &[-1, 2]);
+            let tensors = [tensor("t", Format::F16, &[3]), tensor("u", Format::Q4_0, &[32, 2, 2])];
+            let mut writer = Writer::create(&path, &metadata, &tensors).unwrap();
+            let size = writer.bytes();
+            assert_ne!(fs::read(&path).unwrap().len() as u64, size, "not there before it is whole");
+            // Pieces need not end where tensors do.
+            let data: Vec<u8> = (0..6 + 4 * 18).collect();
+            data.chunks(5).for_each(|piece| writer.write(piece).unwrap());
+            writer.finish().unwrap();
+
+            let bytes = fs::read(&path).unwrap();
+            assert_eq!(bytes.len() as u64, size);
+            let gguf = Gguf::parse(&bytes).unwrap();
+            assert_eq!((gguf.version(), gguf.alignment()), (VERSION, alignment as usize));
+            assert_eq!(gguf.get("a").unwrap().u32(), Ok(7));
+            assert_eq!(gguf.get("b").unwrap().f32(), Ok(0.5));
+            assert_eq!(gguf.get("c").unwrap().bool(), Ok(true));
+            assert_eq!(gguf.get("d").unwrap().str(), Ok("naïve"));
+            assert!(gguf.get("e").unwrap().strings().unwrap().eq([&b"x"[..], b""]));
+            assert!(gguf.get("f").unwrap().integers().unwrap().eq([-1, 2]));
+            let read: Vec<Tensor> = gguf
+                .tensors()
+                .map(|t| tensor(t.name(), t.format().unwrap(), t.dims().as_slice()))
+                .collect();
+            assert_eq!(read, tensors);
+            let both = ["t", "u"].map(|name| gguf.tensor(name).unwrap().bytes().unwrap());
+            assert_eq!(both.concat(), data);
+        }
+        assert_eq!(files(folder.path()), ["a.gguf"]);
+    }
+
+    #[test]
+    fn what_is_given_up_goes_away() {
+        let folder = tempfile::tempdir().unwrap();
+        let tensors = [tensor("t", Format::F32, &[3])];
+        let path = folder.path().join("a.gguf");
+        let writer = Writer::create(&path, &Metadata::default(), &tensors).unwrap();
+        assert_eq!(files(folder.path()).len(), 1);
+        drop(writer);
+        assert!(files(folder.path()).is_empty());
+    }
+
+    #[test]
+    fn names_that_cannot_be_taken_are_refused_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let below = folder.path().join("missing/a.gguf");
+        for path in [folder.path(), &below] {
+            let error = Writer::create(path, &Metadata::default(), &[]).unwrap_err();
+            assert!(error.to_string().contains("bytes cannot be written"), "{error}");
+        }
+        assert!(files(folder.path()).is_empty());
+    }
+
+    #[test]
+    fn broken_rows_are_refused() {
+        let tensors = [tensor("t", Format::Q4_0, &[33])];
+        let path = Path::new("never written");
+        let error = Writer::create(path, &Metadata::default(), &tensors).unwrap_err();
+        assert!(
+            error.to_string().starts_with("t: rows of a multiple of 32 weights expected for Q4_0")
+        );
+    }
+}

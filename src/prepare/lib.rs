@@ -1,0 +1,24 @@
+//! Making model files.
+//!
+//! A [`Synthetic`] model has a published shape and random weights, drawn so that its neurons stay at
+//! zero and its experts are chosen as often as [`Statistics`] say. What it is written with serves
+//! every other maker of files: [`Writer`] streams GGUF, [`quantize`] turns floats into blocks.
+#![forbid(unsafe_code)]
+
+mod error;
+mod gguf;
+mod normal;
+mod quantize;
+mod random;
+mod routing;
+mod shape;
+mod statistics;
+mod synthetic;
+mod vocabulary;
+
+pub use error::Error;
+pub use gguf::{Metadata, Tensor, Writer};
+pub use quantize::{QUANTIZABLE, quantize};
+pub use shape::Shape;
+pub use statistics::Statistics;
+pub use synthetic::Synthetic;
