@@ -268,17 +268,18 @@ pub(super) unsafe fn columns(
         let active = |b: usize| {
             ActiveColumns::find(&q8.quants[b * BLOCK..], block(b) + height * 2, height / 2)
         };
-        let mut next = active(0);
+        let mut coming = [active(0), active(1.min(blocks - 1))];
         for b in 0..blocks {
-            let now = next;
-            if b + 1 < blocks {
-                next = active(b + 1);
-            }
+            // What is two blocks ahead is asked for while this one is computed.
+            let ahead = b + 2;
+            let [now, next] = coming;
+            let later = if ahead < blocks { active(ahead) } else { next };
+            coming = [next, later];
             let offset = _mm256_set1_epi32(8 * i32::from(q8.sums[b]));
             let scale = _mm256_set1_ps(q8.scales[b]);
             for run in rows.start / BLOCK..rows.end / BLOCK {
-                if b + 1 < blocks {
-                    next.prefetch(weights, block(b + 1), run);
+                if ahead < blocks {
+                    later.prefetch(weights, block(ahead), run);
                 }
                 if now.count == 0 {
                     continue;

@@ -17,6 +17,9 @@ use wick_kernels::{Activation, Encoding, Format, GROUP, Kernels, Layout, MatMul,
 /// Rows of a matrix in one tile: 27 KiB of Q4_0 at 1,536 columns, so that a tile stays in the
 /// first-level cache while all tokens of a batch pass over it.
 const TILE: usize = 32;
+/// Neurons of an expert in one tile: enough for the first rows of `Wup` to arrive while the last
+/// gates are computed.
+const NEURONS: usize = 128;
 /// Tokens that a kernel is handed at a time.
 const TOKENS: usize = 4;
 /// Outputs in one tile of a product by columns, which reads as many nibbles of each column.
@@ -157,32 +160,41 @@ impl Model<'_> {
         let stride = s.neurons.layout.stride();
         let rows = s.neurons.first(n * active);
         let bands = Bands::Bounds(s.bounds);
-        Grid::new(rows, stride, expert_width).for_each_tile(self.parallel, bands, TILE, |tile| {
-            let (expert, cols) = (tile.band(), tile.cols());
-            let (gate, up) = (layer.gate.expert(expert), layer.up.expert(expert));
-            let z = |place: usize| hidden.row(choices[place] / active);
-            for first in cols.clone().step_by(GROUP) {
-                let part = first..cols.end.min(first + GROUP);
-                let weights = gate.row_bytes(part.start, part.len());
-                multiply_tile(product, weights, tile, part.clone(), z, |_, neurons, gates| {
-                    neurons.copy_from_slice(gates);
-                    for (row, gate) in part.clone().zip(gates) {
-                        if *gate > 0.0 {
-                            prefetch(up.row_bytes(row, 1));
+        Grid::new(rows, stride, expert_width).for_each_tile(
+            self.parallel,
+            bands,
+            NEURONS,
+            |tile| {
+                let (expert, cols) = (tile.band(), tile.cols());
+                let (gate, up) = (layer.gate.expert(expert), layer.up.expert(expert));
+                let z = |place: usize| hidden.row(choices[place] / active);
+                for_some_tokens(tile.rows(), z, |places, xs| {
+                    let mut room = [0.0; TOKENS * GROUP];
+                    for first in cols.clone().step_by(GROUP) {
+                        let some = first..cols.end.min(first + GROUP);
+                        let gates = &mut room[..xs.len() * some.len()];
+                        product(gate.row_bytes(first, some.len()), xs, gates);
+                        for (place, gates) in places.clone().zip(gates.chunks_exact(some.len())) {
+                            tile.row(place)[first - cols.start..][..some.len()]
+                                .copy_from_slice(gates);
+                            for (row, _) in some.clone().zip(gates).filter(|(_, gate)| **gate > 0.0)
+                            {
+                                prefetch(up.row_bytes(row, 1));
+                            }
                         }
                     }
+                    for (place, z) in places.zip(xs) {
+                        self.multiply_open(&up, cols.start, z, tile.row(place));
+                    }
                 });
-            }
-            for place in tile.rows() {
-                self.multiply_open(&up, cols.start, &z(place), tile.row(place));
-            }
-        });
+            },
+        );
     }
 
     /// Multiplies the neurons with open gates by their rows of `up`, which start at row `first`;
     /// the others become zero.
     fn multiply_open(&self, up: &Matrix<'_>, first: usize, z: &Activation<'_>, gates: &mut [f32]) {
-        let mut open = heapless::Vec::<u32, TILE>::new();
+        let mut open = heapless::Vec::<u32, NEURONS>::new();
         for (i, gate) in gates.iter_mut().enumerate() {
             if *gate > 0.0 {
                 let _full = open.push((first + i) as u32);
@@ -190,7 +202,7 @@ impl Model<'_> {
                 *gate = 0.0;
             }
         }
-        let mut values = [0.0; TILE];
+        let mut values = [0.0; NEURONS];
         let values = &mut values[..open.len()];
         match up.layout() {
             Layout::Split => self.kernels.pick_rows()(up.bytes(), &open, z, values),
@@ -239,9 +251,7 @@ impl Model<'_> {
                     let down = matrices.expert(tile.band());
                     let down = down.row_bytes(cols.start, cols.len());
                     let row = |place: usize| neurons.row(place);
-                    multiply_tile(product, down, tile, cols, row, |_, out, y| {
-                        out.copy_from_slice(y);
-                    });
+                    multiply_tile(product, down, tile, row, <[f32]>::copy_from_slice);
                 });
             }
             Down::Neurons(matrices) => {
@@ -355,7 +365,7 @@ impl Model<'_> {
             let cols = tile.cols();
             let product = self.product(matrix.format(), matrix.layout());
             let weights = matrix.row_bytes(cols.start - first, cols.len());
-            multiply_tile(product, weights, tile, cols, |t| rows.row(t), |_, out, y| store(out, y));
+            multiply_tile(product, weights, tile, |t| rows.row(t), &store);
         });
     }
 
@@ -373,27 +383,36 @@ impl Model<'_> {
     }
 }
 
-/// Hands `store` the products of `weights`, which are those of columns `cols`, with `row(i)`, for
-/// each row `i` of the tile, and the place in that row where they belong.
+/// Hands `store` the products of `weights` with `row(i)`, for each row `i` of the tile, and the
+/// tile's part of that row.
 fn multiply_tile<'a>(
     product: MatMul,
     weights: &[u8],
     tile: &mut Tile<'_>,
-    cols: Range<usize>,
     row: impl Fn(usize) -> Activation<'a>,
-    store: impl Fn(usize, &mut [f32], &[f32]),
+    store: impl Fn(&mut [f32], &[f32]),
 ) {
-    let (rows, width) = (tile.rows(), cols.len());
-    let part = cols.start - tile.cols().start..cols.end - tile.cols().start;
-    let mut room = [0.0; TOKENS * TILE];
-    for start in rows.clone().step_by(TOKENS) {
-        let count = TOKENS.min(rows.end - start);
-        let xs: [_; TOKENS] = core::array::from_fn(|i| row(start + i.min(count - 1)));
-        let products = &mut room[..count * width];
-        product(weights, &xs[..count], products);
-        for (i, y) in products.chunks_exact(width).enumerate() {
-            store(start + i, &mut tile.row(start + i)[part.clone()], y);
+    let width = tile.cols().len();
+    for_some_tokens(tile.rows(), row, |rows, xs| {
+        let mut room = [0.0; TOKENS * TILE];
+        let products = &mut room[..xs.len() * width];
+        product(weights, xs, products);
+        for (row, y) in rows.zip(products.chunks_exact(width)) {
+            store(tile.row(row), y);
         }
+    });
+}
+
+/// Hands `work` up to [`TOKENS`] of some rows at a time, and what they hold.
+fn for_some_tokens<'a>(
+    rows: Range<usize>,
+    row: impl Fn(usize) -> Activation<'a>,
+    mut work: impl FnMut(Range<usize>, &[Activation<'a>]),
+) {
+    for start in rows.clone().step_by(TOKENS) {
+        let some = start..rows.end.min(start + TOKENS);
+        let xs: heapless::Vec<_, TOKENS> = some.clone().map(&row).collect();
+        work(some, &xs);
     }
 }
 
