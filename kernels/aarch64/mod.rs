@@ -55,11 +55,11 @@ fn attention(queries: &[f32], kv: &KvView<'_>, out: &mut [f32]) {
 
 /// Asks for every cache line of `bytes`.
 fn prefetch(bytes: &[u8]) {
-    for line in bytes.chunks(64) {
+    // Lines of 64 bytes from the first, which need not start at one, and the last.
+    for byte in bytes.iter().step_by(64).chain(bytes.last()) {
+        let byte = &raw const *byte;
         // SAFETY: a hint reads nothing.
-        unsafe {
-            asm!("prfm pldl1keep, [{0}]", in(reg) line.as_ptr(), options(nostack, preserves_flags));
-        }
+        unsafe { asm!("prfm pldl1keep, [{0}]", in(reg) byte, options(nostack, preserves_flags)) };
     }
 }
 

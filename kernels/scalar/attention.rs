@@ -95,16 +95,25 @@ impl Softmax {
             }
         }
         let weights = &weights[first..][..keys.len() / head];
-        let (wide, rest) = out.as_chunks_mut::<32>();
-        let (narrow, single) = rest.as_chunks_mut::<8>();
         let mut col = 0;
+        let (wide, rest) = out.as_chunks_mut::<32>();
         for out in wide {
-            let quarters = out.as_chunks_mut::<8>().0.as_mut_array().expect("32 are 4 times 8");
-            add_values::<W, 4>(weights, &values[col..], head, quarters);
+            let [mut a, mut b, mut c, mut d] = lanes(out);
+            for (weight, value) in weights.iter().zip(values[col..].chunks(head)) {
+                let halves = lanes::<f16>(value.first_chunk().expect("32 columns are left"));
+                add_lanes_of::<W>(&mut a, *weight, &halves[0]);
+                add_lanes_of::<W>(&mut b, *weight, &halves[1]);
+                add_lanes_of::<W>(&mut c, *weight, &halves[2]);
+                add_lanes_of::<W>(&mut d, *weight, &halves[3]);
+            }
+            out.copy_from_slice([a, b, c, d].as_flattened());
             col += 32;
         }
+        let (narrow, single) = rest.as_chunks_mut::<8>();
         for out in narrow {
-            add_values::<W, 1>(weights, &values[col..], head, core::array::from_mut(out));
+            for (weight, value) in weights.iter().zip(values[col..].chunks(head)) {
+                add_lanes_of::<W>(out, *weight, value.first_chunk().expect("8 columns are left"));
+            }
             col += 8;
         }
         for (weight, value) in weights.iter().zip(values.chunks_exact(head)) {
@@ -115,25 +124,19 @@ impl Softmax {
     }
 }
 
-/// Adds the weighted values of `8 · N` columns, which start at `values` and every `head` from there.
+/// 32 values as four times eight.
 #[inline(always)]
-fn add_values<W: Widen, const N: usize>(
-    weights: &[f32],
-    values: &[f16],
-    head: usize,
-    out: &mut [[f32; 8]; N],
-) {
-    let mut sums = *out;
-    for (p, weight) in weights.iter().enumerate() {
-        let row = values[p * head..].as_chunks::<8>().0;
-        for (sums, halves) in sums.iter_mut().zip(row) {
-            let v = W::widen(halves);
-            for (sum, v) in sums.iter_mut().zip(v) {
-                *sum += weight * v;
-            }
-        }
+fn lanes<T: Copy>(values: &[T; 32]) -> [[T; 8]; 4] {
+    core::array::from_fn(|i| core::array::from_fn(|lane| values[i * 8 + lane]))
+}
+
+/// Adds eight weighted values.
+#[inline(always)]
+fn add_lanes_of<W: Widen>(sums: &mut [f32; 8], weight: f32, halves: &[f16; 8]) {
+    let values = W::widen(halves);
+    for lane in 0..8 {
+        sums[lane] += weight * values[lane];
     }
-    *out = sums;
 }
 
 #[inline(always)]
