@@ -1,21 +1,21 @@
 //! `wick`: runs SmallThinker models on small boards. A file for each verb.
 
 mod answer;
-mod chat;
 mod detokenize;
 mod eval;
 mod exit;
 mod inspect;
+mod interrupt;
 mod logits;
 mod model;
 mod run;
+mod sampling;
 mod session;
+mod template;
 mod tokenize;
 
 use clap::{Parser, Subcommand};
-use exit::{Exit, Failure};
 use log::LevelFilter;
-use std::io::{self, Write};
 use std::process::ExitCode;
 
 const EXIT_CODES: &str = "\
@@ -66,7 +66,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) if failure.is_closed_pipe() => ExitCode::SUCCESS,
         Err(failure) => {
-            report(&failure);
+            failure.report();
             failure.exit.into()
         }
     }
@@ -79,11 +79,4 @@ fn start_log(verbose: u8) {
         _ => LevelFilter::Debug,
     };
     env_logger::Builder::new().filter_level(level).format_timestamp_millis().init();
-}
-
-/// One line on stderr; if even that cannot be written there is nobody left to tell.
-fn report(failure: &Failure) {
-    if failure.exit != Exit::Interrupted {
-        let _nobody_listens = writeln!(io::stderr(), "wick: {failure}");
-    }
 }

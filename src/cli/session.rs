@@ -4,7 +4,7 @@ use crate::answer::BATCH;
 use crate::exit::{Exit, Failure, OrExit};
 use crate::model::Model;
 use clap::Args;
-use log::info;
+use log::{info, warn};
 use std::num::NonZeroUsize;
 use wick_core::{Arena, Config, Engine, Options, Parallel, Plan};
 use wick_linux::{Cpus, Pool, memory_limit};
@@ -51,7 +51,11 @@ pub(crate) fn with_engine<R>(
     let (pool, kernels) = (threads.pool(), wick_linux::kernels());
     info!("{} threads, {} kernels", pool.threads(), kernels.name());
     let engine = Engine::new(*config, weights, options, &mut arena, kernels, &pool);
-    work(engine.or_exit(Exit::Model)?, &mut arena)
+    let engine = engine.or_exit(Exit::Model)?;
+    if options.context > config.context {
+        warn!("the model was made for {} positions, not {}", config.context, options.context);
+    }
+    work(engine, &mut arena)
 }
 
 /// Refuses a plan that cannot be held. Weights are mapped: pages of theirs that do not fit are read

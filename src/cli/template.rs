@@ -1,5 +1,7 @@
 //! A model's chat template: a Jinja text in its file.
 
+use crate::exit::{Exit, Failure, OrExit};
+use anyhow::Context;
 use minijinja::{Environment, Error, ErrorKind, Value, context};
 use serde::{Deserialize, Serialize};
 use wick_text::Tokenizer;
@@ -16,12 +18,14 @@ pub(crate) fn render(
     template: &str,
     messages: &[Message],
     tokenizer: &Tokenizer,
-) -> Result<String, Error> {
+) -> Result<String, Failure> {
     let name = |id: Option<u32>| {
         let bytes = id.and_then(|id| tokenizer.token_bytes(id)).unwrap_or_default();
         String::from_utf8_lossy(bytes).into_owned()
     };
     render_with(template, messages, &name(tokenizer.bos()), &name(tokenizer.eos()))
+        .context("the file's chat template (wick run --raw does without)")
+        .or_exit(Exit::Model)
 }
 
 fn render_with(
