@@ -1,10 +1,10 @@
-//! Ctrl-C: stops what is being computed.
+//! Ctrl-C: stops what is being computed, or ends the process where nothing is.
 
 use crate::exit::{Exit, Failure, OrExit};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Whether the next ctrl-C ends the process: the first one sets this.
+/// Whether the next ctrl-C ends the process: set by the first one, and while nothing is computed.
 #[derive(Clone)]
 pub(crate) struct Interrupt(Arc<AtomicBool>);
 
@@ -26,8 +26,19 @@ impl Interrupt {
     /// Fails once ctrl-C was pressed.
     pub(crate) fn check(&self) -> Result<(), Failure> {
         match self.0.load(Ordering::Relaxed) {
-            true => Err(Failure::new(Exit::Interrupted, "interrupted")),
+            true => Err(Failure::interrupted()),
             false => Ok(()),
         }
+    }
+
+    /// From here on nothing checks: a single ctrl-C ends the process. Tells whether there was one
+    /// before, which may have come after the last check.
+    pub(crate) fn idle(&self) -> bool {
+        self.0.swap(true, Ordering::Relaxed)
+    }
+
+    /// From here on something checks again.
+    pub(crate) fn busy(&self) {
+        self.0.store(false, Ordering::Relaxed);
     }
 }

@@ -1,6 +1,7 @@
 //! `wick`: runs SmallThinker models on small boards. A file for each verb.
 
 mod answer;
+mod chat;
 mod detokenize;
 mod eval;
 mod exit;
@@ -44,6 +45,7 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Verb {
     Run(run::Arguments),
+    Chat(chat::Arguments),
     Tokenize(tokenize::Arguments),
     Detokenize(detokenize::Arguments),
     Logits(logits::Arguments),
@@ -56,6 +58,7 @@ fn main() -> ExitCode {
     start_log(arguments.verbose);
     let result = match arguments.verb {
         Verb::Run(a) => run::run(&a, arguments.verbose > 0),
+        Verb::Chat(a) => chat::run(&a, arguments.verbose > 0),
         Verb::Tokenize(a) => tokenize::run(&a),
         Verb::Detokenize(a) => detokenize::run(&a),
         Verb::Logits(a) => logits::run(&a),

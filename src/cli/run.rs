@@ -91,13 +91,14 @@ fn prompt(arguments: &Arguments) -> Result<String, Failure> {
             let hint = "a prompt expected: wick run \"dim the kitchen light to 40 percent\"";
             Err(Failure::new(Exit::Usage, hint))
         }
-        _ => read_text().map(|text| without_last_break(text, arguments.raw)),
+        _ if arguments.raw => read_text(),
+        _ => read_text().map(without_break),
     }
 }
 
-/// A message without the line break that ends most files; raw text stays as it is.
-fn without_last_break(mut text: String, raw: bool) -> String {
-    if !raw && text.ends_with('\n') {
+/// A message without the line break that ends a line and most files.
+pub(crate) fn without_break(mut text: String) -> String {
+    if text.ends_with('\n') {
         text.pop();
         if text.ends_with('\r') {
             text.pop();
@@ -110,9 +111,14 @@ fn without_last_break(mut text: String, raw: bool) -> String {
 pub(crate) fn read_text() -> Result<String, Failure> {
     let mut bytes = Vec::new();
     io::stdin().lock().read_to_end(&mut bytes)?;
+    utf8("stdin", bytes)
+}
+
+/// Bytes as text; `what` is named if they are none.
+pub(crate) fn utf8(what: &str, bytes: Vec<u8>) -> Result<String, Failure> {
     String::from_utf8(bytes).map_err(|e| {
         let at = e.utf8_error().valid_up_to();
-        Failure::new(Exit::Input, format_args!("stdin: UTF-8 expected, byte {at} is not"))
+        Failure::new(Exit::Input, format_args!("{what}: UTF-8 expected, byte {at} is not"))
     })
 }
 

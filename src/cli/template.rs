@@ -16,7 +16,7 @@ pub(crate) struct Message {
 /// Writes `messages` as the model was trained to read them, up to where its answer begins.
 pub(crate) fn render(
     template: &str,
-    messages: &[Message],
+    messages: &[impl Serialize],
     tokenizer: &Tokenizer,
 ) -> Result<String, Failure> {
     let name = |id: Option<u32>| {
@@ -30,7 +30,7 @@ pub(crate) fn render(
 
 fn render_with(
     template: &str,
-    messages: &[Message],
+    messages: &[impl Serialize],
     bos_token: &str,
     eos_token: &str,
 ) -> Result<String, Error> {
