@@ -432,6 +432,30 @@ fn skills_are_counted() {
     fails(&wick(&eval), 5, "questions, line 1: ");
 }
 
+/// The aims that `tests/models/nano/README.md` states, on every third or sixth of the held-out
+/// questions; all of them would take minutes.
+#[test]
+fn nano_reaches_its_aims() {
+    let folder = tempfile::tempdir().unwrap();
+    let skills = golden("../models/nano/skills");
+    for (skill, stride, percent) in [("commands", 3, 95), ("arithmetic", 3, 90), ("recall", 6, 95)]
+    {
+        let all = std::fs::read_to_string(skills.join(format!("{skill}.jsonl"))).unwrap();
+        let some: Vec<&str> = all.lines().step_by(stride).collect();
+        let path = folder.path().join(skill);
+        std::fs::write(&path, some.join("\n")).unwrap();
+        let eval = ["eval", "--json", "--skills", path.to_str().unwrap()];
+        let found: Value = serde_json::from_str(&stdout(&wick(&eval))).unwrap();
+        println!("{found}");
+        let count = |name| found[skill][name].as_u64().unwrap();
+        assert_eq!(count("of"), some.len() as u64);
+        assert!(
+            100 * count("right") >= percent * count("of"),
+            "{percent} % expected, {found} found"
+        );
+    }
+}
+
 #[test]
 fn every_golden_model_can_be_inspected() {
     let index: Value =
