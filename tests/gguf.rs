@@ -1,6 +1,6 @@
 //! Writing GGUF files, good ones and broken ones.
 
-use wick_format::Kind;
+use wick_format::{Gguf, Kind, Value as Read};
 use wick_kernels::Format;
 
 /// A metadata value that is owned.
@@ -95,6 +95,26 @@ impl From<String> for Value {
     }
 }
 
+impl From<Read<'_>> for Value {
+    fn from(read: Read<'_>) -> Value {
+        match read {
+            Read::U8(x) => Value::U8(x),
+            Read::I8(x) => Value::I8(x),
+            Read::U16(x) => Value::U16(x),
+            Read::I16(x) => Value::I16(x),
+            Read::U32(x) => Value::U32(x),
+            Read::I32(x) => Value::I32(x),
+            Read::F32(x) => Value::F32(x),
+            Read::Bool(x) => Value::Bool(x),
+            Read::String(x) => Value::String(x.into()),
+            Read::Array(x) => Value::Array(x.kind(), x.iter().map(Value::from).collect()),
+            Read::U64(x) => Value::U64(x),
+            Read::I64(x) => Value::I64(x),
+            Read::F64(x) => Value::F64(x),
+        }
+    }
+}
+
 /// A tensor to be written; everything may be a lie.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tensor {
@@ -126,6 +146,25 @@ pub struct Writer {
 impl Default for Writer {
     fn default() -> Writer {
         Writer { version: 3, alignment: 32, entries: Vec::new(), tensors: Vec::new() }
+    }
+}
+
+/// A file as it was read, to be changed. Tensors of an unknown format have no data.
+impl From<&Gguf<'_>> for Writer {
+    fn from(gguf: &Gguf<'_>) -> Writer {
+        let tensor = |t: wick_format::Tensor<'_>| Tensor {
+            name: t.name().into(),
+            dims: t.dims().as_slice().iter().map(|&d| d as u64).collect(),
+            number: t.number(),
+            data: t.bytes().unwrap_or_default().into(),
+            offset: None,
+        };
+        Writer {
+            version: gguf.version(),
+            alignment: gguf.alignment(),
+            entries: gguf.entries().map(|e| (e.key.into(), e.value.into())).collect(),
+            tensors: gguf.tensors().map(tensor).collect(),
+        }
     }
 }
 

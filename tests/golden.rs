@@ -6,7 +6,7 @@
 use serde_json::Value;
 use wick_core::Serial;
 use wick_format::SplitName;
-use wick_tests::{Model, golden_bytes, golden_floats};
+use wick_tests::{Model, golden_bytes, golden_floats, largest_difference, range};
 
 /// One model of the index.
 struct Case {
@@ -46,11 +46,6 @@ fn parts(file: &str) -> Vec<String> {
     }
 }
 
-fn range(logits: &[f32]) -> f32 {
-    let largest = logits.iter().copied().fold(f32::MIN, f32::max);
-    largest - logits.iter().copied().fold(f32::MAX, f32::min)
-}
-
 /// The largest logit's index and how far the second lies below it.
 fn winner(row: &[f32]) -> (usize, f32) {
     let best = (0..row.len()).max_by(|a, b| row[*a].total_cmp(&row[*b])).unwrap();
@@ -66,9 +61,8 @@ fn logits_equal_the_oracles() {
         assert!(!case.oracles.is_empty(), "{} has no oracle", case.name);
         for (oracle, file) in &case.oracles {
             let theirs = golden_floats(file);
-            assert_eq!(ours.len(), theirs.len(), "{} {oracle}", case.name);
             let allowed = case.tolerance * range(&theirs);
-            let off = ours.iter().zip(&theirs).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            let off = largest_difference(&ours, &theirs);
             println!("{:24} {oracle:6} {:.6} of the range", case.name, off / range(&theirs));
             assert!(off <= allowed, "{} {oracle}: {off} off, {allowed} allowed", case.name);
             for (i, (a, b)) in ours.chunks(case.vocab).zip(theirs.chunks(case.vocab)).enumerate() {

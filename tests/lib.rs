@@ -25,7 +25,7 @@ pub fn golden_bytes(name: &str) -> &'static [u8] {
     fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display())).leak()
 }
 
-/// The 32-bit floats of a committed file.
+/// The 32-bit floats of a committed file under `tests/golden`.
 ///
 /// # Panics
 /// If there is no such file.
@@ -116,6 +116,21 @@ impl Model {
 pub fn step(engine: &mut Engine<'_>, sequence: usize, ids: &[u32]) {
     let token = |id: &u32| Token { id: *id, sequence, wants_logits: true };
     engine.step(&ids.iter().map(token).collect::<Vec<_>>()).unwrap();
+}
+
+/// How far apart the smallest and the largest of `floats` are.
+pub fn range(floats: &[f32]) -> f32 {
+    let largest = floats.iter().copied().fold(f32::MIN, f32::max);
+    largest - floats.iter().copied().fold(f32::MAX, f32::min)
+}
+
+/// The largest difference between two lists of the same length.
+///
+/// # Panics
+/// If their lengths differ.
+pub fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
+    assert_eq!(a.len(), b.len());
+    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
 }
 
 /// `n` token ids below `vocab` that look random and are always the same.

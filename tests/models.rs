@@ -2,9 +2,9 @@
 
 use proptest::prelude::*;
 use wick_core::{Config, Down, ExpertMatrices, Gating, Traffic, Window};
-use wick_format::{Gguf, Kind, Model, Overrides, Split, SplitName, Value as Read};
+use wick_format::{Gguf, Kind, Model, Overrides, Split, SplitName};
 use wick_kernels::Format;
-use wick_tests::gguf::{Tensor, Value, Writer};
+use wick_tests::gguf::{Value, Writer};
 use wick_tests::tiny::Tiny;
 use wick_tests::{golden_bytes, golden_path};
 
@@ -287,25 +287,6 @@ fn the_largest_tables_are_read() {
     assert!(gguf.get("key.512").is_none() && gguf.tensor("tensor.2048").is_none());
 }
 
-/// A value as it was written.
-fn owned(value: Read<'_>) -> Value {
-    match value {
-        Read::U8(x) => Value::U8(x),
-        Read::I8(x) => Value::I8(x),
-        Read::U16(x) => Value::U16(x),
-        Read::I16(x) => Value::I16(x),
-        Read::U32(x) => Value::U32(x),
-        Read::I32(x) => Value::I32(x),
-        Read::F32(x) => Value::F32(x),
-        Read::Bool(x) => Value::Bool(x),
-        Read::String(x) => Value::String(x.into()),
-        Read::Array(x) => Value::Array(x.kind(), x.iter().map(owned).collect()),
-        Read::U64(x) => Value::U64(x),
-        Read::I64(x) => Value::I64(x),
-        Read::F64(x) => Value::F64(x),
-    }
-}
-
 /// A number, a bool or a string of a type.
 fn plain(kind: Kind) -> BoxedStrategy<Value> {
     match kind {
@@ -395,22 +376,11 @@ proptest! {
         }
         let bytes = writer.to_bytes();
         let gguf = Gguf::parse(&bytes).unwrap();
-        let read = Writer {
-            version: gguf.version(),
-            alignment: gguf.alignment(),
-            entries: gguf.entries().map(|e| (e.key.into(), owned(e.value))).collect(),
-            tensors: gguf.tensors().map(|t| Tensor {
-                name: t.name().into(),
-                dims: t.dims().as_slice().iter().map(|&d| d as u64).collect(),
-                number: t.number(),
-                data: t.bytes().unwrap().into(),
-                offset: None,
-            }).collect(),
-        };
+        let read = Writer::from(&gguf);
         prop_assert_eq!(&read, &writer);
         for (key, value) in &writer.entries {
             let key = std::str::from_utf8(key).unwrap();
-            prop_assert_eq!(&owned(gguf.get(key).unwrap().value), value);
+            prop_assert_eq!(&Value::from(gguf.get(key).unwrap().value), value);
         }
         for tensor in &writer.tensors {
             let name = std::str::from_utf8(&tensor.name).unwrap();

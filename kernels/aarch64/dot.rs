@@ -77,7 +77,8 @@ impl Dot for Smlal {
     }
 }
 
-/// The dot product extension. Its intrinsics are not stable, so the instruction is written out.
+/// The dot product extension. Its intrinsics are not stable, so the instruction is written out, and
+/// the assembler told that it exists wherever these functions end up.
 pub(super) struct Sdot;
 
 impl Dot for Sdot {
@@ -99,6 +100,7 @@ impl Dot for Sdot {
         // SAFETY: the caller has the extension; only the registers that are named are touched.
         unsafe {
             asm!(
+                ".arch_extension dotprod",
                 "sdot {a:v}.4s, {low:v}.16b, {x:v}.4b[{i}]",
                 "sdot {b:v}.4s, {high:v}.16b, {x:v}.4b[{i}]",
                 a = inout(vreg) sums[0],
@@ -123,6 +125,7 @@ impl Dot for Sdot {
         unsafe {
             let mut sums = vdupq_n_s32(0);
             asm!(
+                ".arch_extension dotprod",
                 "sdot {sums:v}.4s, {a:v}.16b, {x:v}.16b",
                 "sdot {sums:v}.4s, {b:v}.16b, {y:v}.16b",
                 sums = inout(vreg) sums,

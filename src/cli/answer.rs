@@ -1,8 +1,9 @@
 //! Reading a prompt and drawing an answer, token by token.
 
 use crate::exit::{Exit, Failure, OrExit};
-use std::io::Write;
-use std::sync::atomic::{AtomicBool, Ordering};
+use crate::interrupt::Interrupt;
+use crate::session::Mib;
+use std::io::{self, Write};
 use std::time::{Duration, Instant};
 use wick_core::{Arena, Engine, Sampler, Sampling, Token};
 use wick_text::{Control, Detokenizer, Tokenizer};
@@ -11,10 +12,10 @@ use wick_text::{Control, Detokenizer, Tokenizer};
 /// interrupted.
 pub(crate) const BATCH: usize = 64;
 
-/// What reading and answering took.
+/// What the last prompt and its answer took.
 #[derive(Default)]
 pub(crate) struct Figures {
-    /// Tokens read.
+    /// Tokens read; those that the KV cache held already do not count.
     pub(crate) prompt: usize,
     /// Time for reading them.
     pub(crate) prefill: Duration,
@@ -26,54 +27,103 @@ pub(crate) struct Figures {
     pub(crate) decode: Duration,
 }
 
+impl Figures {
+    /// Figures for people, on stderr.
+    pub(crate) fn report(&self) -> io::Result<()> {
+        let mut err = io::stderr().lock();
+        let rate = |tokens: usize, time: Duration| {
+            format!("{tokens} tokens, {:.2} tokens/s", tokens as f64 / time.as_secs_f64().max(1e-9))
+        };
+        writeln!(err, "prefill: {}", rate(self.prompt, self.prefill))?;
+        writeln!(err, "decode:  {}", rate(self.steps, self.decode))?;
+        writeln!(err, "drawn:   {} tokens", self.drawn)?;
+        if let Some(bytes) = wick_linux::peak_resident() {
+            writeln!(err, "memory:  {} resident at most", Mib(bytes as usize))?;
+        }
+        Ok(())
+    }
+}
+
+/// How long it took until a model could answer, on stderr.
+pub(crate) fn report_load(loaded: Duration) -> io::Result<()> {
+    writeln!(io::stderr(), "load:    {:.3} s", loaded.as_secs_f64())
+}
+
+/// Writes text that its reader sees at once.
+pub(crate) fn write_now(out: &mut impl Write, text: &str) -> io::Result<()> {
+    out.write_all(text.as_bytes())?;
+    out.flush()
+}
+
 /// A model that answers.
 pub(crate) struct Answer<'a, 'e> {
     engine: Engine<'e>,
     sampler: Sampler<'e>,
     tokenizer: &'a Tokenizer,
-    interrupted: &'a AtomicBool,
+    interrupt: &'a Interrupt,
+    /// What the KV cache holds.
+    held: Vec<u32>,
     pub(crate) figures: Figures,
 }
 
 impl<'a, 'e> Answer<'a, 'e> {
-    /// A model that has read nothing yet. It stops once `interrupted` is set.
+    /// A model that has read nothing yet. Ctrl-C stops it.
     pub(crate) fn new(
         engine: Engine<'e>,
         sampling: Sampling,
         tokenizer: &'a Tokenizer,
-        interrupted: &'a AtomicBool,
+        interrupt: &'a Interrupt,
         arena: &mut Arena<'e>,
     ) -> Result<Answer<'a, 'e>, Failure> {
         let vocab = engine.config().vocab;
         let sampler = Sampler::new(sampling, vocab, arena).or_exit(Exit::Memory)?;
         log::info!("{sampling:?}");
-        Ok(Answer { engine, sampler, tokenizer, interrupted, figures: Figures::default() })
+        let (held, figures) = (Vec::new(), Figures::default());
+        Ok(Answer { engine, sampler, tokenizer, interrupt, held, figures })
     }
 
-    /// Forgets what was read and drawn.
-    pub(crate) fn forget(&mut self) -> Result<(), Failure> {
-        self.engine.truncate(0, 0).or_exit(Exit::Failed)
-    }
-
-    /// Reads a prompt.
+    /// Reads a prompt in place of all that was read and drawn before. What both begin with is in the
+    /// KV cache and is not read again; the answer is the same.
     pub(crate) fn prefill(&mut self, ids: &[u32]) -> Result<(), Failure> {
         let start = Instant::now();
-        for chunk in ids.chunks(BATCH) {
+        let kept = self.keep(ids)?;
+        self.figures = Figures::default();
+        self.sampler.forget();
+        ids.iter().for_each(|id| self.sampler.accept(*id));
+        for chunk in ids[kept..].chunks(BATCH) {
             self.engine.prefill(0, chunk).or_exit(Exit::Input)?;
-            chunk.iter().for_each(|id| self.sampler.accept(*id));
+            self.held.extend(chunk);
             self.figures.prompt += chunk.len();
-            self.check_interrupt()?;
+            self.figures.prefill = start.elapsed();
+            self.interrupt.check()?;
         }
-        self.figures.prefill += start.elapsed();
         Ok(())
     }
 
-    /// Draws up to `most` tokens and writes their text as it comes, until the model or the context
-    /// ends; then a line break, after an interruption too.
-    pub(crate) fn decode(&mut self, most: usize, out: &mut impl Write) -> Result<(), Failure> {
+    /// Cuts the KV cache to what `ids` begin with, and returns how much that is. The last of them is
+    /// left out, since its logits are wanted.
+    fn keep(&mut self, ids: &[u32]) -> Result<usize, Failure> {
+        let before_last = &ids[..ids.len().saturating_sub(1)];
+        let mut kept = self.held.iter().zip(before_last).take_while(|(a, b)| a == b).count();
+        if self.engine.truncate(0, kept).is_err() {
+            // The windowed layers no longer hold what the next token would see there.
+            kept = 0;
+            self.engine.truncate(0, 0).or_exit(Exit::Failed)?;
+        }
+        self.held.truncate(kept);
+        Ok(kept)
+    }
+
+    /// Draws up to `most` tokens and hands their text to `each` as it comes, until the model or the
+    /// context ends.
+    pub(crate) fn decode(
+        &mut self,
+        most: usize,
+        mut each: impl FnMut(&str) -> io::Result<()>,
+    ) -> Result<(), Failure> {
         let mut text = Detokenizer::new(Control::Hide);
-        let done = self.draw(most, &mut text, out);
-        writeln!(out, "{}", text.finish())?;
+        let done = self.draw(most, &mut text, &mut each);
+        each(text.finish())?;
         done
     }
 
@@ -81,17 +131,16 @@ impl<'a, 'e> Answer<'a, 'e> {
         &mut self,
         most: usize,
         text: &mut Detokenizer,
-        out: &mut impl Write,
+        each: &mut impl FnMut(&str) -> io::Result<()>,
     ) -> Result<(), Failure> {
         for drawn in 0..most {
-            self.check_interrupt()?;
+            self.interrupt.check()?;
             let logits = self.engine.logits(0).unwrap_or_default();
             let id = self.sampler.sample(logits).or_exit(Exit::Model)?;
             if self.tokenizer.is_end(id) {
                 break;
             }
-            out.write_all(text.push(self.tokenizer, id).as_bytes())?;
-            out.flush()?;
+            each(text.push(self.tokenizer, id))?;
             self.sampler.accept(id);
             self.figures.drawn += 1;
             if drawn + 1 < most && !self.step(id)? {
@@ -110,15 +159,9 @@ impl<'a, 'e> Answer<'a, 'e> {
         let start = Instant::now();
         let next = Token { id, sequence: 0, wants_logits: true };
         self.engine.step(&[next]).or_exit(Exit::Input)?;
+        self.held.push(id);
         self.figures.steps += 1;
         self.figures.decode += start.elapsed();
         Ok(true)
-    }
-
-    fn check_interrupt(&self) -> Result<(), Failure> {
-        match self.interrupted.load(Ordering::Relaxed) {
-            true => Err(Failure::new(Exit::Interrupted, "interrupted")),
-            false => Ok(()),
-        }
     }
 }

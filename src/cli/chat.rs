@@ -1,78 +1,310 @@
-//! A model's chat template: a Jinja text in its file.
+//! `wick chat`: a conversation, line by line.
 
-use minijinja::{Environment, Error, ErrorKind, Value, context};
-use serde::{Deserialize, Serialize};
+use crate::answer::{Answer, report_load, write_now};
+use crate::exit::{Exit, Failure, OrExit};
+use crate::interrupt::Interrupt;
+use crate::model::{Model, ModelArguments, tokenizer};
+use crate::run::{encode, utf8, without_break};
+use crate::sampling::SamplingArguments;
+use crate::session::{ThreadArguments, conversation, with_engine};
+use crate::template::{Message, render};
+use clap::Args;
+use rustyline::error::ReadlineError;
+use rustyline::history::MemHistory;
+use rustyline::{
+    Cmd, ConditionalEventHandler, Config, Editor, Event, EventContext, EventHandler, KeyEvent,
+    Movement, RepeatCount,
+};
+use std::io::{self, BufRead, IsTerminal, Write};
+use std::time::Instant;
 use wick_text::Tokenizer;
 
-/// One message of a conversation.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-pub(crate) struct Message {
-    pub(crate) role: String,
-    pub(crate) content: String,
+const HELP: &str = "\
+/new     begin a new conversation
+/help    this text
+/quit    end, as ctrl-D does
+ctrl-C   stop an answer; clear the line; end where the line is empty
+";
+
+/// Talk with the model: a line is a message
+///
+/// In a terminal, lines can be edited and recalled. From a pipe, each line is a message and stdout
+/// gets the answers alone; what is wrong with a message then ends the conversation.
+///
+/// What no longer fits into the context is forgotten, oldest first; the system message stays.
+/// In the conversation, /new begins a new one, /help tells more, /quit or ctrl-D ends it.
+///
+///   wick chat
+///   wick chat -m model.gguf --system "You answer in one sentence."
+///   printf 'turn on the light\nthe kitchen\n' | wick chat
+#[derive(Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    model: ModelArguments,
+    /// What the model is told before the conversation
+    #[arg(long, value_name = "TEXT")]
+    system: Option<String>,
+    /// Most tokens of an answer
+    #[arg(short, long, value_name = "N", default_value_t = 512)]
+    n: usize,
+    #[command(flatten)]
+    sampling: SamplingArguments,
+    #[command(flatten)]
+    threads: ThreadArguments,
+    /// Positions for the conversation [default: 4096, or the model's own if that is less]
+    #[arg(short, long, value_name = "N")]
+    context: Option<usize>,
 }
 
-/// Writes `messages` as the model was trained to read them, up to where its answer begins.
-pub(crate) fn render(
-    template: &str,
-    messages: &[Message],
-    tokenizer: &Tokenizer,
-) -> Result<String, Error> {
-    let name = |id: Option<u32>| {
-        let bytes = id.and_then(|id| tokenizer.token_bytes(id)).unwrap_or_default();
-        String::from_utf8_lossy(bytes).into_owned()
-    };
-    render_with(template, messages, &name(tokenizer.bos()), &name(tokenizer.eos()))
-}
+pub(crate) fn run(arguments: &Arguments, verbose: bool) -> Result<(), Failure> {
+    let interrupt = Interrupt::watch()?;
+    let start = Instant::now();
 
-fn render_with(
-    template: &str,
-    messages: &[Message],
-    bos_token: &str,
-    eos_token: &str,
-) -> Result<String, Error> {
-    let mut environment = Environment::new();
-    environment.set_trim_blocks(true);
-    environment.set_lstrip_blocks(true);
-    environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-    environment.add_function("raise_exception", |message: String| -> Result<Value, Error> {
-        Err(Error::new(ErrorKind::InvalidOperation, message))
-    });
-    environment.template_from_str(template)?.render(context! {
-        messages,
-        add_generation_prompt => true,
-        bos_token,
-        eos_token,
+    let files = arguments.model.file.open()?;
+    let parts = files.parse()?;
+    let model = Model::read(&files, &parts, arguments.model.overrides())?;
+    let tokenizer = tokenizer(&files, &parts)?;
+    let template = model.chat_template.ok_or_else(|| {
+        files.blame("tokenizer.chat_template is missing; wick run --raw continues a text without")
+    })?;
+
+    let options = conversation(&model.config, arguments.context);
+    with_engine(&model, options, &arguments.threads, |engine, arena| {
+        let sampling = arguments.sampling.sampling();
+        let mut chat = Chat {
+            answer: Answer::new(engine, sampling, &tokenizer, &interrupt, arena)?,
+            conversation: Conversation::new(
+                template,
+                &tokenizer,
+                options.context,
+                arguments.n,
+                arguments.system.clone(),
+            ),
+            most: arguments.n,
+            verbose,
+        };
+        interrupt.check()?;
+        if verbose {
+            report_load(start.elapsed())?;
+        }
+        let mut input = Input::open()?;
+        if input.is_terminal() {
+            writeln!(io::stdout(), "{}; /help tells what can be done", files.name())?;
+        }
+        chat.talk(&mut input, &interrupt)
     })
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// A model in conversation.
+struct Chat<'a, 'e> {
+    answer: Answer<'a, 'e>,
+    conversation: Conversation<'a>,
+    /// Most tokens of an answer.
+    most: usize,
+    verbose: bool,
+}
 
-    fn hello(template: &str) -> Result<String, Error> {
-        let message = Message { role: "user".into(), content: "Hello".into() };
-        render_with(template, &[message], "<s>", "</s>")
+impl Chat<'_, '_> {
+    /// Answers until the input ends. In a terminal, neither a wrong message nor an interrupted
+    /// answer is the end.
+    fn talk(&mut self, input: &mut Input, interrupt: &Interrupt) -> Result<(), Failure> {
+        loop {
+            if interrupt.idle() && !input.is_terminal() {
+                return Err(Failure::interrupted());
+            }
+            let Some(line) = input.line()? else { return Ok(()) };
+            interrupt.busy();
+            let done = match line.trim() {
+                "" => Ok(()),
+                "/new" => {
+                    self.conversation.forget();
+                    Ok(())
+                }
+                "/help" => write_now(&mut io::stdout(), HELP).map_err(Failure::from),
+                "/quit" => return Ok(()),
+                word if word.starts_with('/') && !word.contains(char::is_whitespace) => {
+                    let message = format_args!("no command {word}; /help lists them");
+                    Err(Failure::new(Exit::Input, message))
+                }
+                _ => self.turn(line),
+            };
+            match done {
+                Err(failure) if input.is_terminal() && failure.leaves_model_ready() => {
+                    failure.report();
+                }
+                done => done?,
+            }
+        }
     }
 
-    #[test]
-    fn chatml_is_written() {
-        let template = "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\n' + \
-            message['content'] + '<|im_end|>' + '\n'}}{% endfor %}{% if add_generation_prompt %}\
-            {{ '<|im_start|>assistant\n' }}{% endif %}";
-        let text = hello(template).unwrap();
-        assert_eq!(text, "<|im_start|>user\nHello<|im_end|>\n<|im_start|>assistant\n");
+    /// Answers a message. What was said until an interruption stays in the conversation.
+    fn turn(&mut self, message: String) -> Result<(), Failure> {
+        self.conversation.push("user", message);
+        let mut text = String::new();
+        let done = self.say(&mut text);
+        if done.is_err() && text.is_empty() {
+            self.conversation.messages.pop();
+        } else {
+            self.conversation.push("assistant", text);
+        }
+        done
     }
 
-    #[test]
-    fn python_methods_and_blocks_work() {
-        let template = "{{ bos_token }}{% for m in messages %}\n  {% if m.role.startswith('u') %}\n\
-            {{ m.content.strip() | upper }}\n  {% endif %}\n{% endfor %}";
-        assert_eq!(hello(template).unwrap(), "<s>HELLO\n");
+    /// Draws the answer to the last message.
+    fn say(&mut self, text: &mut String) -> Result<(), Failure> {
+        let ids = self.conversation.fit()?;
+        self.answer.prefill(&ids)?;
+        let mut out = io::stdout().lock();
+        let done = self.answer.decode(self.most, |piece| {
+            text.push_str(piece);
+            write_now(&mut out, piece)
+        });
+        writeln!(out)?;
+        if self.verbose {
+            self.answer.figures.report()?;
+        }
+        done
+    }
+}
+
+/// What was said, and how the model reads it.
+struct Conversation<'a> {
+    template: &'a str,
+    tokenizer: &'a Tokenizer,
+    /// Positions that the model has, and those of them that are kept free for an answer.
+    context: usize,
+    kept_free: usize,
+    system: Option<Message>,
+    /// Those of user and assistant in turn.
+    messages: Vec<Message>,
+    /// Whether messages were dropped, of which the user is told once.
+    has_dropped: bool,
+}
+
+impl<'a> Conversation<'a> {
+    /// A conversation in which nothing was said yet. An answer has room for `most` tokens, or for a
+    /// quarter of the context if that is less.
+    fn new(
+        template: &'a str,
+        tokenizer: &'a Tokenizer,
+        context: usize,
+        most: usize,
+        system: Option<String>,
+    ) -> Conversation<'a> {
+        Conversation {
+            template,
+            tokenizer,
+            context,
+            kept_free: most.min(context / 4),
+            system: system.map(|content| Message { role: "system".into(), content }),
+            messages: Vec::new(),
+            has_dropped: false,
+        }
     }
 
-    #[test]
-    fn a_template_may_refuse() {
-        let error = hello("{{ raise_exception('no user') }}").unwrap_err();
-        assert!(error.to_string().contains("no user"), "{error}");
+    fn push(&mut self, role: &str, content: String) {
+        self.messages.push(Message { role: role.into(), content });
+    }
+
+    fn forget(&mut self) {
+        self.messages.clear();
+        self.has_dropped = false;
+    }
+
+    /// The ids of the conversation. Where it does not fit, the oldest messages are dropped, each
+    /// with its answer; if the last one does not fit even alone, nothing is.
+    fn fit(&mut self) -> Result<Vec<u32>, Failure> {
+        let room = self.context - self.kept_free;
+        let mut ids = self.ids(0)?;
+        let mut first = 0;
+        while ids.len() > room {
+            first += 2;
+            if first >= self.messages.len() {
+                return Err(self.too_long(ids.len()));
+            }
+            ids = self.ids(first)?;
+        }
+        if first > 0 && !self.has_dropped {
+            self.has_dropped = true;
+            writeln!(
+                io::stderr(),
+                "wick: the context of {} is full; the oldest messages are forgotten",
+                self.context
+            )?;
+        }
+        self.messages.drain(..first);
+        Ok(ids)
+    }
+
+    /// The ids of the system message and of the messages from `first` on.
+    fn ids(&self, first: usize) -> Result<Vec<u32>, Failure> {
+        let messages: Vec<&Message> = self.system.iter().chain(&self.messages[first..]).collect();
+        encode(self.tokenizer, &render(self.template, &messages, self.tokenizer)?)
+    }
+
+    fn too_long(&self, found: usize) -> Failure {
+        let Conversation { context, kept_free, .. } = self;
+        let with = if self.system.is_some() { ", with the system message," } else { "" };
+        Failure::new(
+            Exit::Input,
+            format_args!(
+                "the message{with} has {found} tokens and the context {context}, of which {kept_free} \
+                 are for the answer; shorten it or ask for a larger --context"
+            ),
+        )
+    }
+}
+
+/// Where messages come from.
+enum Input {
+    Terminal(Box<Editor<(), MemHistory>>),
+    Pipe(io::StdinLock<'static>),
+}
+
+impl Input {
+    /// A line editor if a person sits at both ends, or else plain lines.
+    fn open() -> Result<Input, Failure> {
+        if !(io::stdin().is_terminal() && io::stdout().is_terminal()) {
+            return Ok(Input::Pipe(io::stdin().lock()));
+        }
+        let config = Config::builder().auto_add_history(true).build();
+        let history = MemHistory::with_config(&config);
+        let mut editor = Editor::with_history(config, history).or_exit(Exit::Failed)?;
+        let clear = EventHandler::Conditional(Box::new(ClearLine));
+        editor.bind_sequence(KeyEvent::ctrl('c'), clear);
+        Ok(Input::Terminal(Box::new(editor)))
+    }
+
+    fn is_terminal(&self) -> bool {
+        matches!(self, Input::Terminal(_))
+    }
+
+    /// The next line without its break; `None` at the end.
+    fn line(&mut self) -> Result<Option<String>, Failure> {
+        match self {
+            Input::Terminal(editor) => match editor.readline("> ") {
+                Ok(line) => Ok(Some(line)),
+                Err(ReadlineError::Eof) => Ok(None),
+                Err(ReadlineError::Interrupted) => Err(Failure::interrupted()),
+                Err(error) => Err(error).or_exit(Exit::Failed),
+            },
+            Input::Pipe(stdin) => {
+                let mut bytes = Vec::new();
+                match stdin.read_until(b'\n', &mut bytes)? {
+                    0 => Ok(None),
+                    _ => utf8("the message", bytes).map(without_break).map(Some),
+                }
+            }
+        }
+    }
+}
+
+/// Ctrl-C clears a line that is not empty; otherwise it does what it always does.
+struct ClearLine;
+
+impl ConditionalEventHandler for ClearLine {
+    fn handle(&self, _: &Event, _: RepeatCount, _: bool, context: &EventContext) -> Option<Cmd> {
+        (!context.line().is_empty()).then_some(Cmd::Kill(Movement::WholeBuffer))
     }
 }

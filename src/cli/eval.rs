@@ -1,11 +1,12 @@
 //! `wick eval`: how well a model knows a text, or answers questions whose answers are known.
 
 use crate::answer::Answer;
-use crate::chat::{self, Message};
 use crate::exit::{Exit, Failure, OrExit};
+use crate::interrupt::Interrupt;
 use crate::model::{Model, ModelArguments, tokenizer};
-use crate::run::{encode, on_interrupt};
+use crate::run::encode;
 use crate::session::{ThreadArguments, conversation, with_engine};
+use crate::template::{Message, render};
 use anyhow::Context;
 use clap::Args;
 use serde::{Deserialize, Serialize};
@@ -195,17 +196,18 @@ fn skills(
     questions: &[Question],
 ) -> Result<(), Failure> {
     let options = conversation(&model.config, arguments.context);
-    let interrupted = on_interrupt()?;
+    let interrupt = Interrupt::watch()?;
     let scores = with_engine(model, options, &arguments.threads, |engine, arena| {
-        let mut answer = Answer::new(engine, Sampling::GREEDY, tokenizer, &interrupted, arena)?;
+        let mut answer = Answer::new(engine, Sampling::GREEDY, tokenizer, &interrupt, arena)?;
         let mut scores = BTreeMap::<&str, Score>::new();
         for question in questions {
             let ids = encode(tokenizer, &question.text(model, tokenizer)?)?;
-            let mut found = Vec::new();
-            answer.forget()?;
+            let mut found = String::new();
             answer.prefill(&ids)?;
-            answer.decode(arguments.n, &mut found)?;
-            let found = String::from_utf8_lossy(&found);
+            answer.decode(arguments.n, |text| {
+                found.push_str(text);
+                Ok(())
+            })?;
             let right = found.trim() == question.answer.trim();
             if !right {
                 log::info!(
@@ -246,9 +248,7 @@ impl Question {
         let Some(template) = model.chat_template else {
             return Ok(messages.into_iter().map(|m| m.content).collect::<Vec<_>>().join("\n"));
         };
-        chat::render(template, &messages, tokenizer)
-            .context("the file's chat template")
-            .or_exit(Exit::Model)
+        render(template, &messages, tokenizer)
     }
 }
 

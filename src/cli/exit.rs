@@ -1,7 +1,7 @@
 //! How the process ends, and why.
 
 use std::fmt;
-use std::io;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 /// Exit codes, as `wick --help` lists them.
@@ -37,6 +37,24 @@ pub(crate) struct Failure {
 impl Failure {
     pub(crate) fn new(exit: Exit, message: impl fmt::Display) -> Failure {
         Failure { exit, error: anyhow::Error::msg(message.to_string()) }
+    }
+
+    /// Somebody pressed ctrl-C.
+    pub(crate) fn interrupted() -> Failure {
+        Failure::new(Exit::Interrupted, "interrupted")
+    }
+
+    /// One line on stderr, none for an interruption; if even that cannot be written there is nobody
+    /// left to tell.
+    pub(crate) fn report(&self) {
+        if self.exit != Exit::Interrupted {
+            let _nobody_listens = writeln!(io::stderr(), "wick: {self}");
+        }
+    }
+
+    /// Whether the model can go on with another message.
+    pub(crate) fn leaves_model_ready(&self) -> bool {
+        matches!(self.exit, Exit::Input | Exit::Interrupted)
     }
 
     /// Whether the reader of the output has gone, which is its right.

@@ -7,18 +7,19 @@ mod detokenize;
 mod eval;
 mod exit;
 mod inspect;
+mod interrupt;
 mod logits;
 mod model;
 mod run;
+mod sampling;
 mod session;
 mod synth;
+mod template;
 mod tokenize;
 mod trial;
 
 use clap::{Parser, Subcommand};
-use exit::{Exit, Failure};
 use log::LevelFilter;
-use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -48,6 +49,7 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Verb {
     Run(run::Arguments),
+    Chat(chat::Arguments),
     Tokenize(tokenize::Arguments),
     Detokenize(detokenize::Arguments),
     Logits(logits::Arguments),
@@ -63,6 +65,7 @@ fn main() -> ExitCode {
     start_log(arguments.verbose);
     let result = match arguments.verb {
         Verb::Run(a) => run::run(&a, arguments.verbose > 0),
+        Verb::Chat(a) => chat::run(&a, arguments.verbose > 0),
         Verb::Tokenize(a) => tokenize::run(&a),
         Verb::Detokenize(a) => detokenize::run(&a),
         Verb::Logits(a) => logits::run(&a),
@@ -75,7 +78,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) if failure.is_closed_pipe() => ExitCode::SUCCESS,
         Err(failure) => {
-            report(&failure);
+            failure.report();
             failure.exit.into()
         }
     }
@@ -88,11 +91,4 @@ fn start_log(verbose: u8) {
         _ => LevelFilter::Debug,
     };
     env_logger::Builder::new().filter_level(level).format_timestamp_millis().init();
-}
-
-/// One line on stderr; if even that cannot be written there is nobody left to tell.
-fn report(failure: &Failure) {
-    if failure.exit != Exit::Interrupted {
-        let _nobody_listens = writeln!(io::stderr(), "wick: {failure}");
-    }
 }

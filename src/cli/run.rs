@@ -1,17 +1,15 @@
 //! `wick run`: a prompt in, text out as it is drawn.
 
-use crate::answer::{Answer, Figures};
-use crate::chat::{self, Message};
-use crate::exit::{Exit, Failure, OrExit};
+use crate::answer::{Answer, report_load, write_now};
+use crate::exit::{Exit, Failure};
+use crate::interrupt::Interrupt;
 use crate::model::{Model, ModelArguments, tokenizer};
-use crate::session::{Mib, ThreadArguments, conversation, with_engine};
-use anyhow::Context;
+use crate::sampling::SamplingArguments;
+use crate::session::{ThreadArguments, conversation, with_engine};
+use crate::template::{Message, render};
 use clap::Args;
 use std::io::{self, IsTerminal, Read, Write};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
-use wick_core::Sampling;
+use std::time::Instant;
 use wick_text::{Special, Tokenizer};
 
 /// Answer a prompt: text goes to stdout as it is drawn
@@ -45,65 +43,9 @@ pub(crate) struct Arguments {
     prompt: Option<String>,
 }
 
-/// How tokens are drawn.
-#[derive(Args, Clone)]
-struct SamplingArguments {
-    /// Spread of the choice; 0 takes the likeliest token always
-    #[arg(long, value_name = "T", default_value_t = 0.6, value_parser = at_least_zero)]
-    temperature: f32,
-    /// Choose among the K likeliest tokens; 0 for all
-    #[arg(long, value_name = "K", default_value_t = 20)]
-    top_k: usize,
-    /// Choose among the likeliest tokens that together reach this probability; 1 for all
-    #[arg(long, value_name = "P", default_value_t = 0.95, value_parser = probability)]
-    top_p: f32,
-    /// Leave out tokens less probable than this, relative to the likeliest
-    #[arg(long, value_name = "P", default_value_t = 0.0, value_parser = probability)]
-    min_p: f32,
-    /// Weaken tokens among the last 64; 1 does nothing
-    #[arg(long, value_name = "R", default_value_t = 1.0, value_parser = above_zero)]
-    repeat_penalty: f32,
-    /// Seed of the random choice [default: a new one each time]
-    #[arg(long, value_name = "S")]
-    seed: Option<u64>,
-}
-
-fn number(text: &str, expected: &str, right: impl Fn(f32) -> bool) -> Result<f32, String> {
-    match text.parse() {
-        Ok(value) if right(value) => Ok(value),
-        _ => Err(format!("{expected} expected")),
-    }
-}
-
-fn at_least_zero(text: &str) -> Result<f32, String> {
-    number(text, "a number of 0 or more", |v| v >= 0.0 && v.is_finite())
-}
-
-fn above_zero(text: &str) -> Result<f32, String> {
-    number(text, "a number above 0", |v| v > 0.0 && v.is_finite())
-}
-
-fn probability(text: &str) -> Result<f32, String> {
-    number(text, "a number from 0 to 1", |v| (0.0..=1.0).contains(&v))
-}
-
-impl SamplingArguments {
-    fn sampling(&self) -> Sampling {
-        let SamplingArguments { temperature, top_k, top_p, min_p, repeat_penalty, seed } = *self;
-        let seed = seed.unwrap_or_else(clock_seed);
-        Sampling { temperature, top_k, top_p, min_p, repeat_penalty, seed }
-    }
-}
-
-/// A seed that differs from run to run.
-fn clock_seed() -> u64 {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    now.map_or(0, |d| d.as_nanos() as u64) ^ u64::from(std::process::id()) << 32
-}
-
 pub(crate) fn run(arguments: &Arguments, verbose: bool) -> Result<(), Failure> {
     let text = prompt(arguments)?;
-    let interrupted = on_interrupt()?;
+    let interrupt = Interrupt::watch()?;
     let start = Instant::now();
 
     let files = arguments.model.file.open()?;
@@ -125,15 +67,17 @@ pub(crate) fn run(arguments: &Arguments, verbose: bool) -> Result<(), Failure> {
     }
     with_engine(&model, options, &arguments.threads, |engine, arena| {
         let mut answer =
-            Answer::new(engine, arguments.sampling.sampling(), &tokenizer, &interrupted, arena)?;
-        if context > model.config.context {
-            log::warn!("the model was made for {} positions, not {context}", model.config.context);
-        }
+            Answer::new(engine, arguments.sampling.sampling(), &tokenizer, &interrupt, arena)?;
         let loaded = start.elapsed();
         let mut out = io::stdout().lock();
-        let done = answer.prefill(&ids).and_then(|()| answer.decode(arguments.n, &mut out));
+        let done = answer.prefill(&ids).and_then(|()| {
+            let done = answer.decode(arguments.n, |text| write_now(&mut out, text));
+            writeln!(out)?;
+            done
+        });
         if verbose {
-            report(&answer.figures, loaded)?;
+            report_load(loaded)?;
+            answer.figures.report()?;
         }
         done
     })
@@ -147,13 +91,14 @@ fn prompt(arguments: &Arguments) -> Result<String, Failure> {
             let hint = "a prompt expected: wick run \"dim the kitchen light to 40 percent\"";
             Err(Failure::new(Exit::Usage, hint))
         }
-        _ => read_text().map(|text| without_last_break(text, arguments.raw)),
+        _ if arguments.raw => read_text(),
+        _ => read_text().map(without_break),
     }
 }
 
-/// A message without the line break that ends most files; raw text stays as it is.
-fn without_last_break(mut text: String, raw: bool) -> String {
-    if !raw && text.ends_with('\n') {
+/// A message without the line break that ends a line and most files.
+pub(crate) fn without_break(mut text: String) -> String {
+    if text.ends_with('\n') {
         text.pop();
         if text.ends_with('\r') {
             text.pop();
@@ -166,23 +111,15 @@ fn without_last_break(mut text: String, raw: bool) -> String {
 pub(crate) fn read_text() -> Result<String, Failure> {
     let mut bytes = Vec::new();
     io::stdin().lock().read_to_end(&mut bytes)?;
-    String::from_utf8(bytes).map_err(|e| {
-        let at = e.utf8_error().valid_up_to();
-        Failure::new(Exit::Input, format_args!("stdin: UTF-8 expected, byte {at} is not"))
-    })
+    utf8("stdin", bytes)
 }
 
-/// Set once ctrl-C is pressed; a second time ends the process at once.
-pub(crate) fn on_interrupt() -> Result<Arc<AtomicBool>, Failure> {
-    let flag = Arc::new(AtomicBool::new(false));
-    let set = Arc::clone(&flag);
-    let handler = move || {
-        if set.swap(true, Ordering::Relaxed) {
-            std::process::exit(Exit::Interrupted as i32);
-        }
-    };
-    ctrlc::set_handler(handler).or_exit(Exit::Failed)?;
-    Ok(flag)
+/// Bytes as text; `what` is named if they are none.
+pub(crate) fn utf8(what: &str, bytes: Vec<u8>) -> Result<String, Failure> {
+    String::from_utf8(bytes).map_err(|e| {
+        let at = e.utf8_error().valid_up_to();
+        Failure::new(Exit::Input, format_args!("{what}: UTF-8 expected, byte {at} is not"))
+    })
 }
 
 /// The prompt as the model was trained to read a user's message; as it is, if the file has no
@@ -193,9 +130,7 @@ fn template(model: &Model<'_>, tokenizer: &Tokenizer, text: String) -> Result<St
         return Ok(text);
     };
     let messages = [Message { role: "user".into(), content: text }];
-    chat::render(template, &messages, tokenizer)
-        .context("the file's chat template (try --raw)")
-        .or_exit(Exit::Model)
+    render(template, &messages, tokenizer)
 }
 
 /// The ids of a prompt. An empty one begins like a document, after an end of text.
@@ -209,20 +144,4 @@ pub(crate) fn encode(tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>, Fail
         return Err(Failure::new(Exit::Input, "the prompt is empty"));
     }
     Ok(ids)
-}
-
-/// Figures for people, on stderr.
-fn report(figures: &Figures, loaded: Duration) -> io::Result<()> {
-    let mut err = io::stderr().lock();
-    let rate = |tokens: usize, time: Duration| {
-        format!("{tokens} tokens, {:.2} tokens/s", tokens as f64 / time.as_secs_f64().max(1e-9))
-    };
-    writeln!(err, "load:    {:.3} s", loaded.as_secs_f64())?;
-    writeln!(err, "prefill: {}", rate(figures.prompt, figures.prefill))?;
-    writeln!(err, "decode:  {}", rate(figures.steps, figures.decode))?;
-    writeln!(err, "drawn:   {} tokens", figures.drawn)?;
-    if let Some(bytes) = wick_linux::peak_resident() {
-        writeln!(err, "memory:  {} resident at most", Mib(bytes as usize))?;
-    }
-    Ok(())
 }

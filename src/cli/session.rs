@@ -72,7 +72,11 @@ pub(crate) fn with_engine<R>(
     let mut memory = arena_memory(&plan)?;
     let mut arena = Arena::new(&mut memory);
     let engine = Engine::new(*config, weights, options, &mut arena, kernels, &pool);
-    work(engine.or_exit(Exit::Model)?, &mut arena)
+    let engine = engine.or_exit(Exit::Model)?;
+    if options.context > config.context {
+        warn!("the model was made for {} positions, not {}", config.context, options.context);
+    }
+    work(engine, &mut arena)
 }
 
 /// Refuses a plan that cannot be held. Weights are mapped: pages of theirs that do not fit are read

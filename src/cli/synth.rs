@@ -2,8 +2,8 @@
 
 use crate::answer::BATCH;
 use crate::exit::{Exit, Failure, OrExit};
+use crate::interrupt::Interrupt;
 use crate::model::{Files, Model};
-use crate::run::on_interrupt;
 use crate::session::{Mib, ThreadArguments, with_engine};
 use crate::trial::Trial;
 use clap::{Args, ValueEnum};
@@ -12,7 +12,6 @@ use std::io::{self, Write};
 use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 use wick_core::Options;
 use wick_format::Overrides;
@@ -116,8 +115,8 @@ impl Arguments {
 
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let synthetic = arguments.model().or_exit(Exit::Usage)?;
-    let interrupted = on_interrupt()?;
-    write(arguments, &synthetic, &interrupted)?;
+    let interrupt = Interrupt::watch()?;
+    write(arguments, &synthetic, &interrupt)?;
     if arguments.no_run {
         return Ok(());
     }
@@ -128,7 +127,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let batch = BATCH.min(tokens);
     let options = Options { context: tokens, sequences: 1, batch, outputs: 1 };
     with_engine(&model, options, &arguments.threads, |engine, arena| {
-        let mut trial = Trial::new(engine, arguments.seed, &interrupted, arena)?;
+        let mut trial = Trial::new(engine, arguments.seed, &interrupt, arena)?;
         trial.run(tokens)?;
         trial.report(&synthetic)?;
         Ok(())
@@ -139,7 +138,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
 fn write(
     arguments: &Arguments,
     synthetic: &Synthetic,
-    interrupted: &AtomicBool,
+    interrupt: &Interrupt,
 ) -> Result<(), Failure> {
     let (path, start) = (&arguments.output, Instant::now());
     let threads = NonZeroUsize::new(arguments.threads.count(&Cpus::detect()));
@@ -149,9 +148,9 @@ fn write(
     bar.set_style(style.or_exit(Exit::Failed)?);
     let written = synthetic.write(path, threads.unwrap_or(NonZeroUsize::MIN), |bytes| {
         bar.inc(bytes);
-        match interrupted.load(Ordering::Relaxed) {
-            true => ControlFlow::Break(()),
-            false => ControlFlow::Continue(()),
+        match interrupt.check() {
+            Err(_) => ControlFlow::Break(()),
+            Ok(()) => ControlFlow::Continue(()),
         }
     });
     bar.finish_and_clear();

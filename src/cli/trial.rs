@@ -1,8 +1,8 @@
 //! Running a synthetic model to see what its neurons and experts do.
 
 use crate::exit::{Exit, Failure, OrExit};
+use crate::interrupt::Interrupt;
 use std::io::{self, Write};
-use std::sync::atomic::{AtomicBool, Ordering};
 use wick_core::{Arena, Engine, Sampler, Sampling, Token};
 use wick_prepare::Synthetic;
 
@@ -10,7 +10,7 @@ use wick_prepare::Synthetic;
 pub(crate) struct Trial<'a, 'e> {
     engine: Engine<'e>,
     sampler: Sampler<'e>,
-    interrupted: &'a AtomicBool,
+    interrupt: &'a Interrupt,
     /// State of the generator of random tokens.
     random: u64,
     /// Tokens run.
@@ -27,7 +27,7 @@ impl<'a, 'e> Trial<'a, 'e> {
     pub(crate) fn new(
         engine: Engine<'e>,
         seed: u64,
-        interrupted: &'a AtomicBool,
+        interrupt: &'a Interrupt,
         arena: &mut Arena<'e>,
     ) -> Result<Trial<'a, 'e>, Failure> {
         let config = engine.config();
@@ -38,7 +38,7 @@ impl<'a, 'e> Trial<'a, 'e> {
         let sampler = Sampler::new(sampling, vocab, arena).or_exit(Exit::Memory)?;
         let (chosen, neurons) = (vec![vec![0; experts]; layers], vec![0; layers]);
         let (random, tokens, residual) = (seed, 0, 0.0);
-        Ok(Trial { engine, sampler, interrupted, random, tokens, chosen, neurons, residual })
+        Ok(Trial { engine, sampler, interrupt, random, tokens, chosen, neurons, residual })
     }
 
     /// Runs as many tokens: three quarters random, then the model's own.
@@ -62,9 +62,7 @@ impl<'a, 'e> Trial<'a, 'e> {
     }
 
     fn step(&mut self, ids: &[u32]) -> Result<(), Failure> {
-        if self.interrupted.load(Ordering::Relaxed) {
-            return Err(Failure::new(Exit::Interrupted, "interrupted"));
-        }
+        self.interrupt.check()?;
         let last = ids.len() - 1;
         let token =
             |(i, id): (usize, &u32)| Token { id: *id, sequence: 0, wants_logits: i == last };

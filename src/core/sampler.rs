@@ -97,6 +97,11 @@ impl<'m> Sampler<'m> {
         let _room_was_made = self.recent.push_back(id);
     }
 
+    /// Forgets the tokens noted so far: another text begins.
+    pub fn forget(&mut self) {
+        self.recent.clear();
+    }
+
     /// Draws from the logits of the whole vocabulary. Logits that are not finite are never drawn.
     pub fn sample(&mut self, logits: &[f32]) -> Result<u32, SampleError> {
         let Sampling { temperature, top_k, top_p, min_p, .. } = self.sampling;
@@ -264,6 +269,17 @@ mod tests {
         assert_eq!(sample(twice, &[1, 1, 1], &[1.4, 3.0, 0.0]), [1]);
         assert_eq!(sample(twice, &[1], &[1.6, 3.0, 0.0]), [0]);
         assert_eq!(sample(twice, &[0], &[-1.0, -1.5]), [1]);
+    }
+
+    #[test]
+    fn what_is_forgotten_is_not_weakened() {
+        let twice = Sampling { repeat_penalty: 2.0, ..Sampling::GREEDY };
+        let mut memory = [0; 1024];
+        let mut sampler = Sampler::new(twice, 2, &mut Arena::new(&mut memory)).unwrap();
+        sampler.accept(1);
+        assert_eq!(sampler.sample(&[1.6, 3.0]), Ok(0));
+        sampler.forget();
+        assert_eq!(sampler.sample(&[1.6, 3.0]), Ok(1));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 """Reloads a GGUF file, runs the JAX forward pass on its dequantized weights and answers greedily.
 
-Prints what it says to a dozen prompts; with --logits also writes the logits of a short prompt, the
-reference that an engine can be compared with.
+Prints what it says to a dozen prompts; with --logits writes instead the logits that follow some tokens
+of a text, the reference that an engine can be compared with.
 """
 
 import argparse
@@ -14,6 +14,7 @@ import numpy as np
 import load
 import model
 
+HERE = pathlib.Path(__file__).parent
 PROMPTS = [
     "dim the kitchen light to 40 percent", "Please turn off the fan in the office.", "lock the garage door",
     "set the bedroom heater to 21 degrees", "turn on the light", "what is 27 + 45?", "convert 12 km to meters",
@@ -43,11 +44,12 @@ def complete(params, config, ids, ends, limit=160):
 
 
 def write_reference(folder, params, config, bpe):
-    text = "<|im_start|>user\ndim the kitchen light to 40 percent<|im_end|>\n<|im_start|>assistant\n"
-    ids = bpe.encode(text, add_special_tokens=False).ids
+    """A window and a half of held-out text, of which every eighth position keeps the file small."""
+    ids = bpe.encode((HERE / "skills" / "heldout.txt").read_text()).ids[: config.window * 3 // 2]
+    positions = list(range(7, len(ids), 8))
     folder.mkdir(exist_ok=True)
-    (folder / "ids.json").write_text(json.dumps(ids) + "\n")
-    logits_of(params, config, ids).astype("<f4").tofile(folder / "logits.f32")
+    (folder / "ids.json").write_text(json.dumps({"ids": ids, "positions": positions}) + "\n")
+    logits_of(params, config, ids)[positions].astype("<f4").tofile(folder / "logits.f32")
 
 
 def main():

@@ -56,6 +56,7 @@ def main():
     rng = random.Random(SEED)
     tests = {s: [line(s, corpus.SKILLS[s](rng, True).turns) for _ in range(n)] for s, n in COUNTS.items()}
     tests["recall"] = list(recall_lines(Tokenizer.from_file(args.tokenizer), rng, args.context))
+    args.out.mkdir(exist_ok=True)
     for skill, lines in tests.items():
         text = "".join(json.dumps(x, ensure_ascii=False) + "\n" for x in lines)
         (args.out / f"{skill}.jsonl").write_text(text)

@@ -1,0 +1,61 @@
+//! How tokens are drawn, as the command line says.
+
+use clap::Args;
+use wick_core::Sampling;
+
+/// How tokens are drawn.
+#[derive(Args, Clone)]
+pub(crate) struct SamplingArguments {
+    /// Spread of the choice; 0 takes the likeliest token always
+    #[arg(long, value_name = "T", default_value_t = 0.6, value_parser = at_least_zero)]
+    temperature: f32,
+    /// Choose among the K likeliest tokens; 0 for all
+    #[arg(long, value_name = "K", default_value_t = 20)]
+    top_k: usize,
+    /// Choose among the likeliest tokens that together reach this probability; 1 for all
+    #[arg(long, value_name = "P", default_value_t = 0.95, value_parser = probability)]
+    top_p: f32,
+    /// Leave out tokens less probable than this, relative to the likeliest
+    #[arg(long, value_name = "P", default_value_t = 0.0, value_parser = probability)]
+    min_p: f32,
+    /// Weaken tokens among the last 64; 1 does nothing
+    #[arg(long, value_name = "R", default_value_t = 1.0, value_parser = above_zero)]
+    repeat_penalty: f32,
+    /// Seed of the random choice [default: a new one each time]
+    #[arg(long, value_name = "S")]
+    seed: Option<u64>,
+}
+
+impl SamplingArguments {
+    /// What was asked for, with a seed.
+    pub(crate) fn sampling(&self) -> Sampling {
+        let SamplingArguments { temperature, top_k, top_p, min_p, repeat_penalty, seed } = *self;
+        let seed = seed.unwrap_or_else(clock_seed);
+        Sampling { temperature, top_k, top_p, min_p, repeat_penalty, seed }
+    }
+}
+
+/// A seed that differs from run to run.
+fn clock_seed() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.map_or(0, |d| d.as_nanos() as u64) ^ u64::from(std::process::id()) << 32
+}
+
+fn number(text: &str, expected: &str, right: impl Fn(f32) -> bool) -> Result<f32, String> {
+    match text.parse() {
+        Ok(value) if right(value) => Ok(value),
+        _ => Err(format!("{expected} expected")),
+    }
+}
+
+fn at_least_zero(text: &str) -> Result<f32, String> {
+    number(text, "a number of 0 or more", |v| v >= 0.0 && v.is_finite())
+}
+
+fn above_zero(text: &str) -> Result<f32, String> {
+    number(text, "a number above 0", |v| v > 0.0 && v.is_finite())
+}
+
+fn probability(text: &str) -> Result<f32, String> {
+    number(text, "a number from 0 to 1", |v| (0.0..=1.0).contains(&v))
+}
