@@ -8,6 +8,7 @@ mod dot;
 mod q4_0;
 
 use crate::scalar::attention::{Widen, attend};
+use crate::tokens::{self, Product};
 use crate::{Activation, Kernels, KvView, scalar};
 use core::arch::aarch64::{float32x4_t, uint16x8_t, vld1q_u16, vst1q_f32};
 use core::arch::asm;
@@ -81,7 +82,7 @@ macro_rules! variant {
 
             pub(super) static KERNELS: Kernels = Kernels {
                 name: $name,
-                grouped,
+                grouped: product::<q4_0::Grouped<$dot>>,
                 split,
                 columns,
                 attention,
@@ -89,14 +90,14 @@ macro_rules! variant {
                 ..scalar::KERNELS
             };
 
-            fn grouped(weights: &[u8], xs: &[Activation<'_>], out: &mut [f32]) {
+            fn product<P: Product>(weights: &[u8], xs: &[Activation<'_>], out: &mut [f32]) {
                 #[target_feature(enable = $features)]
-                fn inner(weights: &[u8], xs: &[Activation<'_>], out: &mut [f32]) {
+                fn inner<P: Product>(weights: &[u8], xs: &[Activation<'_>], out: &mut [f32]) {
                     // SAFETY: this function has the features.
-                    unsafe { q4_0::grouped::<$dot>(weights, xs, out) }
+                    unsafe { tokens::multiply::<P>(weights, xs, out) }
                 }
                 // SAFETY: the table is given out only where the features exist.
-                unsafe { inner(weights, xs, out) }
+                unsafe { inner::<P>(weights, xs, out) }
             }
 
             fn split(weights: &[u8], rows: &[u32], x: &Activation<'_>, out: &mut [f32]) {

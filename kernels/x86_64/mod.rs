@@ -10,6 +10,7 @@ use crate::scalar::attention::{Widen, attend};
 use crate::scalar::block32::Rows32;
 use crate::scalar::block256::Rows256;
 use crate::scalar::{Row, block32, block256, matmul_rows, plain};
+use crate::tokens::{self, Product};
 use crate::{Activation, Format, Kernels, KvView, RowLayout, scalar};
 use core::arch::x86_64::{
     _MM_HINT_T0, _mm_loadu_si128, _mm_prefetch, _mm256_cvtph_ps, _mm256_storeu_ps,
@@ -74,7 +75,7 @@ macro_rules! variant {
                     rows::<Rows256<block256::Q5_K>>,
                     rows::<Rows256<block256::Q6_K>>,
                 ],
-                grouped,
+                grouped: product::<q4_0::Grouped<$dot>>,
                 split,
                 columns,
                 axpy,
@@ -92,14 +93,14 @@ macro_rules! variant {
                 unsafe { inner::<R>(weights, xs, out) }
             }
 
-            fn grouped(weights: &[u8], xs: &[Activation<'_>], out: &mut [f32]) {
+            fn product<P: Product>(weights: &[u8], xs: &[Activation<'_>], out: &mut [f32]) {
                 #[target_feature(enable = $features)]
-                fn inner(weights: &[u8], xs: &[Activation<'_>], out: &mut [f32]) {
+                fn inner<P: Product>(weights: &[u8], xs: &[Activation<'_>], out: &mut [f32]) {
                     // SAFETY: this function has the features.
-                    unsafe { q4_0::grouped::<$dot>(weights, xs, out) }
+                    unsafe { tokens::multiply::<P>(weights, xs, out) }
                 }
                 // SAFETY: the table is given out only where the features exist.
-                unsafe { inner(weights, xs, out) }
+                unsafe { inner::<P>(weights, xs, out) }
             }
 
             fn split(weights: &[u8], rows: &[u32], x: &Activation<'_>, out: &mut [f32]) {

@@ -7,35 +7,25 @@
 use super::dot::Dot;
 use crate::layout::{BLOCK, BLOCK_BYTES, GROUP, GROUP_BLOCK};
 use crate::scalar::arranged::add_blocks;
+use crate::tokens::Product;
 use crate::{Activation, Layout, Q8};
 use core::arch::x86_64::*;
+use core::marker::PhantomData;
 use core::ops::Range;
 
-/// Activation rows that share one pass over the weights.
-const TOKENS: usize = 4;
-
 /// The product with a [`Layout::Grouped`] matrix: a row in each lane.
-#[inline(always)]
-pub(super) unsafe fn grouped<D: Dot>(weights: &[u8], xs: &[Activation<'_>], out: &mut [f32]) {
-    let rows = out.len() / xs.len().max(1);
-    for (xs, out) in xs.chunks(TOKENS).zip(out.chunks_mut((TOKENS * rows).max(1))) {
+pub(super) struct Grouped<D>(PhantomData<D>);
+
+impl<D: Dot> Product for Grouped<D> {
+    #[inline(always)]
+    unsafe fn multiply<const T: usize>(weights: &[u8], xs: [&Activation<'_>; T], out: &mut [f32]) {
         // SAFETY: the caller has the variant's features.
-        unsafe {
-            match *xs {
-                [a] => some_tokens::<D, 1>(weights, [&a.q8_0], out),
-                [a, b] => some_tokens::<D, 2>(weights, [&a.q8_0, &b.q8_0], out),
-                [a, b, c] => some_tokens::<D, 3>(weights, [&a.q8_0, &b.q8_0, &c.q8_0], out),
-                [a, b, c, d] => {
-                    some_tokens::<D, 4>(weights, [&a.q8_0, &b.q8_0, &c.q8_0, &d.q8_0], out);
-                }
-                _ => unreachable!("chunks have 1 to {TOKENS} rows"),
-            }
-        }
+        unsafe { grouped::<D, T>(weights, xs.map(|x| &x.q8_0), out) }
     }
 }
 
 #[inline(always)]
-unsafe fn some_tokens<D: Dot, const T: usize>(weights: &[u8], xs: [&Q8<'_>; T], out: &mut [f32]) {
+unsafe fn grouped<D: Dot, const T: usize>(weights: &[u8], xs: [&Q8<'_>; T], out: &mut [f32]) {
     let blocks = xs[0].scales.len();
     let rows = out.len() / T;
     for x in xs {
