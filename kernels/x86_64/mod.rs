@@ -3,13 +3,15 @@
 //! The loops are written once; each variant compiles them with its own features and its own
 //! [`Dot`](dot::Dot).
 
+mod block256;
 mod dot;
 mod q4_0;
+mod q8_0;
 
 use crate::scalar::attention::{Widen, attend};
 use crate::scalar::block32::Rows32;
 use crate::scalar::block256::Rows256;
-use crate::scalar::{Row, block32, block256, matmul_rows, plain};
+use crate::scalar::{Row, block32, block256 as k_quants, matmul_rows, plain};
 use crate::tokens::{self, Product};
 use crate::{Activation, Format, Kernels, KvView, RowLayout, scalar};
 use core::arch::x86_64::{
@@ -17,6 +19,8 @@ use core::arch::x86_64::{
 };
 use core::ops::Range;
 use half::f16;
+
+use block256::Block256;
 
 /// Conversion by F16C.
 struct F16c;
@@ -68,12 +72,12 @@ macro_rules! variant {
                     rows::<Rows32<block32::Q4_1>>,
                     rows::<Rows32<block32::Q5_0>>,
                     rows::<Rows32<block32::Q5_1>>,
-                    rows::<Rows32<block32::Q8_0>>,
-                    rows::<Rows256<block256::Q2_K>>,
-                    rows::<Rows256<block256::Q3_K>>,
-                    rows::<Rows256<block256::Q4_K>>,
-                    rows::<Rows256<block256::Q5_K>>,
-                    rows::<Rows256<block256::Q6_K>>,
+                    product::<q8_0::Q8_0<$dot>>,
+                    rows::<Rows256<k_quants::Q2_K>>,
+                    rows::<Rows256<k_quants::Q3_K>>,
+                    product::<Block256<k_quants::Q4_K, $dot>>,
+                    rows::<Rows256<k_quants::Q5_K>>,
+                    product::<Block256<k_quants::Q6_K, $dot>>,
                 ],
                 grouped: product::<q4_0::Grouped<$dot>>,
                 split,
