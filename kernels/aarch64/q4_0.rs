@@ -145,10 +145,12 @@ pub(super) unsafe fn split<D: Dot>(
                 let mut products = [vdupq_n_f32(0.0); LANES];
                 for (product, start) in products.iter_mut().zip(starts) {
                     let row = weights.as_ptr().add(start);
-                    let sums: [_; LANES] = core::array::from_fn(|i| {
+                    // No closure: the features would have to reach it by being inlined.
+                    let mut sums = [vdupq_n_s32(0); LANES];
+                    for (i, sum) in sums.iter_mut().enumerate() {
                         let bytes = vld1q_u8(row.add(blocks * 2 + (b + i) * 16));
-                        D::block(nibbles(bytes), quants[i])
-                    });
+                        *sum = D::block(nibbles(bytes), quants[i]);
+                    }
                     let sums =
                         vpaddq_s32(vpaddq_s32(sums[0], sums[1]), vpaddq_s32(sums[2], sums[3]));
                     let sums = vcvtq_f32_s32(vsubq_s32(sums, offsets));
