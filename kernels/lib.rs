@@ -19,6 +19,8 @@ mod format;
 mod layout;
 pub mod scalar;
 mod table;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod tokens;
 #[cfg(target_arch = "x86_64")]
 mod x86_64;
 

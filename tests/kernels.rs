@@ -216,11 +216,12 @@ proptest! {
     /// Products with matrices of every format and layout.
     #[test]
     fn variants_multiply_alike(
-        seed in any::<u32>(), groups in 1usize..5, blocks in 1usize..20, tokens in 1usize..7,
+        seed in any::<u32>(), groups in 1usize..5, odd in 0usize..8, blocks in 1usize..20, tokens in 1usize..7,
     ) {
         let mut random = Random(seed);
-        let rows = groups * 8;
         for format in Format::ALL {
+            // Only a layout that groups rows demands their number to be a multiple.
+            let rows = groups * 8 + if format == Format::Q4_0 { 0 } else { odd };
             // K-quants have whole blocks of 256; plain formats any number of columns.
             let cols = match format.block_len() {
                 1 => blocks * 13,
@@ -245,6 +246,45 @@ proptest! {
                 let mut found = vec![f32::NAN; tokens * rows];
                 kernels.matmul(format, arrangement).unwrap()(&arranged, &xs, &mut found);
                 prop_assert_eq!(bits(&found), bits(&expected), "{} {} {}", kernels.name(), format, arrangement);
+            }
+        }
+    }
+
+    /// Products of bits that are all set, all clear or the highest alone in each byte (weights,
+    /// their scales and minimums of largest size) with activations of largest size.
+    #[test]
+    fn variants_multiply_extremes_alike(
+        seed in any::<u32>(), rows in 1usize..10, blocks in 1usize..4, tokens in 1usize..6,
+    ) {
+        let mut random = Random(seed);
+        let cols = blocks * 256;
+        let layout = RowLayout::new(cols, BOTH);
+        let mut sign = |often: bool| if often && random.bits().is_multiple_of(2) { -1.0 } else { 1.0 };
+        let slabs: Vec<_> = (0..tokens)
+            .map(|t| {
+                let mut slab = vec![0.0; layout.stride()];
+                slab[..cols].fill_with(|| 3.0 * sign(t != 0));
+                slab[0] *= if seed % 2 == 0 { 1.0 } else { -1.0 };
+                Kernels::scalar().encode()(&layout, &mut slab);
+                slab
+            })
+            .collect();
+        let xs: Vec<_> = slabs.iter().map(|slab| layout.view(slab)).collect();
+        for format in Format::ALL.into_iter().filter(|format| format.block_len() > 1) {
+            for byte in [0x00, 0x7F, 0x80, 0x81, 0xFF] {
+                let mut weights = vec![byte; rows * cols / format.block_len() * format.block_bytes()];
+                for block in weights.chunks_exact_mut(format.block_bytes()) {
+                    for place in half_places(format) {
+                        block[*place..][..2].copy_from_slice(&f16::from_f32(0.7).to_le_bytes());
+                    }
+                }
+                let mut expected = vec![f32::NAN; tokens * rows];
+                Kernels::scalar().matmul(format, Layout::Rows).unwrap()(&weights, &xs, &mut expected);
+                for kernels in all_kernels() {
+                    let mut found = vec![f32::NAN; tokens * rows];
+                    kernels.matmul(format, Layout::Rows).unwrap()(&weights, &xs, &mut found);
+                    prop_assert_eq!(bits(&found), bits(&expected), "{} {} {:#x}", kernels.name(), format, byte);
+                }
             }
         }
     }

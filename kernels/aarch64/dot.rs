@@ -3,7 +3,7 @@
 use core::arch::aarch64::*;
 use core::arch::asm;
 
-/// How a variant multiplies bytes. Weights are 0 … 15.
+/// How a variant multiplies bytes. Weights are 0 … 15 where nothing else is said.
 ///
 /// The functions may be called only where the variant's features exist.
 pub(super) trait Dot {
@@ -23,6 +23,10 @@ pub(super) trait Dot {
     unsafe fn finish(sums: Self::Sums) -> [int32x4_t; 2];
     /// Four sums that together are the product of a block, in halves, with a block of activations.
     unsafe fn block(weights: [int8x16_t; 2], x: [int8x16_t; 2]) -> int32x4_t;
+    /// The same for any weights, and activations above −128.
+    unsafe fn signed(weights: [int8x16_t; 2], x: [int8x16_t; 2]) -> int32x4_t;
+    /// Four sums that together are the product of 16 weights and 16 activations above −128.
+    unsafe fn group(weights: int8x16_t, x: int8x16_t) -> int32x4_t;
 }
 
 /// Products in 16 bits: 8 additions of `15 · 128` do not overflow.
@@ -73,6 +77,25 @@ impl Dot for Smlal {
             sums = vmlal_high_s8(sums, a, x);
             sums = vmlal_s8(sums, vget_low_s8(b), vget_low_s8(y));
             vpaddlq_s16(vmlal_high_s8(sums, b, y))
+        }
+    }
+
+    /// Two additions of `128 · 127` do not overflow.
+    #[inline(always)]
+    unsafe fn signed([a, b]: [int8x16_t; 2], [x, y]: [int8x16_t; 2]) -> int32x4_t {
+        // SAFETY: NEON is always there.
+        unsafe {
+            let sums = vmull_s8(vget_low_s8(b), vget_low_s8(y));
+            vpadalq_s16(Self::group(a, x), vmlal_high_s8(sums, b, y))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn group(a: int8x16_t, x: int8x16_t) -> int32x4_t {
+        // SAFETY: NEON is always there.
+        unsafe {
+            let sums = vmull_s8(vget_low_s8(a), vget_low_s8(x));
+            vpaddlq_s16(vmlal_high_s8(sums, a, x))
         }
     }
 }
@@ -133,6 +156,28 @@ impl Dot for Sdot {
                 b = in(vreg) b,
                 x = in(vreg) x,
                 y = in(vreg) y,
+                options(pure, nomem, nostack, preserves_flags),
+            );
+            sums
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn signed(weights: [int8x16_t; 2], x: [int8x16_t; 2]) -> int32x4_t {
+        // SAFETY: the caller has the extension.
+        unsafe { Self::block(weights, x) }
+    }
+
+    #[inline(always)]
+    unsafe fn group(a: int8x16_t, x: int8x16_t) -> int32x4_t {
+        // SAFETY: the caller has the extension; only the registers that are named are touched.
+        unsafe {
+            let mut sums = vdupq_n_s32(0);
+            asm!(
+                "sdot {sums:v}.4s, {a:v}.16b, {x:v}.16b",
+                sums = inout(vreg) sums,
+                a = in(vreg) a,
+                x = in(vreg) x,
                 options(pure, nomem, nostack, preserves_flags),
             );
             sums

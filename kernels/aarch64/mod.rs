@@ -4,15 +4,21 @@
 //! [`Dot`](dot::Dot). NEON is part of every processor that these targets run on, so the kernels in
 //! plain Rust are vectorized as they stand and serve where no others are here.
 
+mod block256;
 mod dot;
 mod q4_0;
+mod q8_0;
 
 use crate::scalar::attention::{Widen, attend};
-use crate::{Activation, Kernels, KvView, scalar};
+use crate::scalar::block256::{Q4_K, Q6_K};
+use crate::tokens::{self, Product};
+use crate::{Activation, Format, Kernels, KvView, scalar};
 use core::arch::aarch64::{float32x4_t, uint16x8_t, vld1q_u16, vst1q_f32};
 use core::arch::asm;
 use core::ops::Range;
 use half::f16;
+
+use block256::Block256;
 
 /// Eight half-precision values as singles.
 #[inline(always)]
@@ -81,7 +87,14 @@ macro_rules! variant {
 
             pub(super) static KERNELS: Kernels = Kernels {
                 name: $name,
-                grouped,
+                rows: {
+                    let mut rows = scalar::KERNELS.rows;
+                    rows[Format::Q8_0 as usize] = product::<q8_0::Q8_0<$dot>>;
+                    rows[Format::Q4_K as usize] = product::<Block256<Q4_K, $dot>>;
+                    rows[Format::Q6_K as usize] = product::<Block256<Q6_K, $dot>>;
+                    rows
+                },
+                grouped: product::<q4_0::Grouped<$dot>>,
                 split,
                 columns,
                 attention,
@@ -89,14 +102,14 @@ macro_rules! variant {
                 ..scalar::KERNELS
             };
 
-            fn grouped(weights: &[u8], xs: &[Activation<'_>], out: &mut [f32]) {
+            fn product<P: Product>(weights: &[u8], xs: &[Activation<'_>], out: &mut [f32]) {
                 #[target_feature(enable = $features)]
-                fn inner(weights: &[u8], xs: &[Activation<'_>], out: &mut [f32]) {
+                fn inner<P: Product>(weights: &[u8], xs: &[Activation<'_>], out: &mut [f32]) {
                     // SAFETY: this function has the features.
-                    unsafe { q4_0::grouped::<$dot>(weights, xs, out) }
+                    unsafe { tokens::multiply::<P>(weights, xs, out) }
                 }
                 // SAFETY: the table is given out only where the features exist.
-                unsafe { inner(weights, xs, out) }
+                unsafe { inner::<P>(weights, xs, out) }
             }
 
             fn split(weights: &[u8], rows: &[u32], x: &Activation<'_>, out: &mut [f32]) {

@@ -8,35 +8,25 @@ use super::dot::Dot;
 use super::widen;
 use crate::layout::{BLOCK, BLOCK_BYTES, GROUP, GROUP_BLOCK};
 use crate::scalar::arranged::add_blocks;
+use crate::tokens::Product;
 use crate::{Activation, Layout, Q8};
 use core::arch::aarch64::*;
+use core::marker::PhantomData;
 use core::ops::Range;
 
-/// Activation rows that share one pass over the weights.
-const TOKENS: usize = 4;
-
 /// The product with a [`Layout::Grouped`] matrix: a row in each lane.
-#[inline(always)]
-pub(super) unsafe fn grouped<D: Dot>(weights: &[u8], xs: &[Activation<'_>], out: &mut [f32]) {
-    let rows = out.len() / xs.len().max(1);
-    for (xs, out) in xs.chunks(TOKENS).zip(out.chunks_mut((TOKENS * rows).max(1))) {
+pub(super) struct Grouped<D>(PhantomData<D>);
+
+impl<D: Dot> Product for Grouped<D> {
+    #[inline(always)]
+    unsafe fn multiply<const T: usize>(weights: &[u8], xs: [&Activation<'_>; T], out: &mut [f32]) {
         // SAFETY: the caller has the variant's features.
-        unsafe {
-            match *xs {
-                [a] => some_tokens::<D, 1>(weights, [&a.q8_0], out),
-                [a, b] => some_tokens::<D, 2>(weights, [&a.q8_0, &b.q8_0], out),
-                [a, b, c] => some_tokens::<D, 3>(weights, [&a.q8_0, &b.q8_0, &c.q8_0], out),
-                [a, b, c, d] => {
-                    some_tokens::<D, 4>(weights, [&a.q8_0, &b.q8_0, &c.q8_0, &d.q8_0], out);
-                }
-                _ => unreachable!("chunks have 1 to {TOKENS} rows"),
-            }
-        }
+        unsafe { grouped::<D, T>(weights, xs.map(|x| &x.q8_0), out) }
     }
 }
 
 #[inline(always)]
-unsafe fn some_tokens<D: Dot, const T: usize>(weights: &[u8], xs: [&Q8<'_>; T], out: &mut [f32]) {
+unsafe fn grouped<D: Dot, const T: usize>(weights: &[u8], xs: [&Q8<'_>; T], out: &mut [f32]) {
     let blocks = xs[0].scales.len();
     let rows = out.len() / T;
     for x in xs {
@@ -155,10 +145,12 @@ pub(super) unsafe fn split<D: Dot>(
                 let mut products = [vdupq_n_f32(0.0); LANES];
                 for (product, start) in products.iter_mut().zip(starts) {
                     let row = weights.as_ptr().add(start);
-                    let sums: [_; LANES] = core::array::from_fn(|i| {
+                    // No closure: the features would have to reach it by being inlined.
+                    let mut sums = [vdupq_n_s32(0); LANES];
+                    for (i, sum) in sums.iter_mut().enumerate() {
                         let bytes = vld1q_u8(row.add(blocks * 2 + (b + i) * 16));
-                        D::block(nibbles(bytes), quants[i])
-                    });
+                        *sum = D::block(nibbles(bytes), quants[i]);
+                    }
                     let sums =
                         vpaddq_s32(vpaddq_s32(sums[0], sums[1]), vpaddq_s32(sums[2], sums[3]));
                     let sums = vcvtq_f32_s32(vsubq_s32(sums, offsets));

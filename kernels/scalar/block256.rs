@@ -198,13 +198,21 @@ fn bit_planes(bytes: &[u8]) -> [u8; 256] {
 /// Eight 6-bit scales and minimums in 12 bytes, each spread over its two groups of 16.
 #[inline(always)]
 fn scales_and_minimums(s: &[u8]) -> ([i32; 16], [i32; 16]) {
-    let pair = |j: usize| match j {
-        0..4 => (s[j] & 63, s[j + 4] & 63),
-        _ => (s[j + 4] & 15 | s[j - 4] >> 6 << 4, s[j + 4] >> 4 | s[j] >> 6 << 4),
+    let [scales, minimums] = packed_scales(&core::array::from_fn(|i| s[i])).map(u64::to_le_bytes);
+    let spread = |bytes: [u8; 8]| core::array::from_fn(|g| i32::from(bytes[g / 2]));
+    (spread(scales), spread(minimums))
+}
+
+/// Eight 6-bit scales and minimums in 12 bytes as bytes, lowest first: the last four of each have
+/// their low bits in the last 4 bytes, and their high bits where the first four leave room.
+#[inline(always)]
+pub(crate) fn packed_scales(s: &[u8; 12]) -> [u64; 2] {
+    let word = |i: usize| u32::from_le_bytes([s[i], s[i + 1], s[i + 2], s[i + 3]]);
+    let pack = |first: u32, low: u32| {
+        let last = low & 0x0F0F_0F0F | first >> 2 & 0x3030_3030;
+        u64::from(first & 0x3F3F_3F3F) | u64::from(last) << 32
     };
-    let scales = core::array::from_fn(|g| i32::from(pair(g / 2).0));
-    let minimums = core::array::from_fn(|g| i32::from(pair(g / 2).1));
-    (scales, minimums)
+    [pack(word(0), word(8)), pack(word(4), word(8) >> 4)]
 }
 
 /// Sixteen 6-bit scales around 32 in 12 bytes: low nibbles in the first 8 bytes, high pairs in

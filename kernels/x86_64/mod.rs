@@ -3,19 +3,24 @@
 //! The loops are written once; each variant compiles them with its own features and its own
 //! [`Dot`](dot::Dot).
 
+mod block256;
 mod dot;
 mod q4_0;
+mod q8_0;
 
 use crate::scalar::attention::{Widen, attend};
 use crate::scalar::block32::Rows32;
 use crate::scalar::block256::Rows256;
-use crate::scalar::{Row, block32, block256, matmul_rows, plain};
+use crate::scalar::{Row, block32, block256 as k_quants, matmul_rows, plain};
+use crate::tokens::{self, Product};
 use crate::{Activation, Format, Kernels, KvView, RowLayout, scalar};
 use core::arch::x86_64::{
     _MM_HINT_T0, _mm_loadu_si128, _mm_prefetch, _mm256_cvtph_ps, _mm256_storeu_ps,
 };
 use core::ops::Range;
 use half::f16;
+
+use block256::Block256;
 
 /// Conversion by F16C.
 struct F16c;
@@ -68,14 +73,14 @@ macro_rules! variant {
                     rows::<Rows32<block32::Q4_1>>,
                     rows::<Rows32<block32::Q5_0>>,
                     rows::<Rows32<block32::Q5_1>>,
-                    rows::<Rows32<block32::Q8_0>>,
-                    rows::<Rows256<block256::Q2_K>>,
-                    rows::<Rows256<block256::Q3_K>>,
-                    rows::<Rows256<block256::Q4_K>>,
-                    rows::<Rows256<block256::Q5_K>>,
-                    rows::<Rows256<block256::Q6_K>>,
+                    product::<q8_0::Q8_0<$dot>>,
+                    rows::<Rows256<k_quants::Q2_K>>,
+                    rows::<Rows256<k_quants::Q3_K>>,
+                    product::<Block256<k_quants::Q4_K, $dot>>,
+                    rows::<Rows256<k_quants::Q5_K>>,
+                    product::<Block256<k_quants::Q6_K, $dot>>,
                 ],
-                grouped,
+                grouped: product::<q4_0::Grouped<$dot>>,
                 split,
                 columns,
                 axpy,
@@ -93,14 +98,14 @@ macro_rules! variant {
                 unsafe { inner::<R>(weights, xs, out) }
             }
 
-            fn grouped(weights: &[u8], xs: &[Activation<'_>], out: &mut [f32]) {
+            fn product<P: Product>(weights: &[u8], xs: &[Activation<'_>], out: &mut [f32]) {
                 #[target_feature(enable = $features)]
-                fn inner(weights: &[u8], xs: &[Activation<'_>], out: &mut [f32]) {
+                fn inner<P: Product>(weights: &[u8], xs: &[Activation<'_>], out: &mut [f32]) {
                     // SAFETY: this function has the features.
-                    unsafe { q4_0::grouped::<$dot>(weights, xs, out) }
+                    unsafe { tokens::multiply::<P>(weights, xs, out) }
                 }
                 // SAFETY: the table is given out only where the features exist.
-                unsafe { inner(weights, xs, out) }
+                unsafe { inner::<P>(weights, xs, out) }
             }
 
             fn split(weights: &[u8], rows: &[u32], x: &Activation<'_>, out: &mut [f32]) {

@@ -7,37 +7,28 @@
 use super::dot::Dot;
 use crate::layout::{BLOCK, BLOCK_BYTES, GROUP, GROUP_BLOCK};
 use crate::scalar::arranged::add_blocks;
+use crate::tokens::Product;
 use crate::{Activation, Layout, Q8};
 use core::arch::x86_64::*;
+use core::marker::PhantomData;
 use core::ops::Range;
 
-/// Activation rows that share one pass over the weights.
-const TOKENS: usize = 4;
 /// How many bytes ahead of their use weights are asked for.
 const AHEAD: usize = 4096;
 
 /// The product with a [`Layout::Grouped`] matrix: a row in each lane.
-#[inline(always)]
-pub(super) unsafe fn grouped<D: Dot>(weights: &[u8], xs: &[Activation<'_>], out: &mut [f32]) {
-    let rows = out.len() / xs.len().max(1);
-    for (xs, out) in xs.chunks(TOKENS).zip(out.chunks_mut((TOKENS * rows).max(1))) {
+pub(super) struct Grouped<D>(PhantomData<D>);
+
+impl<D: Dot> Product for Grouped<D> {
+    #[inline(always)]
+    unsafe fn multiply<const T: usize>(weights: &[u8], xs: [&Activation<'_>; T], out: &mut [f32]) {
         // SAFETY: the caller has the variant's features.
-        unsafe {
-            match *xs {
-                [a] => some_tokens::<D, 1>(weights, [&a.q8_0], out),
-                [a, b] => some_tokens::<D, 2>(weights, [&a.q8_0, &b.q8_0], out),
-                [a, b, c] => some_tokens::<D, 3>(weights, [&a.q8_0, &b.q8_0, &c.q8_0], out),
-                [a, b, c, d] => {
-                    some_tokens::<D, 4>(weights, [&a.q8_0, &b.q8_0, &c.q8_0, &d.q8_0], out);
-                }
-                _ => unreachable!("chunks have 1 to {TOKENS} rows"),
-            }
-        }
+        unsafe { grouped::<D, T>(weights, xs.map(|x| &x.q8_0), out) }
     }
 }
 
 #[inline(always)]
-unsafe fn some_tokens<D: Dot, const T: usize>(weights: &[u8], xs: [&Q8<'_>; T], out: &mut [f32]) {
+unsafe fn grouped<D: Dot, const T: usize>(weights: &[u8], xs: [&Q8<'_>; T], out: &mut [f32]) {
     let blocks = xs[0].scales.len();
     let rows = out.len() / T;
     for x in xs {
@@ -161,18 +152,17 @@ impl EightBlocks {
     unsafe fn load(x: &Q8<'_>, b: usize) -> EightBlocks {
         // SAFETY: the caller has AVX2, and 8 blocks from `b` on.
         unsafe {
-            let quants = x.quants.as_ptr().add(b * BLOCK);
-            let pair = |i: usize| {
-                let first = _mm256_loadu_si256(quants.add(i * 64).cast());
-                let second = _mm256_loadu_si256(quants.add(i * 64 + 32).cast());
-                [
-                    _mm256_permute2x128_si256::<0x20>(first, second),
-                    _mm256_permute2x128_si256::<0x31>(first, second),
-                ]
-            };
+            let mut quants = [[_mm256_setzero_si256(); 2]; 4];
+            for (i, pair) in quants.iter_mut().enumerate() {
+                let at = x.quants.as_ptr().add((b + i * 2) * BLOCK);
+                let first = _mm256_loadu_si256(at.cast());
+                let second = _mm256_loadu_si256(at.add(BLOCK).cast());
+                pair[0] = _mm256_permute2x128_si256::<0x20>(first, second);
+                pair[1] = _mm256_permute2x128_si256::<0x31>(first, second);
+            }
             let sums = _mm256_cvtepi16_epi32(_mm_loadu_si128(x.sums.as_ptr().add(b).cast()));
             EightBlocks {
-                quants: [pair(0), pair(1), pair(2), pair(3)],
+                quants,
                 offsets: _mm256_slli_epi32::<3>(sums),
                 scales: _mm256_loadu_ps(x.scales.as_ptr().add(b)),
             }
@@ -184,15 +174,14 @@ impl EightBlocks {
     unsafe fn multiply<D: Dot>(&self, row: *const u8) -> __m256i {
         // SAFETY: the caller has the variant's features and 128 bytes at `row`.
         unsafe {
-            let pair = |i: usize| {
-                let (low, high) = nibbles(_mm256_loadu_si256(row.add(i * 32).cast()));
-                let [first, second] = self.quants[i];
-                let zero = _mm256_setzero_si256();
-                D::finish(D::add(D::add(zero, low, first), high, second))
-            };
             // Each half of a pair has four sums of one block.
-            let left = _mm256_hadd_epi32(pair(0), pair(1));
-            let right = _mm256_hadd_epi32(pair(2), pair(3));
+            let mut pairs = [_mm256_setzero_si256(); 4];
+            for (i, (pair, [first, second])) in pairs.iter_mut().zip(self.quants).enumerate() {
+                let (low, high) = nibbles(_mm256_loadu_si256(row.add(i * 32).cast()));
+                *pair = D::finish(D::add(D::add(*pair, low, first), high, second));
+            }
+            let left = _mm256_hadd_epi32(pairs[0], pairs[1]);
+            let right = _mm256_hadd_epi32(pairs[2], pairs[3]);
             let sums = _mm256_hadd_epi32(left, right);
             // Now the blocks 0 2 4 6 | 1 3 5 7.
             let order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
@@ -206,28 +195,23 @@ impl EightBlocks {
 unsafe fn transpose(r: [__m256; 8]) -> [__m256; 8] {
     // SAFETY: the caller has AVX2.
     unsafe {
-        let pair = |a, b| (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
-        let (a0, a1) = pair(r[0], r[1]);
-        let (a2, a3) = pair(r[2], r[3]);
-        let (a4, a5) = pair(r[4], r[5]);
-        let (a6, a7) = pair(r[6], r[7]);
-        let quad = |a, b| (_mm256_shuffle_ps::<0x44>(a, b), _mm256_shuffle_ps::<0xEE>(a, b));
-        let (b0, b1) = quad(a0, a2);
-        let (b2, b3) = quad(a1, a3);
-        let (b4, b5) = quad(a4, a6);
-        let (b6, b7) = quad(a5, a7);
-        let low = |a, b| _mm256_permute2f128_ps::<0x20>(a, b);
-        let high = |a, b| _mm256_permute2f128_ps::<0x31>(a, b);
-        [
-            low(b0, b4),
-            low(b1, b5),
-            low(b2, b6),
-            low(b3, b7),
-            high(b0, b4),
-            high(b1, b5),
-            high(b2, b6),
-            high(b3, b7),
-        ]
+        let (mut pairs, mut quads) = (r, r);
+        for i in [0, 2, 4, 6] {
+            pairs[i] = _mm256_unpacklo_ps(r[i], r[i + 1]);
+            pairs[i + 1] = _mm256_unpackhi_ps(r[i], r[i + 1]);
+        }
+        for i in [0, 4] {
+            quads[i] = _mm256_shuffle_ps::<0x44>(pairs[i], pairs[i + 2]);
+            quads[i + 1] = _mm256_shuffle_ps::<0xEE>(pairs[i], pairs[i + 2]);
+            quads[i + 2] = _mm256_shuffle_ps::<0x44>(pairs[i + 1], pairs[i + 3]);
+            quads[i + 3] = _mm256_shuffle_ps::<0xEE>(pairs[i + 1], pairs[i + 3]);
+        }
+        let mut out = r;
+        for i in 0..4 {
+            out[i] = _mm256_permute2f128_ps::<0x20>(quads[i], quads[i + 4]);
+            out[i + 4] = _mm256_permute2f128_ps::<0x31>(quads[i], quads[i + 4]);
+        }
+        out
     }
 }
 
@@ -260,26 +244,28 @@ pub(super) unsafe fn columns(
     assert!(rows.start.is_multiple_of(BLOCK) && rows.end.is_multiple_of(BLOCK));
     assert!(out.len() == rows.len());
     out.fill(0.0);
-    let block = |b: usize| b * height * BLOCK_BYTES;
+    let stride = height * BLOCK_BYTES;
     // SAFETY: block `b` has `height` scales and then 32 columns of `height / 2` bytes, all inside
     // `weights`; runs of 32 rows lie inside `rows`, which `out` has room for. The caller has AVX2
     // and F16C.
     unsafe {
-        let active = |b: usize| {
-            ActiveColumns::find(&q8.quants[b * BLOCK..], block(b) + height * 2, height / 2)
-        };
-        let mut coming = [active(0), active(1.min(blocks - 1))];
+        // What is two blocks ahead is asked for while a block is computed.
+        let mut active = [ActiveColumns::none(); 3];
+        for (b, active) in active.iter_mut().enumerate().take(blocks.min(2)) {
+            active.find(&q8.quants[b * BLOCK..], b * stride, height);
+        }
         for b in 0..blocks {
-            // What is two blocks ahead is asked for while this one is computed.
             let ahead = b + 2;
-            let [now, next] = coming;
-            let later = if ahead < blocks { active(ahead) } else { next };
-            coming = [next, later];
+            if ahead < blocks {
+                let quants = &q8.quants[ahead * BLOCK..];
+                active[ahead % 3].find(quants, ahead * stride, height);
+            }
+            let (now, later) = (&active[b % 3], &active[ahead % 3]);
             let offset = _mm256_set1_epi32(8 * i32::from(q8.sums[b]));
             let scale = _mm256_set1_ps(q8.scales[b]);
             for run in rows.start / BLOCK..rows.end / BLOCK {
                 if ahead < blocks {
-                    later.prefetch(weights, block(ahead), run);
+                    later.prefetch(weights, ahead * stride, run);
                 }
                 if now.count == 0 {
                     continue;
@@ -290,7 +276,7 @@ pub(super) unsafe fn columns(
                     let first = _mm256_cvtepi16_epi32(_mm256_castsi256_si128(sums));
                     let second = _mm256_cvtepi16_epi32(_mm256_extracti128_si256::<1>(sums));
                     let sum = _mm256_sub_epi32(_mm256_add_epi32(first, second), offset);
-                    let halves = weights.as_ptr().add(block(b) + (run * BLOCK + i * 8) * 2);
+                    let halves = weights.as_ptr().add(b * stride + (run * BLOCK + i * 8) * 2);
                     let halves = _mm256_cvtph_ps(_mm_loadu_si128(halves.cast()));
                     let product =
                         _mm256_mul_ps(_mm256_cvtepi32_ps(sum), _mm256_mul_ps(halves, scale));
@@ -312,32 +298,44 @@ struct ActiveColumns {
 }
 
 impl ActiveColumns {
-    /// Looks at the 32 values that a block of columns meets. Columns start at `quants` and are
-    /// `stride` apart.
+    /// No columns.
     #[inline(always)]
-    unsafe fn find(x: &[i8], quants: usize, stride: usize) -> ActiveColumns {
-        let mut starts = [[quants; 4]; 8];
+    unsafe fn none() -> ActiveColumns {
+        // SAFETY: the caller has AVX2.
+        let none = FourColumns { starts: [0; 4], x: unsafe { _mm256_setzero_si256() } };
+        ActiveColumns { fours: [none; 8], count: 0 }
+    }
+
+    /// Looks at the 32 values that a block of columns meets. The block starts at `block` with
+    /// `height` scales; columns of `height / 2` bytes follow.
+    #[inline(always)]
+    unsafe fn find(&mut self, x: &[i8], block: usize, height: usize) {
+        let quants = block + height * 2;
+        let x: &[i8; BLOCK] = x.first_chunk().expect("a block has 32 values");
         let mut values = [[0i8; 4]; 8];
-        let mut count = 0;
-        // SAFETY: the caller has AVX2, and 32 values are loaded from a slice of as many.
+        self.count = 0;
+        // SAFETY: the caller has AVX2, and 32 values are loaded from as many.
         unsafe {
-            let x: &[i8; BLOCK] = x.first_chunk().expect("a block has 32 values");
-            let zeros =
-                _mm256_cmpeq_epi8(_mm256_loadu_si256(x.as_ptr().cast()), _mm256_setzero_si256());
+            let loaded = _mm256_loadu_si256(x.as_ptr().cast());
+            let zeros = _mm256_cmpeq_epi8(loaded, _mm256_setzero_si256());
             let mut left = !_mm256_movemask_epi8(zeros) as u32;
             while left != 0 {
                 let column = left.trailing_zeros() as usize;
-                starts[count / 4][count % 4] = quants + column * stride;
-                values[count / 4][count % 4] = x[column];
-                count += 1;
+                let (four, i) = (self.count / 4, self.count % 4);
+                self.fours[four].starts[i] = quants + column * (height / 2);
+                values[four][i] = x[column];
+                self.count += 1;
                 left &= left - 1;
             }
-            let fours = core::array::from_fn(|i| {
-                let [a, b, c, d] = values[i];
-                let pair = |a, b| _mm_set1_epi16(i16::from_le_bytes([a as u8, b as u8]));
-                FourColumns { starts: starts[i], x: _mm256_set_m128i(pair(c, d), pair(a, b)) }
-            });
-            ActiveColumns { fours, count }
+            let fours = self.count.div_ceil(4);
+            for i in self.count..fours * 4 {
+                self.fours[i / 4].starts[i % 4] = quants;
+            }
+            for (four, [a, b, c, d]) in self.fours[..fours].iter_mut().zip(values) {
+                let first = _mm_set1_epi16(i16::from_le_bytes([a as u8, b as u8]));
+                let second = _mm_set1_epi16(i16::from_le_bytes([c as u8, d as u8]));
+                four.x = _mm256_set_m128i(second, first);
+            }
         }
     }
 
@@ -345,14 +343,14 @@ impl ActiveColumns {
     /// first of four, which together fill a cache line.
     #[inline(always)]
     unsafe fn prefetch(&self, weights: &[u8], scales: usize, run: usize) {
-        let ask = |offset: usize| {
-            // SAFETY: a hint reads nothing.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(weights.as_ptr().wrapping_add(offset).cast()) }
-        };
-        ask(scales + run * BLOCK * 2);
-        if run.is_multiple_of(4) {
-            for i in 0..self.count {
-                ask(self.fours[i / 4].starts[i % 4] + run * 16);
+        let weights = weights.as_ptr();
+        // SAFETY: a hint reads nothing.
+        unsafe {
+            _mm_prefetch::<_MM_HINT_T0>(weights.wrapping_add(scales + run * BLOCK * 2).cast());
+            if run.is_multiple_of(4) {
+                for start in self.fours[..self.count.div_ceil(4)].iter().flat_map(|f| &f.starts) {
+                    _mm_prefetch::<_MM_HINT_T0>(weights.wrapping_add(start + run * 16).cast());
+                }
             }
         }
     }
@@ -366,11 +364,13 @@ impl ActiveColumns {
         unsafe {
             let mut sums = [_mm256_setzero_si256(); 4];
             for four in &self.fours[..self.count.div_ceil(4)] {
-                let column = |i: usize| {
-                    _mm_loadu_si128(weights.as_ptr().add(four.starts[i] + run * 16).cast())
-                };
-                let even = _mm256_set_m128i(column(2), column(0));
-                let odd = _mm256_set_m128i(column(3), column(1));
+                let [a, b, c, d] = four.starts;
+                let run = weights.as_ptr().add(run * 16);
+                let a = _mm_loadu_si128(run.add(a).cast());
+                let b = _mm_loadu_si128(run.add(b).cast());
+                let c = _mm_loadu_si128(run.add(c).cast());
+                let d = _mm_loadu_si128(run.add(d).cast());
+                let (even, odd) = (_mm256_set_m128i(c, a), _mm256_set_m128i(d, b));
                 let (low, high) = nibbles(_mm256_unpacklo_epi8(even, odd));
                 sums[0] = _mm256_add_epi16(sums[0], _mm256_maddubs_epi16(low, four.x));
                 sums[2] = _mm256_add_epi16(sums[2], _mm256_maddubs_epi16(high, four.x));
