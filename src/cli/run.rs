@@ -4,7 +4,7 @@ use crate::answer::{Answer, Figures};
 use crate::chat::{self, Message};
 use crate::exit::{Exit, Failure, OrExit};
 use crate::model::{Model, ModelArguments, tokenizer};
-use crate::session::{Mib, ThreadArguments, conversation, with_engine};
+use crate::session::{Mib, OutputArguments, ThreadArguments, conversation, with_engine};
 use anyhow::Context;
 use clap::Args;
 use std::io::{self, IsTerminal, Read, Write};
@@ -35,6 +35,8 @@ pub(crate) struct Arguments {
     sampling: SamplingArguments,
     #[command(flatten)]
     threads: ThreadArguments,
+    #[command(flatten)]
+    output: OutputArguments,
     /// Positions for prompt and answer together [default: 4096, or the model's own if that is less]
     #[arg(short, long, value_name = "N")]
     context: Option<usize>,
@@ -113,7 +115,7 @@ pub(crate) fn run(arguments: &Arguments, verbose: bool) -> Result<(), Failure> {
     let text = if arguments.raw { text } else { template(&model, &tokenizer, text)? };
     let ids = encode(&tokenizer, &text)?;
 
-    let options = conversation(&model.config, arguments.context);
+    let options = arguments.output.apply(conversation(&model.config, arguments.context));
     let context = options.context;
     if ids.len() > context {
         let message = format_args!(
