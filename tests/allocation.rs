@@ -3,7 +3,7 @@
 //! All threads of the process are counted, so this program runs without the test harness, whose own
 //! thread allocates when it likes.
 
-use wick_core::{Arena, Options, Parallel, Sampler, Sampling, Serial};
+use wick_core::{Arena, Options, Output, Parallel, Sampler, Sampling, Serial};
 use wick_linux::{Cpus, Pool};
 use wick_tests::counting::{Counting, process_bytes};
 use wick_tests::{Model, ids, step};
@@ -22,18 +22,22 @@ fn main() {
     let pool = Box::leak(Box::new(Pool::new(2, &Cpus::detect())));
     for name in MODELS {
         for parallel in [&Serial as &'static dyn Parallel, pool] {
-            assert_eq!(allocated(name, parallel), 0, "{name}, {} threads", parallel.threads());
+            let model = Model::golden(name);
+            let outputs = [Output::Exact, Output::Profiler];
+            for output in outputs.into_iter().filter(|o| o.check(model.weights).is_ok()) {
+                let found = allocated(&model, output, parallel);
+                assert_eq!(found, 0, "{name}, {output:?}, {} threads", parallel.threads());
+            }
         }
     }
     println!("test result: ok. 1 passed; 0 failed; 0 ignored");
 }
 
 /// Bytes that are allocated while a model reads two texts and speaks.
-fn allocated(name: &str, parallel: &'static dyn Parallel) -> usize {
-    let model = Model::golden(name);
+fn allocated(model: &Model, output: Output, parallel: &'static dyn Parallel) -> usize {
     let vocab = model.config.vocab;
     let text = ids(40, vocab);
-    let options = Options { context: 64, sequences: 2, batch: 8, outputs: 8 };
+    let options = Options { context: 64, sequences: 2, batch: 8, outputs: 8, output };
     let mut engine = model.engine(options, parallel);
     let memory = vec![0u8; Sampler::bytes(vocab) + 64].leak();
     let sampling = Sampling { min_p: 0.01, repeat_penalty: 1.1, ..Sampling::default() };

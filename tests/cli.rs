@@ -508,6 +508,9 @@ fn what_is_wrong_is_said_in_one_line() {
     fails(&wick(&["run", "-m", &q8_0, "--context", "4", "a longer prompt"]), 5, "larger --context");
     fails(&wick(&["run", "-m", &q8_0, "--context", "0", "hi"]), 5, "context 0");
     fails(&wick(&["run", "-m", &q8_0, "--context", "99999999", "hi"]), 2, "context: 1 to 16777216");
+    fails(&wick(&["run", "-m", &q8_0, "--output", "profiler", "hi"]), 3, "lm_head_profiler.weight");
+    let text = "@index.json";
+    fails(&wick(&["eval", "--output", "profiler", "--text", text]), 2, "--output exact expected");
     fails(&wick(&["run", "-m", &q8_0, "--top-p", "1.5", "hi"]), 2, "a number from 0 to 1 expected");
     fails(&wick(&["run", "-m", &q8_0, "--temperature", "NaN", "hi"]), 2, "0 or more expected");
     fails(&wick_with(b"a\xffb", &["run", "-m", &q8_0]), 5, "stdin: UTF-8 expected, byte 1 is not");

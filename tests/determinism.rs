@@ -3,7 +3,8 @@
 
 use std::sync::LazyLock;
 use wick_core::{
-    Config, Engine, Options, Parallel, Plan, Serial, StepError, Token, TruncateError, Window,
+    Config, Engine, Options, Output, Parallel, Plan, Serial, StepError, Token, TruncateError,
+    Window,
 };
 use wick_kernels::Kernels;
 use wick_linux::{Cpus, Pool, all_kernels};
@@ -68,8 +69,10 @@ fn prefill_ends_with_the_same_logits() {
     let ids = ids(50, model.config.vocab);
     let all = model.logits(&ids, 1, &Serial);
     for batch in [1, 4, 50] {
-        let mut engine =
-            model.engine(Options { context: 64, sequences: 1, batch, outputs: 1 }, &*TWO);
+        let mut engine = model.engine(
+            Options { context: 64, sequences: 1, batch, outputs: 1, output: Output::Exact },
+            &*TWO,
+        );
         engine.prefill(0, &ids).unwrap();
         let last = &all[all.len() - model.config.vocab..];
         assert_eq!(bits(engine.logits(0).unwrap()), bits(last));
@@ -85,7 +88,8 @@ fn sequences_do_not_see_each_other() {
         let vocab = model.config.vocab;
         let texts = [ids(30, vocab), ids(60, vocab)[30..].to_vec(), ids(90, vocab)[60..].to_vec()];
         let alone = texts.clone().map(|text| bits(&model.logits(&text, 5, &Serial)));
-        let options = Options { context: 30, sequences: 3, batch: 9, outputs: 9 };
+        let options =
+            Options { context: 30, sequences: 3, batch: 9, outputs: 9, output: Output::Exact };
         let mut engine = model.engine(options, &*FOUR);
         let mut found = [vec![], vec![], vec![]];
         // Each step takes one token of the first sequence, two of the second and three of the third.
@@ -113,7 +117,8 @@ fn truncation_forgets_exactly() {
         let model = Model::golden(name);
         let ids = ids(40, model.config.vocab);
         let expected = bits(&model.logits(&ids, 1, &Serial));
-        let options = Options { context: 64, sequences: 2, batch: 8, outputs: 8 };
+        let options =
+            Options { context: 64, sequences: 2, batch: 8, outputs: 8, output: Output::Exact };
         let mut engine = model.engine(options, &Serial);
         engine.prefill(1, &ids[..33]).unwrap();
         // What is forgotten was another text.
@@ -132,7 +137,8 @@ fn truncation_forgets_exactly() {
 #[test]
 fn a_window_tells_what_it_has_forgotten() {
     let model = Model::golden("window8");
-    let options = Options { context: 400, sequences: 1, batch: 8, outputs: 1 };
+    let options =
+        Options { context: 400, sequences: 1, batch: 8, outputs: 1, output: Output::Exact };
     let mut engine = model.engine(options, &Serial);
     let ids = ids(300, model.config.vocab);
     engine.prefill(0, &ids).unwrap();
@@ -151,8 +157,10 @@ fn a_window_tells_what_it_has_forgotten() {
 fn refused_steps_change_nothing() {
     let model = Model::golden("q4_0-tied");
     let vocab = model.config.vocab;
-    let mut engine =
-        model.engine(Options { context: 8, sequences: 1, batch: 4, outputs: 1 }, &Serial);
+    let mut engine = model.engine(
+        Options { context: 8, sequences: 1, batch: 4, outputs: 1, output: Output::Exact },
+        &Serial,
+    );
     engine.prefill(0, &[1, 2, 3, 4, 5]).unwrap();
     let before = bits(engine.logits(0).unwrap());
     let token = Token { id: 1, sequence: 0, wants_logits: false };
@@ -191,7 +199,7 @@ fn a_plan_is_what_is_taken() {
         for (context, sequences, batch, outputs) in
             [(1, 1, 1, 1), (100, 3, 17, 5), (777, 2, 64, 64)]
         {
-            let options = Options { context, sequences, batch, outputs };
+            let options = Options { context, sequences, batch, outputs, output: Output::Exact };
             let plan = Plan::new(&model.config, model.weights, &options).unwrap();
             let mut arena = wick_core::Arena::new(vec![0; plan.arena()].leak());
             let (kernels, serial) = (Kernels::scalar(), &Serial);
@@ -205,7 +213,8 @@ fn a_plan_is_what_is_taken() {
 fn a_step_tells_what_it_computed() {
     let model = Model::golden("window8");
     let Config { active, experts, expert_width, layers, .. } = model.config;
-    let options = Options { context: 64, sequences: 1, batch: 8, outputs: 8 };
+    let options =
+        Options { context: 64, sequences: 1, batch: 8, outputs: 8, output: Output::Exact };
     let mut together = model.engine(options, &Serial);
     assert!(together.chosen_experts(0).is_empty() && together.active_neurons(0) == 0);
     assert!(together.residual(0).is_none());

@@ -7,7 +7,7 @@ pub mod tiny;
 
 use std::fs;
 use std::path::PathBuf;
-use wick_core::{Arena, Config, Engine, Options, Parallel, Plan, Token, Weights};
+use wick_core::{Arena, Config, Engine, Options, Output, Parallel, Plan, Token, Weights};
 use wick_format::{Gguf, Overrides};
 use wick_kernels::Kernels;
 
@@ -71,9 +71,15 @@ impl Model {
     /// The same model, arranged for the kernels.
     #[must_use]
     pub fn arranged(self) -> Model {
-        let memory = vec![0; wick_core::arranged_bytes(self.weights)].leak();
-        wick_core::for_each_piece(self.weights, memory, |piece| _ = piece.arrange());
-        let weights = Box::new(wick_core::arranged(self.weights, memory));
+        self.arranged_for(Output::Exact)
+    }
+
+    /// The same model, arranged for an output.
+    #[must_use]
+    pub fn arranged_for(self, output: Output) -> Model {
+        let memory = vec![0; wick_core::arranged_bytes(self.weights, output)].leak();
+        wick_core::for_each_piece(self.weights, output, memory, |piece| _ = piece.arrange());
+        let weights = Box::new(wick_core::arranged(self.weights, output, memory));
         Model { weights: Box::leak(weights), ..self }
     }
 
@@ -98,7 +104,13 @@ impl Model {
     /// # Panics
     /// If a step is refused.
     pub fn logits(&self, ids: &[u32], batch: usize, parallel: &'static dyn Parallel) -> Vec<f32> {
-        let options = Options { context: ids.len(), sequences: 1, batch, outputs: batch };
+        let options = Options {
+            context: ids.len(),
+            sequences: 1,
+            batch,
+            outputs: batch,
+            output: Output::Exact,
+        };
         let mut engine = self.engine(options, parallel);
         let mut all = Vec::new();
         for chunk in ids.chunks(batch) {

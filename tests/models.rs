@@ -315,7 +315,8 @@ fn a_token_reads_what_it_uses() {
     for (name, neuron_has_down) in [("f16-softmax-untied", false), ("powerinfer", true)] {
         let wick_tests::Model { config, weights, .. } = wick_tests::Model::golden(name);
         let all = config.experts * config.expert_width;
-        let traffic = |neurons| Traffic::of_token(weights, config.experts, |_| neurons);
+        let traffic =
+            |neurons| Traffic::of_token(weights, config.experts, config.vocab, |_| neurons);
         let (embedding, layer) = (&weights.embedding, &weights.layers[0]);
         let tied = std::ptr::eq(embedding.bytes(), weights.output.bytes());
         let profiler = weights.profiler.map_or(0, |p| p.fc1.bytes().len() + p.fc2.bytes().len());

@@ -7,6 +7,8 @@ use core::arch::asm;
 ///
 /// The functions may be called only where the variant's features exist.
 pub(super) trait Dot {
+    /// Whether the sums of two groups of eight rows fit into registers together.
+    const PAIRS: bool;
     /// Running sums of eight rows.
     type Sums: Copy;
     /// Sums of eight rows that start at `start`.
@@ -33,6 +35,7 @@ pub(super) trait Dot {
 pub(super) struct Smlal;
 
 impl Dot for Smlal {
+    const PAIRS: bool = false;
     /// The start, and sums of two rows in each vector, each in four parts.
     type Sums = (i32, [int16x8_t; 4]);
 
@@ -105,6 +108,7 @@ impl Dot for Smlal {
 pub(super) struct Sdot;
 
 impl Dot for Sdot {
+    const PAIRS: bool = true;
     type Sums = [int32x4_t; 2];
 
     #[inline(always)]

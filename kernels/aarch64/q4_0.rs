@@ -33,19 +33,50 @@ unsafe fn grouped<D: Dot, const T: usize>(weights: &[u8], xs: [&Q8<'_>; T], out:
         assert!(x.scales.len() == blocks && x.sums.len() == blocks);
         assert!(x.quants.len() == blocks * BLOCK);
     }
-    assert!(weights.len() >= rows / GROUP * blocks * GROUP_BLOCK && rows.is_multiple_of(GROUP));
-    for group in 0..rows / GROUP {
+    let groups = rows / GROUP;
+    assert!(weights.len() >= groups * blocks * GROUP_BLOCK && rows.is_multiple_of(GROUP));
+    // Where a single token leaves registers for two groups, they share what is loaded of it.
+    let pairs = if T == 1 && D::PAIRS { groups / 2 * 2 } else { 0 };
+    for group in (0..pairs).step_by(2) {
+        // SAFETY: as for single groups below.
+        unsafe { some_groups::<D, T, 2>(weights, group, xs, rows, out) };
+    }
+    for group in pairs..groups {
         // SAFETY: the asserts above keep every access inside its slice: a group has `blocks` blocks
         // of `GROUP_BLOCK` bytes, an activation row as many of `BLOCK` quants, and each row of
         // `out` has 8 values for each group. The caller has the variant's features.
-        unsafe {
-            let mut block = weights.as_ptr().add(group * blocks * GROUP_BLOCK);
-            let mut totals = [[vdupq_n_f32(0.0); 2]; T];
-            for b in 0..blocks {
-                let x: [_; T] = core::array::from_fn(|t| load_block(xs[t], b));
-                let mut sums: [_; T] = core::array::from_fn(|t| {
-                    D::start(-8 * i32::from(*xs[t].sums.get_unchecked(b)))
-                });
+        unsafe { some_groups::<D, T, 1>(weights, group, xs, rows, out) };
+    }
+}
+
+/// The products with `G` groups of rows.
+///
+/// # Safety
+/// The groups lie in `weights`, the activation rows are equally long, and `out` has `T` rows of
+/// `rows` values; the processor has the variant's features.
+#[inline(always)]
+unsafe fn some_groups<D: Dot, const T: usize, const G: usize>(
+    weights: &[u8],
+    group: usize,
+    xs: [&Q8<'_>; T],
+    rows: usize,
+    out: &mut [f32],
+) {
+    let blocks = xs[0].scales.len();
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut block = weights.as_ptr().add(group * blocks * GROUP_BLOCK);
+        let mut totals = [[[vdupq_n_f32(0.0); 2]; T]; G];
+        for b in 0..blocks {
+            let mut x = [[vdupq_n_s8(0); 2]; T];
+            let mut starts = [D::start(0); T];
+            for t in 0..T {
+                x[t] = load_block(xs[t], b);
+                starts[t] = D::start(-8 * i32::from(*xs[t].sums.get_unchecked(b)));
+            }
+            for (g, totals) in totals.iter_mut().enumerate() {
+                let block = block.add(g * blocks * GROUP_BLOCK);
+                let mut sums = starts;
                 add_quarter::<D, T, 0>(&mut sums, block, &x);
                 add_quarter::<D, T, 1>(&mut sums, block, &x);
                 add_quarter::<D, T, 2>(&mut sums, block, &x);
@@ -60,10 +91,12 @@ unsafe fn grouped<D: Dot, const T: usize>(weights: &[u8], xs: [&Q8<'_>; T], out:
                         totals[t][half] = vaddq_f32(totals[t][half], product);
                     }
                 }
-                block = block.add(GROUP_BLOCK);
             }
+            block = block.add(GROUP_BLOCK);
+        }
+        for (g, totals) in totals.into_iter().enumerate() {
             for (t, [low, high]) in totals.into_iter().enumerate() {
-                let out = out.as_mut_ptr().add(t * rows + group * GROUP);
+                let out = out.as_mut_ptr().add(t * rows + (group + g) * GROUP);
                 vst1q_f32(out, low);
                 vst1q_f32(out.add(4), high);
             }

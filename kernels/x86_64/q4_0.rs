@@ -44,9 +44,13 @@ unsafe fn grouped<D: Dot, const T: usize>(weights: &[u8], xs: [&Q8<'_>; T], out:
             let mut block = weights.as_ptr().add(group * blocks * GROUP_BLOCK);
             let mut totals = [_mm256_setzero_ps(); T];
             for b in 0..blocks {
-                // A block has a little more than two cache lines.
-                for line in 0..3 {
-                    _mm_prefetch::<_MM_HINT_T0>(block.wrapping_add(AHEAD + line * 64).cast());
+                // With several tokens, time is spent on products, and weights come by themselves. A
+                // block has a little more than two cache lines.
+                if T == 1 {
+                    for line in 0..3 {
+                        let ahead = block.wrapping_add(AHEAD + line * 64);
+                        _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
+                    }
                 }
                 let scales = _mm256_cvtph_ps(_mm_loadu_si128(block.cast()));
                 let mut sums = [_mm256_setzero_si256(); T];

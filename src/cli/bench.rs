@@ -3,7 +3,7 @@
 use crate::answer::BATCH;
 use crate::exit::{Exit, Failure, OrExit};
 use crate::model::{Model, ModelArguments, tokenizer};
-use crate::session::{Mib, ThreadArguments, conversation, with_engine};
+use crate::session::{Mib, OutputArguments, ThreadArguments, conversation, with_engine};
 use clap::Args;
 use serde::Serialize;
 use std::io::{self, Write};
@@ -35,6 +35,8 @@ pub(crate) struct Arguments {
     rounds: NonZeroUsize,
     #[command(flatten)]
     threads: ThreadArguments,
+    #[command(flatten)]
+    output: OutputArguments,
     /// Leave out how fast memory is read
     #[arg(long)]
     no_bandwidth: bool,
@@ -61,6 +63,8 @@ struct Report {
     weights: Weights,
     /// Share of the neurons of chosen experts that were not zero.
     active_neurons: f64,
+    /// Share of the rows of the output matrix that were multiplied.
+    output_rows: f64,
     /// Bytes of weights per second at the median speed of decoding.
     decode_bandwidth: f64,
     /// Bytes per second that the same threads read from memory.
@@ -97,7 +101,7 @@ pub(crate) fn run(arguments: &Arguments, started: Instant) -> Result<(), Failure
     // Not needed, but part of what it takes to load a model that answers.
     let _tokenizer = tokenizer(&files, &parts).ok();
     let context = arguments.prompt.get().saturating_add(arguments.n.get());
-    let options = conversation(&model.config, Some(context));
+    let options = arguments.output.apply(conversation(&model.config, Some(context)));
     let report = with_engine(&model, options, &arguments.threads, |mut engine, _| {
         let load = started.elapsed();
         let rounds = rounds(&mut engine, arguments, started)?;
@@ -123,6 +127,7 @@ struct Rounds {
     /// Sums over all decoded tokens.
     traffic: Traffic,
     neurons: usize,
+    output_rows: usize,
 }
 
 fn rounds(
@@ -160,7 +165,9 @@ impl Rounds {
     fn count(&mut self, engine: &Engine<'_>) {
         let config = engine.config();
         let neurons = |layer| engine.active_neurons(layer);
-        self.traffic += Traffic::of_token(engine.weights(), config.active, neurons);
+        let rows = engine.output_rows();
+        self.traffic += Traffic::of_token(engine.weights(), config.active, rows, neurons);
+        self.output_rows += rows;
         self.neurons += (0..config.layers).map(neurons).sum::<usize>();
     }
 }
@@ -201,6 +208,7 @@ fn report(
         decode,
         weights,
         active_neurons: rounds.neurons as f64 / neurons as f64,
+        output_rows: rounds.output_rows as f64 / (tokens * config.vocab) as f64,
         memory_bandwidth: (!arguments.no_bandwidth).then(bandwidth).flatten(),
         resident,
         peak_resident,
@@ -263,6 +271,7 @@ impl Report {
             mib(w.output)
         )?;
         writeln!(out, "neurons    {:.1} % active", 100.0 * self.active_neurons)?;
+        writeln!(out, "output     {:.2} % of the rows", 100.0 * self.output_rows)?;
         write!(out, "bandwidth  {:.2} GB/s of weights", self.decode_bandwidth / 1e9)?;
         match self.memory_bandwidth {
             None => writeln!(out)?,

@@ -6,7 +6,7 @@ use crate::interrupt::Interrupt;
 use crate::model::{Model, ModelArguments, tokenizer};
 use crate::run::{encode, utf8, without_break};
 use crate::sampling::SamplingArguments;
-use crate::session::{ThreadArguments, conversation, with_engine};
+use crate::session::{OutputArguments, ThreadArguments, conversation, with_engine};
 use crate::template::{Message, render};
 use clap::Args;
 use rustyline::error::ReadlineError;
@@ -52,6 +52,8 @@ pub(crate) struct Arguments {
     sampling: SamplingArguments,
     #[command(flatten)]
     threads: ThreadArguments,
+    #[command(flatten)]
+    output: OutputArguments,
     /// Positions for the conversation [default: 4096, or the model's own if that is less]
     #[arg(short, long, value_name = "N")]
     context: Option<usize>,
@@ -69,7 +71,7 @@ pub(crate) fn run(arguments: &Arguments, verbose: bool) -> Result<(), Failure> {
         files.blame("tokenizer.chat_template is missing; wick run --raw continues a text without")
     })?;
 
-    let options = conversation(&model.config, arguments.context);
+    let options = arguments.output.apply(conversation(&model.config, arguments.context));
     with_engine(&model, options, &arguments.threads, |engine, arena| {
         let sampling = arguments.sampling.sampling();
         let mut chat = Chat {

@@ -5,7 +5,7 @@ use crate::exit::{Exit, Failure, OrExit};
 use crate::interrupt::Interrupt;
 use crate::model::{Model, ModelArguments, tokenizer};
 use crate::run::encode;
-use crate::session::{ThreadArguments, conversation, with_engine};
+use crate::session::{OutputArguments, ThreadArguments, conversation, with_engine};
 use crate::template::{Message, render};
 use anyhow::Context;
 use clap::Args;
@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use wick_core::{Engine, Options, Sampling, Token};
+use wick_core::{Engine, Options, Output, Sampling, Token};
 use wick_text::{Special, Tokenizer};
 
 /// Measure a model: perplexity of a text, or exact answers to questions
@@ -40,6 +40,8 @@ pub(crate) struct Arguments {
     n: usize,
     #[command(flatten)]
     threads: ThreadArguments,
+    #[command(flatten)]
+    output: OutputArguments,
     /// Write JSON
     #[arg(long)]
     json: bool,
@@ -113,6 +115,9 @@ fn perplexity(
     tokenizer: &Tokenizer,
     text: &str,
 ) -> Result<(), Failure> {
+    if !arguments.output.is_exact() {
+        return Err(Failure::new(Exit::Usage, "--text needs all logits: --output exact expected"));
+    }
     let mut ids = Vec::new();
     tokenizer.encode(text, Special::Text, &mut ids);
     let context = arguments.context.unwrap_or_else(|| 512.min(model.config.context)).min(ids.len());
@@ -122,7 +127,8 @@ fn perplexity(
     }
     // Half a window of logits at a time would take 300 MB of the published models' vocabulary.
     let batch = 32.min(context);
-    let options = Options { context, sequences: 1, batch, outputs: batch };
+    let output = Output::Exact;
+    let options = Options { context, sequences: 1, batch, outputs: batch, output };
     let prefix = tokenizer.prefix();
     let found = with_engine(model, options, &arguments.threads, |mut engine, _| {
         let mut losses = Vec::new();
@@ -195,7 +201,7 @@ fn skills(
     tokenizer: &Tokenizer,
     questions: &[Question],
 ) -> Result<(), Failure> {
-    let options = conversation(&model.config, arguments.context);
+    let options = arguments.output.apply(conversation(&model.config, arguments.context));
     let interrupt = Interrupt::watch()?;
     let scores = with_engine(model, options, &arguments.threads, |engine, arena| {
         let mut answer = Answer::new(engine, Sampling::GREEDY, tokenizer, &interrupt, arena)?;

@@ -5,7 +5,7 @@ use crate::exit::{Exit, Failure};
 use crate::interrupt::Interrupt;
 use crate::model::{Model, ModelArguments, tokenizer};
 use crate::sampling::SamplingArguments;
-use crate::session::{ThreadArguments, conversation, with_engine};
+use crate::session::{OutputArguments, ThreadArguments, conversation, with_engine};
 use crate::template::{Message, render};
 use clap::Args;
 use std::io::{self, IsTerminal, Read, Write};
@@ -33,6 +33,8 @@ pub(crate) struct Arguments {
     sampling: SamplingArguments,
     #[command(flatten)]
     threads: ThreadArguments,
+    #[command(flatten)]
+    output: OutputArguments,
     /// Positions for prompt and answer together [default: 4096, or the model's own if that is less]
     #[arg(short, long, value_name = "N")]
     context: Option<usize>,
@@ -55,7 +57,7 @@ pub(crate) fn run(arguments: &Arguments, verbose: bool) -> Result<(), Failure> {
     let text = if arguments.raw { text } else { template(&model, &tokenizer, text)? };
     let ids = encode(&tokenizer, &text)?;
 
-    let options = conversation(&model.config, arguments.context);
+    let options = arguments.output.apply(conversation(&model.config, arguments.context));
     let context = options.context;
     if ids.len() > context {
         let message = format_args!(

@@ -4,10 +4,10 @@ use crate::answer::BATCH;
 use crate::exit::{Exit, Failure, OrExit};
 use crate::model::Model;
 use anyhow::Context;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use log::{info, warn};
 use std::num::NonZeroUsize;
-use wick_core::{Arena, Config, Engine, Options, Parallel, Plan};
+use wick_core::{Arena, Config, Engine, Options, Output, Parallel, Plan};
 use wick_linux::{ArrangedMemory, Cpus, MemoryLimit, Pool, memory_limit};
 
 /// How many threads compute.
@@ -33,11 +33,44 @@ impl ThreadArguments {
     }
 }
 
+/// How much of the output matrix is multiplied.
+#[derive(Args, Clone)]
+pub(crate) struct OutputArguments {
+    /// Rows of the output matrix that a token is multiplied with
+    #[arg(long, value_name = "HOW", default_value = "exact")]
+    output: OutputArgument,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum OutputArgument {
+    /// All
+    Exact,
+    /// Those that the predictor in PowerInfer's files counts
+    Profiler,
+}
+
+impl OutputArguments {
+    /// `options` with this output.
+    pub(crate) fn apply(&self, options: Options) -> Options {
+        let output = match self.output {
+            OutputArgument::Exact => Output::Exact,
+            OutputArgument::Profiler => Output::Profiler,
+        };
+        Options { output, ..options }
+    }
+
+    /// Whether all rows are.
+    pub(crate) fn is_exact(&self) -> bool {
+        self.output == OutputArgument::Exact
+    }
+}
+
 /// Room for one conversation of `context` positions; where nothing is asked for, 4096 or what the
 /// model was made for, whichever is less.
 pub(crate) fn conversation(config: &Config, context: Option<usize>) -> Options {
     let context = context.unwrap_or_else(|| 4096.min(config.context));
-    Options { context, sequences: 1, batch: BATCH.min(context), outputs: 1 }
+    let output = Output::Exact;
+    Options { context, sequences: 1, batch: BATCH.min(context), outputs: 1, output }
 }
 
 /// Sets an engine up for `model` and hands it to `work`, with an arena that has room for a sampler.
@@ -49,20 +82,22 @@ pub(crate) fn with_engine<R>(
     work: impl for<'e> FnOnce(Engine<'e>, &mut Arena<'e>) -> Result<R, Failure>,
 ) -> Result<R, Failure> {
     let Model { config, weights, .. } = model;
+    options.output.check(weights).map_err(|e| model.files.blame(e))?;
     let plan = Plan::new(config, weights, &options).or_exit(Exit::Usage)?;
     let limit = memory_limit();
     check(&plan, options.context, limit)?;
     let pool = threads.pool();
     let kernels = wick_linux::kernels();
     info!("{} threads, {} kernels", pool.threads(), kernels.name());
-    let needed = (plan.arena() + wick_core::arranged_bytes(weights)) as u64;
+    let needed = (plan.arena() + wick_core::arranged_bytes(weights, options.output)) as u64;
     let fits = limit.is_none_or(|limit| needed <= limit.bytes);
     let arranged;
     let weights = if fits {
-        arranged = ArrangedMemory::new(weights, model.files.parts(), pool.threads())
-            .context("memory for the weights")
-            .or_exit(Exit::Memory)?;
-        &wick_core::arranged(weights, arranged.bytes())
+        arranged =
+            ArrangedMemory::new(weights, options.output, model.files.parts(), pool.threads())
+                .context("memory for the weights")
+                .or_exit(Exit::Memory)?;
+        &wick_core::arranged(weights, options.output, arranged.bytes())
     } else {
         warn!(
             "the model does not fit into memory: weights are read from the file when they are used"

@@ -1,8 +1,10 @@
 //! Arranging the weights of a model for the kernels.
 //!
 //! Q4_0 matrices are laid out anew, once, in memory that the caller hands over; the others stay
-//! where they are. The matrices of an expert stand side by side: gate, up, down.
+//! where they are. The matrices of an expert stand side by side: gate, up, down. How the output matrix
+//! is arranged depends on the [`Output`] that the engine is asked for.
 
+use crate::output::Output;
 use crate::weights::{Down, ExpertMatrices, Layer, Matrix, Weights};
 use wick_kernels::Layout;
 
@@ -30,9 +32,9 @@ impl<'s> Piece<'s, '_> {
 }
 
 /// Bytes that [`arrange`] needs.
-pub fn arranged_bytes(weights: &Weights<'_>) -> usize {
+pub fn arranged_bytes(weights: &Weights<'_>, output: Output) -> usize {
     let mut bytes = 0;
-    walk(weights, |matrix, layout| {
+    walk(weights, output, |matrix, layout| {
         if layout.is_some() {
             bytes += padded(matrix);
         }
@@ -47,11 +49,12 @@ pub fn arranged_bytes(weights: &Weights<'_>) -> usize {
 /// If `memory` is shorter than [`arranged_bytes`].
 pub fn for_each_piece<'m, 't>(
     weights: &Weights<'m>,
+    output: Output,
     memory: &'t mut [u8],
     mut each: impl FnMut(Piece<'m, 't>),
 ) {
     let mut rest = memory;
-    walk(weights, |matrix, layout| {
+    walk(weights, output, |matrix, layout| {
         let Some(layout) = layout else { return };
         let (cols, source) = (matrix.cols(), matrix.bytes());
         let (target, after) = core::mem::take(&mut rest).split_at_mut(padded(matrix));
@@ -69,13 +72,17 @@ pub fn for_each_piece<'m, 't>(
 ///
 /// # Panics
 /// If `memory` is shorter than [`arranged_bytes`].
-pub fn arranged<'a>(weights: &Weights<'a>, memory: &'a [u8]) -> Weights<'a> {
+pub fn arranged<'a>(weights: &Weights<'a>, output: Output, memory: &'a [u8]) -> Weights<'a> {
     let tied = core::ptr::eq(weights.output.bytes(), weights.embedding.bytes());
     let mut all = weights.clone();
     let mut rest = memory;
-    take(&mut all.output, Layout::Grouped, &mut rest);
+    take(&mut all.output, output.layout(), &mut rest);
     if tied {
         all.embedding = all.output;
+    }
+    if let Some(profiler) = all.profiler.as_mut().filter(|_| output == Output::Profiler) {
+        take(&mut profiler.fc1, Layout::Grouped, &mut rest);
+        take(&mut profiler.fc2, Layout::Grouped, &mut rest);
     }
     for layer in &mut all.layers {
         for matrix in [&mut layer.q, &mut layer.k, &mut layer.v, &mut layer.o] {
@@ -136,9 +143,17 @@ fn fitting(matrix: &Matrix<'_>, layout: Layout) -> Option<Layout> {
 
 /// Calls `visit` with every matrix that might be arranged and the layout that it gets, if any, in
 /// the order in which they stand in memory.
-fn walk<'m>(weights: &Weights<'m>, mut visit: impl FnMut(&Matrix<'m>, Option<Layout>)) {
+fn walk<'m>(
+    weights: &Weights<'m>,
+    output: Output,
+    mut visit: impl FnMut(&Matrix<'m>, Option<Layout>),
+) {
     let mut dense = |matrix: &Matrix<'m>, layout| visit(matrix, fitting(matrix, layout));
-    dense(&weights.output, Layout::Grouped);
+    dense(&weights.output, output.layout());
+    if let Some(profiler) = output.profiler(weights) {
+        dense(&profiler.fc1, Layout::Grouped);
+        dense(&profiler.fc2, Layout::Grouped);
+    }
     for layer in &weights.layers {
         for matrix in [&layer.q, &layer.k, &layer.v, &layer.o] {
             dense(matrix, Layout::Grouped);

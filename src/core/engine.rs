@@ -4,6 +4,7 @@ use crate::arena::{Arena, ArenaError};
 use crate::config::{Config, ConfigError};
 use crate::forward::Model;
 use crate::kv::{KvCache, Layout, TruncateError};
+use crate::output::OutputError;
 use crate::parallel::Parallel;
 use crate::plan::{Options, OptionsError};
 use crate::scratch::{Scratch, Sizes};
@@ -44,6 +45,7 @@ impl<'m> State<'m> {
         config.validate()?;
         weights.validate(config)?;
         options.validate()?;
+        options.output.check(weights)?;
         let kv = KvCache::new(Layout::new(config, &options), options.sequences, arena)?;
         let scratch = Scratch::new(&Sizes::new(config, weights, &options), arena)?;
         Ok(State { options, kv, scratch, tokens: 0, outputs: 0 })
@@ -105,14 +107,16 @@ impl<'m> Engine<'m> {
     /// A batch that cannot be run is refused before anything changes.
     pub fn step(&mut self, batch: &[Token]) -> Result<(), StepError> {
         self.check(batch)?;
-        let State { kv, scratch, tokens, outputs, .. } = &mut self.state;
+        let State { options, kv, scratch, tokens, outputs } = &mut self.state;
         for (token, position) in batch.iter().zip(scratch.positions.iter_mut()) {
             *position = kv.push(token.sequence);
         }
         *tokens = batch.len();
         *outputs = batch.iter().filter(|token| token.wants_logits).count();
         let (config, weights) = (&self.config, self.weights);
-        let model = Model { config, weights, kernels: self.kernels, parallel: self.parallel };
+        let (kernels, parallel) = (self.kernels, self.parallel);
+        let output = options.output;
+        let model = Model { config, weights, output, kernels, parallel };
         if !batch.is_empty() {
             model.forward(batch, kv, scratch);
         }
@@ -174,6 +178,11 @@ impl<'m> Engine<'m> {
     pub fn residual(&self, i: usize) -> Option<&[f32]> {
         let hidden = self.config.hidden;
         (i < self.state.tokens).then(|| &self.state.scratch.residual[i * hidden..][..hidden])
+    }
+
+    /// Rows of the output matrix that the last step multiplied, those of all its logits together.
+    pub fn output_rows(&self) -> usize {
+        self.state.scratch.output_rows
     }
 
     /// Positions that a sequence holds.
@@ -259,6 +268,8 @@ pub enum EngineError {
     Shape(ShapeError),
     /// An option is out of range.
     Options(OptionsError),
+    /// The model has not what the wanted output needs.
+    Output(OutputError),
     /// The arena is too small.
     Arena(ArenaError),
 }
@@ -269,6 +280,7 @@ impl fmt::Display for EngineError {
             EngineError::Config(e) => e.fmt(f),
             EngineError::Shape(e) => e.fmt(f),
             EngineError::Options(e) => e.fmt(f),
+            EngineError::Output(e) => e.fmt(f),
             EngineError::Arena(e) => e.fmt(f),
         }
     }
@@ -291,6 +303,12 @@ impl From<ShapeError> for EngineError {
 impl From<OptionsError> for EngineError {
     fn from(e: OptionsError) -> EngineError {
         EngineError::Options(e)
+    }
+}
+
+impl From<OutputError> for EngineError {
+    fn from(e: OutputError) -> EngineError {
+        EngineError::Output(e)
     }
 }
 

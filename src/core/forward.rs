@@ -7,6 +7,7 @@
 use crate::config::Config;
 use crate::engine::Token;
 use crate::kv::KvCache;
+use crate::output::Output;
 use crate::parallel::{Bands, Grid, Parallel, Serial, Tile};
 use crate::router::route;
 use crate::scratch::{Rows, Scratch};
@@ -16,7 +17,7 @@ use wick_kernels::{Activation, Encoding, Format, GROUP, Kernels, Layout, MatMul,
 
 /// Rows of a matrix in one tile: 27 KiB of Q4_0 at 1,536 columns, so that a tile stays in the
 /// first-level cache while all tokens of a batch pass over it.
-const TILE: usize = 32;
+pub(crate) const TILE: usize = 32;
 /// Neurons of an expert in one tile: enough for the first rows of `Wup` to arrive while the last
 /// gates are computed.
 const NEURONS: usize = 128;
@@ -32,6 +33,7 @@ const SERIAL: usize = 1 << 14;
 pub(crate) struct Model<'a> {
     pub(crate) config: &'a Config,
     pub(crate) weights: &'a Weights<'a>,
+    pub(crate) output: Output,
     pub(crate) kernels: &'a Kernels,
     pub(crate) parallel: &'a dyn Parallel,
 }
@@ -204,17 +206,26 @@ impl Model<'_> {
         }
         let mut values = [0.0; NEURONS];
         let values = &mut values[..open.len()];
-        match up.layout() {
-            Layout::Split => self.kernels.pick_rows()(up.bytes(), &open, z, values),
-            layout => {
-                let product = self.product(up.format(), layout);
-                for (value, row) in values.iter_mut().zip(&open) {
-                    product(up.row_bytes(*row as usize, 1), &[*z], core::slice::from_mut(value));
-                }
-            }
-        }
+        self.pick(up, &open, z, values);
         for (value, row) in values.iter().zip(&open) {
             gates[*row as usize - first] *= value;
+        }
+    }
+
+    /// out[i] = row `rows[i]` of `matrix` · x, where the layout keeps rows together.
+    pub(crate) fn pick(
+        &self,
+        matrix: &Matrix<'_>,
+        rows: &[u32],
+        x: &Activation<'_>,
+        out: &mut [f32],
+    ) {
+        if matrix.layout() == Layout::Split {
+            return self.kernels.pick_rows()(matrix.bytes(), rows, x, out);
+        }
+        let product = self.product(matrix.format(), matrix.layout());
+        for (value, row) in out.iter_mut().zip(rows) {
+            product(matrix.row_bytes(*row as usize, 1), &[*x], core::slice::from_mut(value));
         }
     }
 
@@ -296,8 +307,14 @@ impl Model<'_> {
         let tokens = core::mem::take(&mut s.positions);
         self.normalize(&self.weights.output_norm, s, wanted, |i| tokens[i]);
         s.positions = tokens;
-        let output = &self.weights.output;
-        self.multiply(&[output], &s.hidden, wanted, s.logits, <[f32]>::copy_from_slice);
+        s.output_rows = match self.output.profiler(self.weights) {
+            Some(profiler) => (0..wanted).map(|i| self.predict(&profiler, i, s)).sum(),
+            None => {
+                let output = &self.weights.output;
+                self.multiply(&[output], &s.hidden, wanted, s.logits, <[f32]>::copy_from_slice);
+                wanted * output.rows()
+            }
+        };
     }
 
     /// hidden[i] = norm(residual[token(i)]), for `i < n`.
@@ -319,7 +336,7 @@ impl Model<'_> {
 
     /// Lets `fill` write the values of each of the first `n` rows, then computes their 8-bit forms
     /// if what they will be multiplied with is quantized.
-    fn for_each_row(
+    pub(crate) fn for_each_row(
         &self,
         rows: &mut Rows<'_>,
         n: usize,
@@ -373,7 +390,7 @@ impl Model<'_> {
     ///
     /// # Panics
     /// If the layout has none: [`Weights::validate`] refuses such a matrix.
-    fn product(&self, format: Format, layout: Layout) -> MatMul {
+    pub(crate) fn product(&self, format: Format, layout: Layout) -> MatMul {
         self.kernels.matmul(format, layout).expect("the layout is one for products with all rows")
     }
 

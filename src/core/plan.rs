@@ -3,6 +3,7 @@
 use crate::arena::{ALIGNMENT, Arena};
 use crate::config::Config;
 use crate::kv::{KvCache, Layout};
+use crate::output::Output;
 use crate::sampler::Sampler;
 use crate::scratch::Sizes;
 use crate::weights::Weights;
@@ -19,6 +20,8 @@ pub struct Options {
     pub batch: usize,
     /// Most tokens of one step whose logits are wanted.
     pub outputs: usize,
+    /// Which rows of the output matrix are multiplied.
+    pub output: Output,
 }
 
 /// Sequences an engine may hold.

@@ -4,7 +4,7 @@ use crate::arena::{Arena, ArenaError};
 use crate::config::Config;
 use crate::plan::{Options, floats};
 use crate::weights::Weights;
-use wick_kernels::{Activation, RowLayout};
+use wick_kernels::{Activation, Encodings, RowLayout};
 
 /// Activation rows in one slab.
 #[derive(Debug)]
@@ -34,6 +34,7 @@ pub(crate) struct Sizes {
     hidden: RowLayout,
     attended: RowLayout,
     neurons: RowLayout,
+    predictor: RowLayout,
 }
 
 impl Sizes {
@@ -44,6 +45,7 @@ impl Sizes {
             hidden: RowLayout::new(config.hidden, weights.hidden_encodings()),
             attended: RowLayout::new(config.query_width(), weights.attention_encodings()),
             neurons: RowLayout::new(config.expert_width, weights.expert_encodings()),
+            predictor: predictor_layout(weights, options),
         }
     }
 
@@ -53,7 +55,7 @@ impl Sizes {
     }
 
     /// Lengths of the buffers of `f32`, in the order in which they are cut.
-    fn float_lens(&self) -> [usize; 12] {
+    fn float_lens(&self) -> [usize; 13] {
         let (c, n) = (&self.config, self.options.batch);
         [
             n * c.hidden,
@@ -68,6 +70,7 @@ impl Sizes {
             self.pairs() * self.neurons.stride(),
             self.pairs() * c.hidden,
             self.options.outputs * c.vocab,
+            self.predictor.stride(),
         ]
     }
 
@@ -80,6 +83,15 @@ impl Sizes {
             + Arena::bytes_for::<usize>(self.options.batch);
         floats + indices
     }
+}
+
+/// The layout of the row that the predictor of output rows goes through, empty if it is not used.
+fn predictor_layout(weights: &Weights<'_>, options: &Options) -> RowLayout {
+    let encodings = Encodings::default();
+    options.output.profiler(weights).map_or(RowLayout::new(0, encodings), |profiler| {
+        let encoding = profiler.fc2.format().encoding();
+        RowLayout::new(profiler.fc1.rows(), encodings.with(encoding))
+    })
 }
 
 /// The buffers of one step. `n` is the number of tokens, `k` that of active experts.
@@ -109,6 +121,10 @@ pub(crate) struct Scratch<'m> {
     pub(crate) outputs: &'m mut [f32],
     /// Logits of the tokens that want them, `outputs × vocab`.
     pub(crate) logits: &'m mut [f32],
+    /// What the predictor of output rows makes of a hidden row, if it is used.
+    pub(crate) predictor: Rows<'m>,
+    /// Rows of the output matrix that the last step multiplied.
+    pub(crate) output_rows: usize,
     /// For each place in the order by expert, the choice (token · k + rank) that stands there.
     pub(crate) choices: &'m mut [usize],
     /// For each choice, its place in the order by expert.
@@ -142,6 +158,8 @@ impl<'m> Scratch<'m> {
             neurons: Rows { layout: sizes.neurons, slab: take(9)? },
             outputs: take(10)?,
             logits: take(11)?,
+            predictor: Rows { layout: sizes.predictor, slab: take(12)? },
+            output_rows: 0,
             choices: arena.take("expert order", sizes.pairs())?,
             places: arena.take("expert order", sizes.pairs())?,
             bounds: arena.take("expert order", sizes.config.experts + 1)?,

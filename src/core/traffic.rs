@@ -17,22 +17,24 @@ pub struct Traffic {
     /// neurons where a row belongs to a neuron; arranged by columns, all scales and the columns of
     /// active neurons.
     pub down: u64,
-    /// The last norm and the output matrix.
+    /// The last norm, the rows of the output matrix that are multiplied, and what chooses them.
     pub output: u64,
 }
 
 impl Traffic {
     /// What a step of one token reads that wants its logits, with `experts` experts in each layer
-    /// and `active_neurons(layer)` neurons of them together; see
-    /// [`Engine::active_neurons`](crate::Engine::active_neurons).
+    /// and `active_neurons(layer)` neurons of them together, and multiplies `output_rows` rows of the
+    /// output matrix; see [`Engine::active_neurons`](crate::Engine::active_neurons) and
+    /// [`Engine::output_rows`](crate::Engine::output_rows).
     pub fn of_token(
         weights: &Weights<'_>,
         experts: usize,
+        output_rows: usize,
         active_neurons: impl Fn(usize) -> usize,
     ) -> Traffic {
         let mut traffic = Traffic {
             dense: weights.embedding.row_bytes(0, 1).len() as u64,
-            output: len(&[weights.output_norm.bytes(), weights.output.bytes()]),
+            output: output_bytes(weights, output_rows),
             ..Traffic::default()
         };
         for (i, layer) in weights.layers.iter().enumerate() {
@@ -70,6 +72,17 @@ impl AddAssign for Traffic {
         self.down += other.down;
         self.output += other.output;
     }
+}
+
+fn output_bytes(weights: &Weights<'_>, rows: usize) -> u64 {
+    let (output, norm) = (&weights.output, len(&[weights.output_norm.bytes()]));
+    let chooser = match &weights.profiler {
+        Some(profiler) if rows < output.rows() => {
+            len(&[profiler.fc1.bytes(), profiler.fc2.bytes()])
+        }
+        _ => 0,
+    };
+    norm + chooser + (output.bytes().len() / output.rows() * rows) as u64
 }
 
 fn len(tensors: &[&[u8]]) -> u64 {

@@ -254,6 +254,9 @@ impl Weights<'_> {
     /// The encodings that rows of `hidden` values need somewhere in the model.
     pub fn hidden_encodings(&self) -> Encodings {
         let mut all = Encodings::default().with(self.output.format.encoding());
+        if let Some(profiler) = &self.profiler {
+            all = all.with(profiler.fc1.format.encoding());
+        }
         for layer in &self.layers {
             for format in [
                 layer.q.format,
