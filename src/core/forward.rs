@@ -23,8 +23,9 @@ pub(crate) const TILE: usize = 32;
 const NEURONS: usize = 128;
 /// Tokens that a kernel is handed at a time.
 const TOKENS: usize = 4;
-/// Outputs in one tile of a product by columns, which reads as many nibbles of each column.
-const COLUMNS_TILE: usize = 768;
+/// Outputs in one tile of a product by columns, which reads as many nibbles of each column: long runs,
+/// because columns lie apart.
+const COLUMNS_TILE: usize = 1536;
 /// Values below which a serial loop is faster than waking threads.
 const SERIAL: usize = 1 << 14;
 
