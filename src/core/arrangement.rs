@@ -31,7 +31,7 @@ impl<'s> Piece<'s, '_> {
     }
 }
 
-/// Bytes that [`arrange`] needs.
+/// Bytes of memory that [`for_each_piece`] fills.
 pub fn arranged_bytes(weights: &Weights<'_>, output: Output) -> usize {
     let mut bytes = 0;
     walk(weights, output, |matrix, layout| {
