@@ -237,3 +237,15 @@ fn a_step_tells_what_it_computed() {
         assert!(neurons > 0 && neurons < 8 * active * expert_width);
     }
 }
+
+#[test]
+fn a_matrix_arranged_for_something_else_is_refused() {
+    let model = Model::golden("q4_0-tied").arranged();
+    let mut weights = model.weights.clone();
+    let layer = &mut weights.layers[1];
+    std::mem::swap(&mut layer.gate, &mut layer.up);
+    let error = weights.check_layouts().unwrap_err().to_string();
+    let expected = "blk.1.ffn_gate_exps.weight: arranged by rows or grouped expected, split found";
+    assert_eq!(error, expected);
+    assert_eq!(model.weights.check_layouts(), Ok(()));
+}

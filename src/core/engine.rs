@@ -8,7 +8,7 @@ use crate::output::OutputError;
 use crate::parallel::Parallel;
 use crate::plan::{Options, OptionsError};
 use crate::scratch::{Scratch, Sizes};
-use crate::weights::{ShapeError, Weights};
+use crate::weights::{LayoutError, ShapeError, Weights};
 use core::fmt;
 use wick_kernels::Kernels;
 
@@ -44,6 +44,7 @@ impl<'m> State<'m> {
     ) -> Result<State<'m>, EngineError> {
         config.validate()?;
         weights.validate(config)?;
+        weights.check_layouts()?;
         options.validate()?;
         options.output.check(weights)?;
         let kv = KvCache::new(Layout::new(config, &options), options.sequences, arena)?;
@@ -270,6 +271,8 @@ pub enum EngineError {
     Options(OptionsError),
     /// The model has not what the wanted output needs.
     Output(OutputError),
+    /// A matrix is arranged for another product.
+    Layout(LayoutError),
     /// The arena is too small.
     Arena(ArenaError),
 }
@@ -281,6 +284,7 @@ impl fmt::Display for EngineError {
             EngineError::Shape(e) => e.fmt(f),
             EngineError::Options(e) => e.fmt(f),
             EngineError::Output(e) => e.fmt(f),
+            EngineError::Layout(e) => e.fmt(f),
             EngineError::Arena(e) => e.fmt(f),
         }
     }
@@ -303,6 +307,12 @@ impl From<ShapeError> for EngineError {
 impl From<OptionsError> for EngineError {
     fn from(e: OptionsError) -> EngineError {
         EngineError::Options(e)
+    }
+}
+
+impl From<LayoutError> for EngineError {
+    fn from(e: LayoutError) -> EngineError {
+        EngineError::Layout(e)
     }
 }
 

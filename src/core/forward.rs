@@ -390,7 +390,7 @@ impl Model<'_> {
     /// The product with all rows of a matrix.
     ///
     /// # Panics
-    /// If the layout has none: [`Weights::validate`] refuses such a matrix.
+    /// If the layout has none; [`Weights::check_layouts`] refuses such a matrix.
     pub(crate) fn product(&self, format: Format, layout: Layout) -> MatMul {
         self.kernels.matmul(format, layout).expect("the layout is one for products with all rows")
     }

@@ -32,4 +32,6 @@ pub use parallel::{Bands, Grid, Parallel, Serial, Tile};
 pub use plan::{MAX_BATCH, MAX_SEQUENCES, Options, OptionsError, Plan};
 pub use sampler::{REPEAT_WINDOW, SampleError, Sampler, Sampling};
 pub use traffic::Traffic;
-pub use weights::{Down, ExpertMatrices, Layer, Matrix, Profiler, ShapeError, Weights};
+pub use weights::{
+    Down, ExpertMatrices, Layer, LayoutError, Matrix, Profiler, ShapeError, Weights,
+};

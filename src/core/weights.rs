@@ -328,6 +328,62 @@ impl Weights<'_> {
     }
 }
 
+impl Weights<'_> {
+    /// Checks that every matrix but the output matrix, which has a choice
+    /// ([`Output::check`](crate::Output::check)), is arranged for the products that it takes part in.
+    pub fn check_layouts(&self) -> Result<(), LayoutError> {
+        for (i, layer) in self.layers.iter().enumerate() {
+            let down = match &layer.down {
+                Down::Outputs(down) => (down.layout(), Layout::Columns),
+                Down::Neurons(down) => (down.layout(), Layout::Rows),
+            };
+            let found = [
+                ("attn_norm", layer.attn_norm.layout, Layout::Rows),
+                ("attn_q", layer.q.layout, Layout::Grouped),
+                ("attn_k", layer.k.layout, Layout::Grouped),
+                ("attn_v", layer.v.layout, Layout::Grouped),
+                ("attn_output", layer.o.layout, Layout::Grouped),
+                ("ffn_norm", layer.ffn_norm.layout, Layout::Rows),
+                ("ffn_gate_inp", layer.router.layout, Layout::Grouped),
+                ("ffn_gate_exps", layer.gate.layout(), Layout::Grouped),
+                ("ffn_up_exps", layer.up.layout(), Layout::Split),
+                ("ffn_down_exps", down.0, down.1),
+            ];
+            for (tensor, found, expected) in found {
+                if found != Layout::Rows && found != expected {
+                    return Err(LayoutError { tensor, layer: i, expected, found });
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A matrix is arranged for another product than the one that it takes part in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LayoutError {
+    /// Name as in the file, without layer and `.weight`.
+    pub tensor: &'static str,
+    /// Layer.
+    pub layer: usize,
+    /// The layout that is possible besides [`Layout::Rows`].
+    pub expected: Layout,
+    /// The layout found.
+    pub found: Layout,
+}
+
+impl fmt::Display for LayoutError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let LayoutError { tensor, layer, expected, found } = self;
+        write!(
+            f,
+            "blk.{layer}.{tensor}.weight: arranged by rows or {expected} expected, {found} found"
+        )
+    }
+}
+
+impl core::error::Error for LayoutError {}
+
 fn check(
     tensor: &'static str,
     layer: Option<usize>,
