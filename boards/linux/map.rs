@@ -89,14 +89,8 @@ impl fmt::Display for MapError {
     }
 }
 
-impl std::error::Error for MapError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match &self.reason {
-            Reason::Io(e) => Some(e),
-            Reason::NotAFile | Reason::Empty => None,
-        }
-    }
-}
+/// The message has the cause in it, so there is no source to print after it.
+impl std::error::Error for MapError {}
 
 #[cfg(test)]
 mod tests {
