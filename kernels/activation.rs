@@ -17,6 +17,25 @@ pub struct Q8<'a> {
     pub sums: &'a [i16],
 }
 
+/// The number of blocks that each of some rows has: a scale for `block` quants, a sum for `group`.
+/// Kernels rely on it where they read without checks.
+///
+/// # Panics
+/// If a row has other lengths.
+#[inline(always)]
+pub(crate) fn count_blocks<const T: usize>(
+    rows: [&Q8<'_>; T],
+    block: usize,
+    group: usize,
+) -> usize {
+    let blocks = rows[0].scales.len();
+    for row in rows {
+        assert!(row.scales.len() == blocks && row.quants.len() == blocks * block);
+        assert!(row.sums.len() == blocks * block / group);
+    }
+    blocks
+}
+
 /// [`Q8`] while it is written.
 #[derive(Debug)]
 pub struct Q8Mut<'a> {

@@ -6,6 +6,7 @@
 
 use super::dot::Dot;
 use super::widen;
+use crate::activation::count_blocks;
 use crate::layout::{BLOCK, BLOCK_BYTES, GROUP, GROUP_BLOCK};
 use crate::scalar::arranged::add_blocks;
 use crate::tokens::Product;
@@ -27,12 +28,8 @@ impl<D: Dot> Product for Grouped<D> {
 
 #[inline(always)]
 unsafe fn grouped<D: Dot, const T: usize>(weights: &[u8], xs: [&Q8<'_>; T], out: &mut [f32]) {
-    let blocks = xs[0].scales.len();
+    let blocks = count_blocks(xs, BLOCK, BLOCK);
     let rows = out.len() / T;
-    for x in xs {
-        assert!(x.scales.len() == blocks && x.sums.len() == blocks);
-        assert!(x.quants.len() == blocks * BLOCK);
-    }
     let groups = rows / GROUP;
     assert!(weights.len() >= groups * blocks * GROUP_BLOCK && rows.is_multiple_of(GROUP));
     // Where a single token leaves registers for two groups, they share what is loaded of it.
@@ -156,9 +153,8 @@ pub(super) unsafe fn split<D: Dot>(
     out: &mut [f32],
 ) {
     let q8 = &x.q8_0;
-    let blocks = q8.scales.len();
+    let blocks = count_blocks([q8], BLOCK, BLOCK);
     let row_bytes = blocks * BLOCK_BYTES;
-    assert!(q8.sums.len() == blocks && q8.quants.len() == blocks * BLOCK);
     for (rows, out) in rows.chunks(LANES).zip(out.chunks_mut(LANES)) {
         let most = rows.iter().fold(0, |most, row| most.max(*row as usize));
         assert!((most + 1) * row_bytes <= weights.len(), "row {most} of {} bytes", weights.len());
@@ -237,9 +233,8 @@ const SHORT: usize = 16;
 /// The product with some rows of a [`Layout::Columns`] matrix.
 pub(super) fn columns(weights: &[u8], x: &Activation<'_>, rows: Range<usize>, out: &mut [f32]) {
     let q8 = &x.q8_0;
-    let blocks = q8.scales.len();
+    let blocks = count_blocks([q8], BLOCK, BLOCK);
     let height = weights.len() / (blocks * BLOCK_BYTES);
-    assert!(q8.sums.len() == blocks && q8.quants.len() == blocks * BLOCK);
     assert!(weights.len() == height * blocks * BLOCK_BYTES);
     assert!(rows.start <= rows.end && rows.end <= height && out.len() == rows.len());
     assert!(rows.start.is_multiple_of(BLOCK) && rows.end.is_multiple_of(BLOCK));

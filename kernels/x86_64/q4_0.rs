@@ -5,6 +5,7 @@
 //! scalar kernels do, so results are the same bits.
 
 use super::dot::Dot;
+use crate::activation::count_blocks;
 use crate::layout::{BLOCK, BLOCK_BYTES, GROUP, GROUP_BLOCK};
 use crate::scalar::arranged::add_blocks;
 use crate::tokens::Product;
@@ -29,12 +30,8 @@ impl<D: Dot> Product for Grouped<D> {
 
 #[inline(always)]
 unsafe fn grouped<D: Dot, const T: usize>(weights: &[u8], xs: [&Q8<'_>; T], out: &mut [f32]) {
-    let blocks = xs[0].scales.len();
+    let blocks = count_blocks(xs, BLOCK, BLOCK);
     let rows = out.len() / T;
-    for x in xs {
-        assert!(x.scales.len() == blocks && x.sums.len() == blocks);
-        assert!(x.quants.len() == blocks * BLOCK);
-    }
     assert!(weights.len() >= rows / GROUP * blocks * GROUP_BLOCK && rows.is_multiple_of(GROUP));
     for group in 0..rows / GROUP {
         // SAFETY: the asserts above keep every access inside its slice: a group has `blocks` blocks
@@ -104,9 +101,8 @@ pub(super) unsafe fn split<D: Dot>(
     out: &mut [f32],
 ) {
     let q8 = &x.q8_0;
-    let blocks = q8.scales.len();
+    let blocks = count_blocks([q8], BLOCK, BLOCK);
     let row_bytes = blocks * BLOCK_BYTES;
-    assert!(q8.sums.len() == blocks && q8.quants.len() == blocks * BLOCK);
     for (rows, out) in rows.chunks(8).zip(out.chunks_mut(8)) {
         let most = rows.iter().fold(0, |most, row| most.max(*row as usize));
         assert!((most + 1) * row_bytes <= weights.len(), "row {most} of {} bytes", weights.len());
@@ -237,9 +233,8 @@ pub(super) unsafe fn columns(
     out: &mut [f32],
 ) {
     let q8 = &x.q8_0;
-    let blocks = q8.scales.len();
+    let blocks = count_blocks([q8], BLOCK, BLOCK);
     let height = weights.len() / (blocks * BLOCK_BYTES);
-    assert!(q8.sums.len() == blocks && q8.quants.len() == blocks * BLOCK);
     assert!(
         weights.len() == height * blocks * BLOCK_BYTES
             && rows.end <= height
