@@ -19,6 +19,7 @@ mod plan;
 mod router;
 mod sampler;
 mod scratch;
+mod store;
 mod traffic;
 mod weights;
 
@@ -31,6 +32,7 @@ pub use output::{Output, OutputError};
 pub use parallel::{Bands, Grid, Parallel, Serial, Tile};
 pub use plan::{MAX_BATCH, MAX_SEQUENCES, Options, OptionsError, Plan};
 pub use sampler::{REPEAT_WINDOW, SampleError, Sampler, Sampling};
+pub use store::{ExpertKey, ExpertStore, Part, SlotId, StoreError, StoreReason};
 pub use traffic::Traffic;
 pub use weights::{
     Down, ExpertMatrices, Layer, LayoutError, Matrix, Profiler, ShapeError, Weights,
