@@ -3,6 +3,7 @@
 pub mod counting;
 pub mod gguf;
 pub mod random;
+pub mod store;
 pub mod tiny;
 
 use std::fs;

@@ -2,12 +2,15 @@
 
 use crate::arena::{Arena, ArenaError};
 use crate::config::{Config, ConfigError};
+use crate::experts::{ExpertFigures, Experts};
 use crate::forward::Model;
 use crate::kv::{KvCache, Layout, TruncateError};
 use crate::output::OutputError;
 use crate::parallel::Parallel;
 use crate::plan::{Options, OptionsError};
+use crate::policy::Policy;
 use crate::scratch::{Scratch, Sizes};
+use crate::store::{ExpertStore, StoreError};
 use crate::weights::{LayoutError, ShapeError, Weights};
 use core::fmt;
 use wick_kernels::Kernels;
@@ -58,6 +61,7 @@ pub struct Engine<'m> {
     config: Config,
     weights: &'m Weights<'m>,
     state: State<'m>,
+    experts: Experts<'m>,
     kernels: &'m Kernels,
     parallel: &'m dyn Parallel,
 }
@@ -73,8 +77,43 @@ impl<'m> Engine<'m> {
         kernels: &'m Kernels,
         parallel: &'m dyn Parallel,
     ) -> Result<Engine<'m>, EngineError> {
+        Engine::with_experts(config, weights, options, None, arena, kernels, parallel)
+    }
+
+    /// An engine whose experts are read through a store. Those of `weights` are not touched; they
+    /// tell shapes and formats. The arena needs the bytes of a plan for as many slots
+    /// ([`crate::Plan::streaming`]).
+    ///
+    /// # Errors
+    /// As [`Engine::new`], and [`EngineError::Slots`] if the store has none.
+    pub fn streaming(
+        config: Config,
+        weights: &'m Weights<'m>,
+        options: Options,
+        (store, policy): (&'m mut dyn ExpertStore, &'m dyn Policy),
+        arena: &mut Arena<'m>,
+        kernels: &'m Kernels,
+        parallel: &'m dyn Parallel,
+    ) -> Result<Engine<'m>, EngineError> {
+        if store.slots() == 0 {
+            return Err(EngineError::Slots);
+        }
+        let store = Some((store, policy));
+        Engine::with_experts(config, weights, options, store, arena, kernels, parallel)
+    }
+
+    fn with_experts(
+        config: Config,
+        weights: &'m Weights<'m>,
+        options: Options,
+        store: Option<(&'m mut dyn ExpertStore, &'m dyn Policy)>,
+        arena: &mut Arena<'m>,
+        kernels: &'m Kernels,
+        parallel: &'m dyn Parallel,
+    ) -> Result<Engine<'m>, EngineError> {
         let state = State::new(&config, weights, options, arena)?;
-        Ok(Engine { config, weights, state, kernels, parallel })
+        let experts = Experts::new(&config, store, arena)?;
+        Ok(Engine { config, weights, state, experts, kernels, parallel })
     }
 
     /// The model's shape.
@@ -105,7 +144,8 @@ impl<'m> Engine<'m> {
     /// Appends the tokens of `batch` to their sequences, in one pass over the weights. The logits
     /// that were wanted are in [`Engine::logits`] until the next step.
     ///
-    /// A batch that cannot be run is refused before anything changes.
+    /// A batch that cannot be run is refused before anything changes. If an expert cannot be read,
+    /// the sequences are as they were, and there are no logits.
     pub fn step(&mut self, batch: &[Token]) -> Result<(), StepError> {
         self.check(batch)?;
         let State { options, kv, scratch, tokens, outputs } = &mut self.state;
@@ -118,8 +158,13 @@ impl<'m> Engine<'m> {
         let (kernels, parallel) = (self.kernels, self.parallel);
         let output = options.output;
         let model = Model { config, weights, output, kernels, parallel };
-        if !batch.is_empty() {
-            model.forward(batch, kv, scratch);
+        if batch.is_empty() {
+            return Ok(());
+        }
+        if let Err(error) = model.forward(batch, kv, &mut self.experts, scratch) {
+            batch.iter().for_each(|token| kv.pop(token.sequence));
+            (*tokens, *outputs) = (0, 0);
+            return Err(StepError::Store(error));
         }
         Ok(())
     }
@@ -160,6 +205,11 @@ impl<'m> Engine<'m> {
     pub fn chosen_experts(&self, layer: usize) -> &[u32] {
         let State { scratch, tokens, .. } = &self.state;
         &scratch.experts[layer * scratch.pairs..][..tokens * self.config.active]
+    }
+
+    /// How experts were found and read so far; `None` if all stand in memory.
+    pub fn expert_figures(&self) -> Option<&ExpertFigures> {
+        self.experts.figures()
     }
 
     /// Neurons that were not zero in the experts that the last step chose in a layer, of
@@ -275,6 +325,8 @@ pub enum EngineError {
     Layout(LayoutError),
     /// The arena is too small.
     Arena(ArenaError),
+    /// Experts are to be read into slots, and there are none.
+    Slots,
 }
 
 impl fmt::Display for EngineError {
@@ -286,6 +338,7 @@ impl fmt::Display for EngineError {
             EngineError::Output(e) => e.fmt(f),
             EngineError::Layout(e) => e.fmt(f),
             EngineError::Arena(e) => e.fmt(f),
+            EngineError::Slots => f.write_str("expert slots: at least 1 expected, 0 found"),
         }
     }
 }
@@ -328,7 +381,7 @@ impl From<ArenaError> for EngineError {
     }
 }
 
-/// A batch cannot be run; nothing has changed.
+/// A batch cannot be run; the sequences are as they were.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StepError {
     /// More tokens than a step takes.
@@ -370,6 +423,8 @@ pub enum StepError {
         /// Positions it has room for.
         context: usize,
     },
+    /// An expert could not be read.
+    Store(StoreError),
 }
 
 impl fmt::Display for StepError {
@@ -392,6 +447,7 @@ impl fmt::Display for StepError {
                 "sequence {sequence}: {held} positions held and {more} more wanted, but the context \
                  is {context}; ask for a larger context"
             ),
+            StepError::Store(e) => e.fmt(f),
         }
     }
 }

@@ -4,16 +4,20 @@
 //! order, whatever the batch and the number of threads, so a token's logits are the same bits
 //! however it got here.
 
-use crate::config::Config;
+use crate::config::{Config, MAX_ACTIVE, MAX_EXPERTS};
 use crate::engine::Token;
+use crate::experts::{Experts, Lender, Work};
 use crate::kv::KvCache;
 use crate::output::Output;
 use crate::parallel::{Bands, Grid, Parallel, Serial, Tile};
 use crate::router::route;
 use crate::scratch::{Rows, Scratch};
+use crate::store::{Part, StoreError};
 use crate::weights::{Down, Layer, Matrix, Weights};
 use core::ops::Range;
-use wick_kernels::{Activation, Encoding, Format, GROUP, Kernels, Layout, MatMul, scalar};
+use wick_kernels::{
+    Activation, Encoding, Encodings, Format, GROUP, Kernels, Layout, MatMul, RowLayout, scalar,
+};
 
 /// Rows of a matrix in one tile: 27 KiB of Q4_0 at 1,536 columns, so that a tile stays in the
 /// first-level cache while all tokens of a batch pass over it.
@@ -42,14 +46,25 @@ pub(crate) struct Model<'a> {
 impl Model<'_> {
     /// Runs `batch`, whose positions stand in `s.positions`, and leaves the logits of the tokens
     /// that want them in `s.logits`, in their order.
-    pub(crate) fn forward(&self, batch: &[Token], kv: &mut KvCache<'_>, s: &mut Scratch<'_>) {
+    ///
+    /// # Errors
+    /// An expert could not be read; what was computed is of no use.
+    pub(crate) fn forward(
+        &self,
+        batch: &[Token],
+        kv: &mut KvCache<'_>,
+        experts: &mut Experts<'_>,
+        s: &mut Scratch<'_>,
+    ) -> Result<(), StoreError> {
+        experts.begin(batch.len())?;
         self.embed(batch, s);
         for (i, layer) in self.weights.layers.iter().enumerate() {
-            self.route(i, layer, batch.len(), s);
+            self.route(i, layer, batch.len(), experts, s);
             self.attend(i, layer, batch, kv, s);
-            self.apply_experts(i, layer, batch.len(), s);
+            self.apply_experts(i, layer, batch.len(), experts, s)?;
         }
         self.output(batch, s);
+        Ok(())
     }
 
     /// residual = rows of the embedding; cos, sin = rotations of the positions.
@@ -66,20 +81,53 @@ impl Model<'_> {
     }
 
     /// experts, expert_weights = the router's choice, from the residual stream as it enters the
-    /// layer: before any norm and before attention.
-    fn route(&self, index: usize, layer: &Layer<'_>, n: usize, s: &mut Scratch<'_>) {
-        let Config { hidden, experts, active, gating, .. } = *self.config;
-        self.for_each_row(&mut s.hidden, n, layer.router.format().encoding(), |t, row| {
-            row[..hidden].copy_from_slice(&s.residual[t * hidden..][..hidden]);
-        });
-        self.multiply(&[&layer.router], &s.hidden, n, s.router_logits, <[f32]>::copy_from_slice);
+    /// layer: before any norm and before attention. Experts that are not in memory start on their way.
+    fn route(
+        &self,
+        index: usize,
+        layer: &Layer<'_>,
+        n: usize,
+        experts: &mut Experts<'_>,
+        s: &mut Scratch<'_>,
+    ) {
+        let Config { experts: count, active, gating, .. } = *self.config;
+        self.ask_router(layer, n, s);
         let chosen = &mut s.experts[index * s.pairs..][..n * active];
         let choices =
             chosen.chunks_exact_mut(active).zip(s.expert_weights.chunks_exact_mut(active));
-        for (logits, (chosen, weights)) in s.router_logits.chunks_exact(experts).zip(choices) {
+        for (logits, (chosen, weights)) in s.router_logits.chunks_exact(count).zip(choices) {
             route(logits, gating, chosen, weights);
         }
         group_by_expert(chosen, s.bounds, s.choices, s.places);
+        experts.want(index, chosen, s.bounds, n == 1);
+    }
+
+    /// router_logits = Wrouter · residual.
+    fn ask_router(&self, layer: &Layer<'_>, n: usize, s: &mut Scratch<'_>) {
+        let hidden = self.config.hidden;
+        let (plain, residual) = (RowLayout::new(hidden, Encodings::default()), &*s.residual);
+        let row = |t: usize| plain.view(&residual[t * hidden..][..hidden]);
+        self.multiply(&[&layer.router], row, n, s.router_logits, <[f32]>::copy_from_slice);
+    }
+
+    /// Asks the router of the next layer what it would choose if this layer's experts added nothing,
+    /// and lets these experts start on their way. Router logits are lost.
+    fn guess(&self, index: usize, n: usize, experts: &mut Experts<'_>, s: &mut Scratch<'_>) {
+        let Config { experts: count, active, gating, .. } = *self.config;
+        let Some(next) = self.weights.layers.get(index + 1) else { return };
+        self.ask_router(next, n, s);
+        let mut is_likely = [false; MAX_EXPERTS];
+        let mut likely = heapless::Vec::<u32, MAX_EXPERTS>::new();
+        for logits in s.router_logits.chunks_exact(count).take(n) {
+            let (mut chosen, mut weights) = ([0; MAX_ACTIVE], [0.0; MAX_ACTIVE]);
+            route(logits, gating, &mut chosen[..active], &mut weights[..active]);
+            for expert in &chosen[..active] {
+                if !core::mem::replace(&mut is_likely[*expert as usize], true) {
+                    likely.push(*expert).expect("no expert is listed twice");
+                }
+            }
+        }
+        experts.guess(likely.into_iter());
     }
 
     /// residual += Wo · attention(Wq h, Wk h, Wv h) with h = norm(residual).
@@ -96,7 +144,8 @@ impl Model<'_> {
         let width = query_width + 2 * kv_width;
         self.normalize(&layer.attn_norm, s, n, |t| t);
         let matrices = [&layer.q, &layer.k, &layer.v];
-        self.multiply(&matrices, &s.hidden, n, s.qkv, <[f32]>::copy_from_slice);
+        let (normed, qkv) = (&s.hidden, &mut *s.qkv);
+        self.multiply(&matrices, |t| normed.row(t), n, qkv, <[f32]>::copy_from_slice);
 
         for (t, (token, row)) in batch.iter().zip(s.qkv.chunks_exact_mut(width)).enumerate() {
             let (turned, values) = row.split_at_mut(query_width + kv_width);
@@ -121,20 +170,44 @@ impl Model<'_> {
                 attention(&qkv[t * width..][cols], &view, tile.row(t));
             },
         );
-        self.for_each_row(&mut s.attended, n, layer.o.format().encoding(), |_, _| ());
-        self.multiply(&[&layer.o], &s.attended, n, s.residual, add);
+        self.encode_rows(&mut s.attended, n, Bands::Each, layer.o.format().encoding());
+        let attended = &s.attended;
+        self.multiply(&[&layer.o], |t| attended.row(t), n, s.residual, add);
     }
 
     /// residual += Σ weight · Wdown (relu(Wgate z) ⊙ (Wup z)) over the chosen experts, with
-    /// z = norm(residual).
-    fn apply_experts(&self, index: usize, layer: &Layer<'_>, n: usize, s: &mut Scratch<'_>) {
+    /// z = norm(residual). Experts are taken as they come; while the last ones are computed, those
+    /// that the next layer will probably choose start on their way.
+    fn apply_experts(
+        &self,
+        index: usize,
+        layer: &Layer<'_>,
+        n: usize,
+        experts: &mut Experts<'_>,
+        s: &mut Scratch<'_>,
+    ) -> Result<(), StoreError> {
         let Config { hidden, active, .. } = *self.config;
         self.normalize(&layer.ffn_norm, s, n, |t| t);
-        self.gate_and_up(layer, n, s);
+        let mut guessed = false;
+        while let Some(work) = experts.next()? {
+            if !guessed && experts.is_idle() {
+                self.guess(index, n, experts, s);
+                guessed = true;
+            }
+            let bands = Bands::Some { bounds: s.bounds, chosen: experts.chosen() };
+            let lender = experts.lender(layer);
+            match work {
+                Work::Neurons => {
+                    self.gate_and_up(lender, bands, &s.hidden, s.choices, n, &mut s.neurons);
+                }
+                Work::Outputs => {
+                    self.down(&layer.down, lender, bands, n, &mut s.neurons, s.outputs)
+                }
+            }
+        }
         let neurons = (0..n * active).map(|place| s.neurons.row(place).values);
         let silent = |row: &[f32]| row.iter().filter(|v| **v == 0.0).count();
         s.active_neurons[index] = neurons.map(|row| row.len() - silent(row)).sum();
-        self.down(&layer.down, n, s);
 
         let (outputs, weights, places) = (&*s.outputs, &*s.expert_weights, &*s.places);
         let residual = &mut s.residual[..n * hidden];
@@ -150,26 +223,33 @@ impl Model<'_> {
                 }
             },
         );
+        Ok(())
     }
 
-    /// neurons = relu(Wgate z) ⊙ (Wup z), a row for each choice, sorted by expert. A row of `Wup`
-    /// is read only where the gate is open; it is asked for as soon as that is known, so that it
-    /// comes while further gates are computed.
-    fn gate_and_up(&self, layer: &Layer<'_>, n: usize, s: &mut Scratch<'_>) {
+    /// neurons = relu(Wgate z) ⊙ (Wup z) for the experts of some bands, a row for each choice, sorted
+    /// by expert. A row of `Wup` is read only where the gate is open; it is asked for as soon as that
+    /// is known, so that it comes while further gates are computed.
+    fn gate_and_up(
+        &self,
+        experts: Lender<'_>,
+        bands: Bands<'_>,
+        hidden: &Rows<'_>,
+        choices: &[usize],
+        n: usize,
+        neurons: &mut Rows<'_>,
+    ) {
         let Config { active, expert_width, .. } = *self.config;
-        let product = self.product(layer.gate.format(), layer.gate.layout());
+        let product = self.product(experts.format(Part::Gate), experts.layout(Part::Gate));
         let prefetch = self.kernels.prefetch();
-        let (hidden, choices) = (&s.hidden, &*s.choices);
-        let stride = s.neurons.layout.stride();
-        let rows = s.neurons.first(n * active);
-        let bands = Bands::Bounds(s.bounds);
-        Grid::new(rows, stride, expert_width).for_each_tile(
+        let stride = neurons.layout.stride();
+        Grid::new(neurons.first(n * active), stride, expert_width).for_each_tile(
             self.parallel,
             bands,
             NEURONS,
             |tile| {
                 let (expert, cols) = (tile.band(), tile.cols());
-                let (gate, up) = (layer.gate.expert(expert), layer.up.expert(expert));
+                let gate = experts.matrix(Part::Gate, expert);
+                let up = experts.matrix(Part::Up, expert);
                 let z = |place: usize| hidden.row(choices[place] / active);
                 for_some_tokens(tile.rows(), z, |places, xs| {
                     let mut room = [0.0; TOKENS * GROUP];
@@ -230,22 +310,30 @@ impl Model<'_> {
         }
     }
 
-    /// outputs = Wdown · neurons, a row for each choice, sorted by expert.
-    fn down(&self, down: &Down<'_>, n: usize, s: &mut Scratch<'_>) {
+    /// outputs = Wdown · neurons for the experts of some bands, a row for each choice, sorted by
+    /// expert.
+    fn down(
+        &self,
+        down: &Down<'_>,
+        experts: Lender<'_>,
+        bands: Bands<'_>,
+        n: usize,
+        neurons: &mut Rows<'_>,
+        outputs: &mut [f32],
+    ) {
         let Config { hidden, active, .. } = *self.config;
-        if let Down::Outputs(matrices) = down {
-            let encoding = matrices.format().encoding();
-            self.for_each_row(&mut s.neurons, n * active, encoding, |_, _| ());
+        let (format, layout) = (experts.format(Part::Down), experts.layout(Part::Down));
+        if let Down::Outputs(_) = down {
+            self.encode_rows(neurons, n * active, bands, format.encoding());
         }
-        let neurons = &s.neurons;
-        let outputs = Grid::new(&mut s.outputs[..n * active * hidden], hidden, hidden);
-        let bands = Bands::Bounds(s.bounds);
+        let neurons = &*neurons;
+        let outputs = Grid::new(&mut outputs[..n * active * hidden], hidden, hidden);
         match down {
-            Down::Outputs(matrices) if matrices.layout() == Layout::Columns => {
+            Down::Outputs(_) if layout == Layout::Columns => {
                 let sum_columns = self.kernels.sum_columns();
                 outputs.for_each_tile(self.parallel, bands, COLUMNS_TILE, |tile| {
                     let cols = tile.cols();
-                    let down = matrices.expert(tile.band());
+                    let down = experts.matrix(Part::Down, tile.band());
                     for place in tile.rows() {
                         sum_columns(
                             down.bytes(),
@@ -256,28 +344,24 @@ impl Model<'_> {
                     }
                 });
             }
-            Down::Outputs(matrices) => {
-                let product = self.product(matrices.format(), matrices.layout());
+            Down::Outputs(_) => {
+                let product = self.product(format, layout);
                 outputs.for_each_tile(self.parallel, bands, TILE, |tile| {
                     let cols = tile.cols();
-                    let down = matrices.expert(tile.band());
+                    let down = experts.matrix(Part::Down, tile.band());
                     let down = down.row_bytes(cols.start, cols.len());
                     let row = |place: usize| neurons.row(place);
                     multiply_tile(product, down, tile, row, <[f32]>::copy_from_slice);
                 });
             }
-            Down::Neurons(matrices) => {
-                let width = TILE.max(matrices.format().block_len());
+            Down::Neurons(_) => {
+                let width = TILE.max(format.block_len());
                 outputs.for_each_tile(self.parallel, bands, width, |tile| {
                     let cols = tile.cols();
+                    let down = experts.matrix(Part::Down, tile.band());
                     for place in tile.rows() {
-                        let (values, expert) = (neurons.row(place).values, tile.band());
-                        self.add_neurons(
-                            &matrices.expert(expert),
-                            values,
-                            cols.start,
-                            tile.row(place),
-                        );
+                        let values = neurons.row(place).values;
+                        self.add_neurons(&down, values, cols.start, tile.row(place));
                     }
                 });
             }
@@ -312,7 +396,14 @@ impl Model<'_> {
             Some(profiler) => (0..wanted).map(|i| self.predict(&profiler, i, s)).sum(),
             None => {
                 let output = &self.weights.output;
-                self.multiply(&[output], &s.hidden, wanted, s.logits, <[f32]>::copy_from_slice);
+                let normed = &s.hidden;
+                self.multiply(
+                    &[output],
+                    |i| normed.row(i),
+                    wanted,
+                    s.logits,
+                    <[f32]>::copy_from_slice,
+                );
                 wanted * output.rows()
             }
         };
@@ -361,12 +452,25 @@ impl Model<'_> {
         );
     }
 
-    /// Hands `store` the products of the matrices, side by side, with `rows[t]` for `t < n`, some
+    /// Computes the 8-bit forms of the rows of some bands.
+    fn encode_rows(&self, rows: &mut Rows<'_>, n: usize, bands: Bands<'_>, encoding: Encoding) {
+        if encoding == Encoding::F32 {
+            return;
+        }
+        let (layout, encode) = (rows.layout, self.kernels.encode());
+        let stride = layout.stride();
+        let parallel = self.threads_for(n * stride);
+        Grid::new(rows.first(n), stride, stride).for_each_tile(parallel, bands, stride, |tile| {
+            tile.rows().for_each(|i| encode(&layout, tile.row(i)));
+        });
+    }
+
+    /// Hands `store` the products of the matrices, side by side, with `row(t)` for `t < n`, some
     /// rows of a matrix at a time, and the place in `out[t]` where they belong.
-    fn multiply(
+    fn multiply<'a>(
         &self,
         matrices: &[&Matrix<'_>],
-        rows: &Rows<'_>,
+        row: impl Fn(usize) -> Activation<'a> + Sync,
         n: usize,
         out: &mut [f32],
         store: impl Fn(&mut [f32], &[f32]) + Sync,
@@ -383,7 +487,7 @@ impl Model<'_> {
             let cols = tile.cols();
             let product = self.product(matrix.format(), matrix.layout());
             let weights = matrix.row_bytes(cols.start - first, cols.len());
-            multiply_tile(product, weights, tile, |t| rows.row(t), &store);
+            multiply_tile(product, weights, tile, &row, &store);
         });
     }
 

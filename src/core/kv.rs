@@ -107,6 +107,11 @@ impl<'m> KvCache<'m> {
         p.len - 1
     }
 
+    /// Takes the last [`KvCache::push`] to a sequence back.
+    pub(crate) fn pop(&mut self, sequence: usize) {
+        self.progress[sequence].len -= 1;
+    }
+
     /// Forgets the positions from `len` on.
     pub(crate) fn truncate(&mut self, sequence: usize, len: usize) -> Result<(), TruncateError> {
         let p = &mut self.progress[sequence];

@@ -44,6 +44,13 @@ pub enum Bands<'a> {
     Each,
     /// Band `i` is the rows `bounds[i] .. bounds[i + 1]`.
     Bounds(&'a [usize]),
+    /// Of these, the bands that are `chosen`, each once and in rising order.
+    Some {
+        /// As for [`Bands::Bounds`].
+        bounds: &'a [usize],
+        /// Which bands.
+        chosen: &'a [u32],
+    },
 }
 
 /// Rows of `f32` whose leading columns are to be written by several threads.
@@ -94,13 +101,17 @@ impl<'a> Grid<'a> {
     ) {
         assert!(cuts.is_sorted() && cuts.last().is_none_or(|last| *last <= self.cols));
         let rows = self.data.len() / self.stride;
-        if let Bands::Bounds(bounds) = bands {
+        if let Bands::Bounds(bounds) | Bands::Some { bounds, .. } = bands {
             assert!(bounds.is_sorted() && bounds.last().is_none_or(|last| *last <= rows));
+        }
+        if let Bands::Some { chosen, .. } = bands {
+            assert!(chosen.is_sorted_by(|a, b| a < b), "bands {chosen:?} out of order");
         }
         let band_count = match bands {
             Bands::One => 1,
             Bands::Each => rows,
             Bands::Bounds(bounds) => bounds.len().saturating_sub(1),
+            Bands::Some { chosen, .. } => chosen.len(),
         };
         let part_tiles = |part: usize| (cuts[part + 1] - cuts[part]).div_ceil(width);
         let parts = cuts.len().saturating_sub(1);
@@ -108,7 +119,11 @@ impl<'a> Grid<'a> {
         let data = Shared(self.data.as_mut_ptr());
         // Bands do not overlap, and tiles of a band do not share columns: tiles are disjoint.
         let tile = |i: usize| {
-            let (band, mut start) = (i / across, i % across);
+            let (place, mut start) = (i / across, i % across);
+            let band = match bands {
+                Bands::Some { chosen, .. } => chosen[place] as usize,
+                _ => place,
+            };
             let mut part = 0;
             while start >= part_tiles(part) {
                 start -= part_tiles(part);
@@ -118,7 +133,9 @@ impl<'a> Grid<'a> {
             let rows = match bands {
                 Bands::One => 0..rows,
                 Bands::Each => band..band + 1,
-                Bands::Bounds(bounds) => bounds[band]..bounds[band + 1],
+                Bands::Bounds(bounds) | Bands::Some { bounds, .. } => {
+                    bounds[band]..bounds[band + 1]
+                }
             };
             let cols = start..cuts[part + 1].min(start + width);
             let (stride, data, grid) = (self.stride, data.get(), PhantomData);
@@ -224,6 +241,17 @@ mod tests {
                 assert_eq!(row, [1., 1., 1., 1., 1., 1., 1., 1., 1., 0.], "{bands:?}");
             }
         }
+    }
+
+    #[test]
+    fn only_chosen_bands_are_covered() {
+        let mut data = [0f32; 7];
+        let bands = Bands::Some { bounds: &[0, 2, 2, 5, 7], chosen: &[0, 1, 3] };
+        Grid::new(&mut data, 1, 1).for_each_tile(&Serial, bands, 1, |tile| {
+            let band = tile.band() as f32;
+            tile.rows().for_each(|row| tile.row(row)[0] += 1.0 + band);
+        });
+        assert_eq!(data, [1., 1., 0., 0., 0., 4., 4.]);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use crate::arena::{ALIGNMENT, Arena};
 use crate::config::Config;
+use crate::experts::Experts;
 use crate::kv::{KvCache, Layout};
 use crate::output::Output;
 use crate::sampler::Sampler;
@@ -32,22 +33,45 @@ pub const MAX_BATCH: usize = 4096;
 /// Bytes of each part of an engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Plan {
-    /// Tensors, borrowed from the model's file.
+    /// Tensors that stay in memory.
     pub weights: usize,
     /// Keys and values of all sequences.
     pub kv: usize,
-    /// Activations of one step, logits included.
+    /// Activations of one step, logits included, and the tables of expert slots.
     pub scratch: usize,
     /// The sampler's candidates.
     pub sampler: usize,
 }
 
 impl Plan {
-    /// The plan for a model under these options.
+    /// The plan for a model under these options, with all experts in memory.
     pub fn new(
         config: &Config,
         weights: &Weights<'_>,
         options: &Options,
+    ) -> Result<Plan, OptionsError> {
+        let resident = Plan::of_arena(config, weights, options, None)?;
+        Ok(Plan { weights: weights.bytes(), ..resident })
+    }
+
+    /// The plan for a model whose experts are read into some slots, which belong to the store and are
+    /// not counted here.
+    pub fn streaming(
+        config: &Config,
+        weights: &Weights<'_>,
+        options: &Options,
+        slots: usize,
+    ) -> Result<Plan, OptionsError> {
+        let streaming = Plan::of_arena(config, weights, options, Some(slots))?;
+        Ok(Plan { weights: weights.dense_bytes(), ..streaming })
+    }
+
+    /// The plan without weights.
+    fn of_arena(
+        config: &Config,
+        weights: &Weights<'_>,
+        options: &Options,
+        slots: Option<usize>,
     ) -> Result<Plan, OptionsError> {
         options.validate()?;
         let layout = Layout::new(config, options);
@@ -56,9 +80,9 @@ impl Plan {
             return Err(OptionsError { what: "sequences", found: options.sequences, most });
         }
         Ok(Plan {
-            weights: weights.bytes(),
+            weights: 0,
             kv: KvCache::bytes(&layout, options.sequences),
-            scratch: Sizes::new(config, weights, options).bytes(),
+            scratch: Sizes::new(config, weights, options).bytes() + Experts::bytes(config, slots),
             sampler: Sampler::bytes(config.vocab),
         })
     }

@@ -132,6 +132,12 @@ impl<'m> ExpertMatrices<'m> {
         fits.then_some(ExpertMatrices { format, layout, count, rows, cols, size, stride, bytes })
     }
 
+    /// The matrix of an expert that lies elsewhere, arranged in any way; `None` if the bytes are not
+    /// exactly those of one or the layout does not fit.
+    pub fn lend<'a>(&self, layout: Layout, bytes: &'a [u8]) -> Option<Matrix<'a>> {
+        Matrix::arranged(self.format, layout, self.rows, self.cols, bytes)
+    }
+
     /// How the weights are stored.
     pub fn format(&self) -> Format {
         self.format
@@ -194,7 +200,7 @@ pub struct Layer<'m> {
     pub o: Matrix<'m>,
     /// Weight of the norm before the experts, `1 × hidden`.
     pub ffn_norm: Matrix<'m>,
-    /// Router, `experts × hidden`.
+    /// Router, `experts × hidden`, its weights stored one by one: not in blocks.
     pub router: Matrix<'m>,
     /// Gates, `expert_width × hidden` for each expert.
     pub gate: ExpertMatrices<'m>,
@@ -207,11 +213,15 @@ pub struct Layer<'m> {
 impl Layer<'_> {
     /// Bytes of all tensors of the layer.
     pub fn bytes(&self) -> usize {
+        let experts = [&self.gate, &self.up, self.down.matrices()];
+        self.dense_bytes() + experts.iter().map(|m| m.size()).sum::<usize>()
+    }
+
+    /// Bytes of the tensors that every token needs: all but the experts.
+    pub fn dense_bytes(&self) -> usize {
         let vectors = [&self.attn_norm, &self.ffn_norm, &self.router];
         let attention = [&self.q, &self.k, &self.v, &self.o];
-        let experts = [&self.gate, &self.up, self.down.matrices()];
-        vectors.iter().chain(&attention).map(|m| m.bytes.len()).sum::<usize>()
-            + experts.iter().map(|m| m.size()).sum::<usize>()
+        vectors.iter().chain(&attention).map(|m| m.bytes.len()).sum()
     }
 }
 
@@ -243,11 +253,20 @@ pub struct Weights<'m> {
 impl Weights<'_> {
     /// Bytes of all tensors; a tied output is counted once.
     pub fn bytes(&self) -> usize {
+        self.bytes_with(|layer| layer.bytes())
+    }
+
+    /// Bytes of the tensors that every token may need: all but the experts.
+    pub fn dense_bytes(&self) -> usize {
+        self.bytes_with(|layer| layer.dense_bytes())
+    }
+
+    fn bytes_with(&self, layer_bytes: impl Fn(&Layer<'_>) -> usize) -> usize {
         let tied = core::ptr::eq(self.output.bytes, self.embedding.bytes);
         let ends = self.embedding.bytes.len() + self.output_norm.bytes.len();
         let output = if tied { 0 } else { self.output.bytes.len() };
         let profiler = self.profiler.map_or(0, |p| p.fc1.bytes.len() + p.fc2.bytes.len());
-        let layers = self.layers.iter().map(Layer::bytes).sum::<usize>();
+        let layers = self.layers.iter().map(layer_bytes).sum::<usize>();
         ends + output + profiler + layers
     }
 
@@ -262,7 +281,6 @@ impl Weights<'_> {
                 layer.q.format,
                 layer.k.format,
                 layer.v.format,
-                layer.router.format,
                 layer.gate.format(),
                 layer.up.format(),
             ] {

@@ -1,0 +1,416 @@
+//! The experts that a layer wants: where they lie, and in what order they are used.
+//!
+//! Either all experts stand in memory, or they are read into slots: asked for when the router has
+//! spoken, before attention, and used in the order in which they come. What comes when changes
+//! nothing in the result.
+
+use crate::arena::{Arena, ArenaError};
+use crate::config::Config;
+use crate::policy::Policy;
+use crate::slots::Slots;
+use crate::store::{ExpertKey, ExpertStore, Part, SlotId, StoreError};
+use crate::weights::{ExpertMatrices, Layer, Matrix};
+use core::ops::AddAssign;
+use wick_kernels::{Format, Layout};
+
+/// What can be computed for some experts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Work {
+    /// Their neurons: gate and up are there.
+    Neurons,
+    /// Their outputs: the neurons are computed, and down is there.
+    Outputs,
+}
+
+/// How far an expert that is wanted has come.
+const WAITING: u8 = 0;
+const HAS_NEURONS: u8 = 1;
+const HAS_OUTPUTS: u8 = 2;
+
+/// How experts were found and read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ExpertFigures {
+    /// Experts that layers wanted, each once in a step.
+    pub wanted: u64,
+    /// Of these, experts that were in a slot, whole, when the router spoke.
+    pub resident: u64,
+    /// Reads that the router's choice started.
+    pub router: Prefetch,
+    /// Reads that a guess at the next layer's choice started.
+    pub guess: Prefetch,
+}
+
+/// Experts that were read ahead of their use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Prefetch {
+    /// Experts asked for.
+    pub asked: u64,
+    /// Experts that the layer wanted indeed.
+    pub useful: u64,
+    /// Of the useful ones, those that were not there when attention had ended.
+    pub late: u64,
+    /// Experts that the layer did not want.
+    pub wasted: u64,
+}
+
+impl AddAssign for Prefetch {
+    fn add_assign(&mut self, other: Prefetch) {
+        self.asked += other.asked;
+        self.useful += other.useful;
+        self.late += other.late;
+        self.wasted += other.wasted;
+    }
+}
+
+impl AddAssign for ExpertFigures {
+    fn add_assign(&mut self, other: ExpertFigures) {
+        self.wanted += other.wanted;
+        self.resident += other.resident;
+        self.router += other.router;
+        self.guess += other.guess;
+    }
+}
+
+/// The experts of all layers, and what is going on with those of the current one.
+pub(crate) struct Experts<'m> {
+    layer: usize,
+    /// Experts that the layer wants, the most wanted first; `count` of them.
+    wanted: &'m mut [u32],
+    count: usize,
+    /// How far each of them has come.
+    stage: &'m mut [u8],
+    /// Experts of the work at hand; `chosen_count` of them.
+    chosen: &'m mut [u32],
+    chosen_count: usize,
+    /// `None` if all experts stand in memory.
+    cache: Option<Cache<'m>>,
+}
+
+/// Experts in slots.
+struct Cache<'m> {
+    store: &'m mut dyn ExpertStore,
+    slots: Slots<'m>,
+    /// Slots that the last guess claimed, `guess_count` of them, and for which layer.
+    guesses: &'m mut [u32],
+    guess_layer: usize,
+    guess_count: usize,
+    /// Tokens so far.
+    time: f64,
+    layers: usize,
+    /// Whether attention has ended, so that what comes now comes late.
+    is_late: bool,
+    figures: ExpertFigures,
+}
+
+impl<'m> Experts<'m> {
+    /// The experts of a model; read through `store`, where there is one.
+    pub(crate) fn new(
+        config: &Config,
+        store: Option<(&'m mut dyn ExpertStore, &'m dyn Policy)>,
+        arena: &mut Arena<'m>,
+    ) -> Result<Experts<'m>, ArenaError> {
+        let Config { layers, experts, active, .. } = *config;
+        let what = "wanted experts";
+        let wanted = arena.take(what, experts)?;
+        let (stage, chosen) = (arena.take(what, experts)?, arena.take(what, experts)?);
+        let cache = match store {
+            None => None,
+            Some((store, policy)) => {
+                let slots = Slots::new((layers, experts, active), store.slots(), policy, arena)?;
+                let guesses = arena.take(what, experts)?;
+                Some(Cache {
+                    store,
+                    slots,
+                    guesses,
+                    guess_layer: 0,
+                    guess_count: 0,
+                    time: 0.0,
+                    layers,
+                    is_late: false,
+                    figures: ExpertFigures::default(),
+                })
+            }
+        };
+        Ok(Experts { layer: 0, wanted, count: 0, stage, chosen, chosen_count: 0, cache })
+    }
+
+    /// Bytes of an arena that [`Experts::new`] cuts, where experts are read into `slots`, if they are.
+    pub(crate) fn bytes(config: &Config, slots: Option<usize>) -> usize {
+        let Config { layers, experts, .. } = *config;
+        let lists = 2 * Arena::bytes_for::<u32>(experts) + Arena::bytes_for::<u8>(experts);
+        lists
+            + slots.map_or(0, |slots| {
+                Slots::bytes(layers, experts, slots) + Arena::bytes_for::<u32>(experts)
+            })
+    }
+
+    /// How experts were found and read so far; `None` if all stand in memory.
+    pub(crate) fn figures(&self) -> Option<&ExpertFigures> {
+        self.cache.as_ref().map(|cache| &cache.figures)
+    }
+
+    /// Whether the reads of experts have nothing to do.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.cache.as_ref().is_some_and(|cache| cache.store.is_idle())
+    }
+
+    /// Begins a step of `tokens` tokens.
+    pub(crate) fn begin(&mut self, tokens: usize) -> Result<(), StoreError> {
+        self.count = 0;
+        match &mut self.cache {
+            None => Ok(()),
+            Some(cache) => {
+                cache.time += tokens as f64;
+                cache.slots.unpin_all();
+                cache.guess_count = 0;
+                cache.store.begin()
+            }
+        }
+    }
+
+    /// Sets what a layer wants: the experts that `choices` names, best first for a single token,
+    /// else in the order of the file. Those that are in no slot are started, as far as slots go.
+    pub(crate) fn want(&mut self, layer: usize, choices: &[u32], bounds: &[usize], single: bool) {
+        (self.layer, self.count, self.chosen_count) = (layer, 0, 0);
+        if single {
+            self.wanted[..choices.len()].copy_from_slice(choices);
+            self.count = choices.len();
+        } else {
+            let wanted = (0..bounds.len() - 1).filter(|e| bounds[*e] < bounds[e + 1]);
+            for (place, expert) in self.wanted.iter_mut().zip(wanted) {
+                *place = expert as u32;
+                self.count += 1;
+            }
+        }
+        self.stage[..self.count].fill(WAITING);
+        if let Some(cache) = &mut self.cache {
+            cache.want(layer, &self.wanted[..self.count], choices);
+            cache.request(layer, &self.wanted[..self.count], self.stage);
+        }
+    }
+
+    /// Starts reads of experts that the next layer may want. Gives up where no slot is free.
+    pub(crate) fn guess(&mut self, experts: impl Iterator<Item = u32>) {
+        let Some(cache) = &mut self.cache else { return };
+        (cache.guess_layer, cache.guess_count) = (self.layer + 1, 0);
+        for expert in experts {
+            let key = ExpertKey { layer: cache.guess_layer, expert: expert as usize };
+            if cache.slots.find(key).is_some() {
+                continue;
+            }
+            let Some(slot) = cache.start(key) else { break };
+            cache.guesses[cache.guess_count] = slot.0 as u32;
+            cache.guess_count += 1;
+            cache.figures.guess.asked += 1;
+        }
+    }
+
+    /// The next work of the layer, for the experts in [`Experts::chosen`]; waits until there is some.
+    /// `None` if all is done. After an error the layer cannot be completed.
+    pub(crate) fn next(&mut self) -> Result<Option<Work>, StoreError> {
+        self.let_go();
+        loop {
+            if let Some(cache) = &mut self.cache {
+                cache.poll()?;
+                cache.request(self.layer, &self.wanted[..self.count], self.stage);
+                cache.count_late(self.layer, &self.wanted[..self.count]);
+            }
+            for (work, before, parts) in [
+                (Work::Neurons, WAITING, &[Part::Gate, Part::Up][..]),
+                (Work::Outputs, HAS_NEURONS, &[Part::Down]),
+            ] {
+                if self.choose(before, parts) {
+                    return Ok(Some(work));
+                }
+            }
+            if self.stage[..self.count].iter().all(|stage| *stage == HAS_OUTPUTS) {
+                return Ok(None);
+            }
+            if let Some(cache) = &mut self.cache {
+                cache.finish()?;
+            }
+        }
+    }
+
+    /// The experts of the last work that [`Experts::next`] named, in rising order.
+    pub(crate) fn chosen(&self) -> &[u32] {
+        &self.chosen[..self.chosen_count]
+    }
+
+    /// Lends out the matrices of the layer.
+    pub(crate) fn lender<'a>(&'a self, layer: &'a Layer<'a>) -> Lender<'a> {
+        let cache = self.cache.as_ref();
+        Lender {
+            number: self.layer,
+            layer,
+            cache: cache.map(|cache| (&*cache.store, &cache.slots)),
+        }
+    }
+
+    /// Chooses the wanted experts of a stage whose parts are there, and takes them a stage further.
+    fn choose(&mut self, before: u8, parts: &[Part]) -> bool {
+        self.chosen_count = 0;
+        for (expert, stage) in self.wanted[..self.count].iter().zip(self.stage.iter_mut()) {
+            let key = ExpertKey { layer: self.layer, expert: *expert as usize };
+            let there = |cache: &Cache<'_>| cache.has(key, parts);
+            if *stage == before && self.cache.as_ref().is_none_or(there) {
+                *stage += 1;
+                self.chosen[self.chosen_count] = *expert;
+                self.chosen_count += 1;
+            }
+        }
+        self.chosen[..self.chosen_count].sort_unstable();
+        self.chosen_count > 0
+    }
+
+    /// Unpins the experts of the last work if they are not needed any more.
+    fn let_go(&mut self) {
+        let Some(cache) = &mut self.cache else { return };
+        for (expert, stage) in self.wanted[..self.count].iter().zip(&*self.stage) {
+            let key = ExpertKey { layer: self.layer, expert: *expert as usize };
+            if let Some(slot) = cache.slots.find(key).filter(|_| *stage == HAS_OUTPUTS) {
+                cache.slots.pin(slot, false);
+            }
+        }
+    }
+}
+
+impl Cache<'_> {
+    /// Counts what the layer wants, and pins what of it is in a slot before anything is started.
+    fn want(&mut self, layer: usize, wanted: &[u32], choices: &[u32]) {
+        let now = self.time + layer as f64 / self.layers as f64;
+        for expert in choices {
+            self.slots.used(ExpertKey { layer, expert: *expert as usize }, now);
+        }
+        self.is_late = false;
+        if self.guess_layer != layer {
+            self.guess_count = 0;
+        }
+        for slot in &self.guesses[..self.guess_count] {
+            let key = self.slots.key(SlotId(*slot as usize)).filter(|key| key.layer == layer);
+            let useful = key.is_some_and(|key| wanted.contains(&(key.expert as u32)));
+            self.figures.guess.useful += u64::from(useful);
+            self.figures.guess.wasted += u64::from(!useful);
+        }
+        for expert in wanted {
+            let key = ExpertKey { layer, expert: *expert as usize };
+            self.figures.wanted += 1;
+            if let Some(slot) = self.slots.find(key) {
+                self.slots.pin(slot, true);
+                self.figures.resident += u64::from(self.has(key, &Part::ALL));
+            }
+        }
+    }
+
+    /// Starts the wanted experts that have no slot yet, as far as there are slots.
+    fn request(&mut self, layer: usize, wanted: &[u32], stage: &[u8]) {
+        for (expert, _) in wanted.iter().zip(stage).filter(|(_, stage)| **stage == WAITING) {
+            let key = ExpertKey { layer, expert: *expert as usize };
+            if self.slots.find(key).is_none() {
+                let Some(slot) = self.start(key) else { break };
+                self.slots.pin(slot, true);
+                self.figures.router.asked += 1;
+                self.figures.router.useful += 1;
+            }
+        }
+    }
+
+    /// Starts an expert in a slot of its own, if there is one to be had.
+    fn start(&mut self, key: ExpertKey) -> Option<SlotId> {
+        let store = &*self.store;
+        let is_there = |slot| Part::ALL.iter().all(|part| store.is_ready(slot, *part));
+        let slot = self.slots.claim(key, is_there)?;
+        self.store.start(slot, key);
+        Some(slot)
+    }
+
+    /// Counts, when the layer's work begins, what of it is still on its way.
+    fn count_late(&mut self, layer: usize, wanted: &[u32]) {
+        if core::mem::replace(&mut self.is_late, true) {
+            return;
+        }
+        for expert in wanted {
+            let key = ExpertKey { layer, expert: *expert as usize };
+            if self.has(key, &Part::ALL) {
+                continue;
+            }
+            let slot = self.slots.find(key);
+            let guessed = |slot: SlotId| {
+                self.guesses[..self.guess_count].iter().any(|guess| *guess as usize == slot.0)
+            };
+            match slot.is_some_and(guessed) {
+                true => self.figures.guess.late += 1,
+                false => self.figures.router.late += 1,
+            }
+        }
+    }
+
+    /// Whether parts of an expert are there.
+    fn has(&self, key: ExpertKey, parts: &[Part]) -> bool {
+        let slot = self.slots.find(key);
+        slot.is_some_and(|slot| parts.iter().all(|part| self.store.is_ready(slot, *part)))
+    }
+
+    fn poll(&mut self) -> Result<(), StoreError> {
+        let result = self.store.poll();
+        self.check(result)
+    }
+
+    fn finish(&mut self) -> Result<(), StoreError> {
+        let result = self.store.finish();
+        self.check(result)
+    }
+
+    /// Empties the slot of an expert that could not be read. If nobody wants it, it is none the worse:
+    /// it will be read again when somebody does.
+    fn check(&mut self, result: Result<(), StoreError>) -> Result<(), StoreError> {
+        let Err(StoreError { at: Some((key, _)), .. }) = result else { return result };
+        let Some(slot) = self.slots.find(key) else { return Ok(()) };
+        let is_wanted = self.slots.is_pinned(slot);
+        self.slots.clear(slot);
+        if is_wanted { result } else { Ok(()) }
+    }
+}
+
+/// The matrices of a layer's experts, wherever they lie.
+#[derive(Clone, Copy)]
+pub(crate) struct Lender<'a> {
+    number: usize,
+    layer: &'a Layer<'a>,
+    cache: Option<(&'a dyn ExpertStore, &'a Slots<'a>)>,
+}
+
+impl<'a> Lender<'a> {
+    /// How a matrix of every expert is arranged.
+    pub(crate) fn layout(&self, part: Part) -> Layout {
+        match self.cache {
+            None => self.matrices(part).layout(),
+            Some((store, _)) => store.layout(self.number, part),
+        }
+    }
+
+    /// How its weights are stored.
+    pub(crate) fn format(&self, part: Part) -> Format {
+        self.matrices(part).format()
+    }
+
+    /// A matrix of an expert that [`Experts::chosen`] names.
+    ///
+    /// # Panics
+    /// If it is not there.
+    pub(crate) fn matrix(&self, part: Part, expert: usize) -> Matrix<'a> {
+        let matrices = self.matrices(part);
+        let Some((store, slots)) = self.cache else { return matrices.expert(expert) };
+        let slot = slots.find(ExpertKey { layer: self.number, expert });
+        let bytes = store.bytes(slot.expect("an expert in work has a slot"), part);
+        matrices.lend(self.layout(part), bytes).expect("a slot holds the whole matrix")
+    }
+
+    fn matrices(&self, part: Part) -> &'a ExpertMatrices<'a> {
+        match part {
+            Part::Gate => &self.layer.gate,
+            Part::Up => &self.layer.up,
+            Part::Down => self.layer.down.matrices(),
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! Experts read into slots give the same bits as experts in memory: for any number of slots, any
+//! policy, any order in which reads end, any batch and any number of threads.
+
+use std::sync::LazyLock;
+use wick_core::{
+    Decaying, ExpertKey, LeastFrequent, LeastRecent, Options, Output, Parallel, Policy, Serial,
+    StepError, StoreReason, Token,
+};
+use wick_linux::{Cpus, Pool, kernels};
+use wick_tests::store::MemoryStore;
+use wick_tests::{Model, bits, ids, step};
+
+/// Both orientations of down, windows, Q4_0 and formats that are not arranged.
+const MODELS: [&str; 4] = ["window8", "q4_0-tied", "powerinfer", "q4_k_m"];
+
+static TWO: LazyLock<Pool> = LazyLock::new(|| Pool::new(2, &Cpus::detect()));
+
+fn options(context: usize, batch: usize) -> Options {
+    Options { context, sequences: 1, batch, outputs: batch, output: Output::Exact }
+}
+
+fn store(model: &Model, slots: usize, seed: u64) -> &'static mut MemoryStore {
+    Box::leak(Box::new(MemoryStore::new(model.weights, slots, seed)))
+}
+
+/// The logits after each of `ids`, `batch` at a time.
+fn logits(
+    model: &Model,
+    store: &'static mut MemoryStore,
+    policy: &'static dyn Policy,
+    ids: &[u32],
+    batch: usize,
+    parallel: &'static dyn Parallel,
+) -> Vec<f32> {
+    let mut engine = model.streaming(options(ids.len(), batch), store, policy, parallel);
+    let mut all = Vec::new();
+    for chunk in ids.chunks(batch) {
+        step(&mut engine, 0, chunk);
+        (0..chunk.len()).for_each(|i| all.extend_from_slice(engine.logits(i).unwrap()));
+    }
+    let figures = engine.expert_figures().unwrap();
+    assert!(figures.wanted > 0 && figures.resident <= figures.wanted, "{figures:?}");
+    assert_eq!(figures.router.asked, figures.router.useful);
+    assert!(figures.guess.useful + figures.guess.wasted <= figures.guess.asked, "{figures:?}");
+    all
+}
+
+#[test]
+fn slots_leave_no_trace() {
+    let policies: [&'static dyn Policy; 3] = [&LeastRecent, &LeastFrequent, &DECAYING];
+    for name in MODELS {
+        let model = Model::golden(name).with(kernels());
+        let (layers, experts) = (model.config.layers, model.config.experts);
+        let ids = ids(30, model.config.vocab);
+        let expected = bits(&model.logits(&ids, 1, &Serial));
+        let all = layers * experts;
+        for (seed, slots) in [1, 2, 3, layers * 2, all / 2, all].into_iter().enumerate() {
+            for (policy, batch) in policies.into_iter().zip([1, 4, 30]) {
+                for pool in [&Serial as &dyn Parallel, &*TWO] {
+                    let store = store(&model, slots, seed as u64);
+                    let found = bits(&logits(&model, store, policy, &ids, batch, pool));
+                    assert!(found == expected, "{name}: {slots} slots, batch {batch}");
+                }
+            }
+        }
+    }
+}
+
+static DECAYING: Decaying = Decaying { half_life: 16.0 };
+
+#[test]
+fn experts_that_have_a_slot_are_not_read_again() {
+    let model = Model::golden("q4_0-tied");
+    let all = model.config.layers * model.config.experts;
+    let mut engine = model.streaming(options(64, 8), store(&model, all, 1), &LeastRecent, &Serial);
+    let ids = ids(60, model.config.vocab);
+    ids.chunks(5).for_each(|chunk| step(&mut engine, 0, chunk));
+    let figures = *engine.expert_figures().unwrap();
+    assert!(figures.router.asked + figures.guess.asked <= all as u64, "{figures:?}");
+    assert!(figures.wanted > 3 * all as u64 / 2, "{figures:?}");
+}
+
+/// A failing read ends the step, and only that: what was before is there, and the same step then
+/// gives what it would have given.
+#[test]
+fn a_failing_read_ends_the_step_alone() {
+    let model = Model::golden("window8");
+    let ids = ids(40, model.config.vocab);
+    let expected = bits(&model.logits(&ids, 1, &Serial));
+    let reason = StoreReason::Refused { code: 5 };
+    for layer in 0..model.config.layers {
+        let store = store(&model, 6, layer as u64);
+        for expert in 0..model.config.experts {
+            store.failing.push((ExpertKey { layer, expert }, reason));
+        }
+        let mut engine = model.streaming(options(40, 1), store, &LeastRecent, &Serial);
+        let (mut found, mut failures) = (Vec::new(), 0);
+        for (position, id) in ids.iter().enumerate() {
+            let token = Token { id: *id, sequence: 0, wants_logits: true };
+            while let Err(error) = engine.step(&[token]) {
+                let StepError::Store(error) = error else { panic!("{error}") };
+                let (key, _) = error.at.unwrap();
+                assert_eq!((key.layer, error.reason), (layer, reason));
+                assert_eq!((engine.len(0), engine.logits(0)), (position, None));
+                failures += 1;
+            }
+            found.extend_from_slice(engine.logits(0).unwrap());
+        }
+        assert!(bits(&found) == expected, "layer {layer}");
+        assert!(failures > 0 && failures <= model.config.experts, "{failures} failures");
+    }
+}
