@@ -8,7 +8,9 @@ pub mod tiny;
 
 use std::fs;
 use std::path::PathBuf;
-use wick_core::{Arena, Config, Engine, Options, Output, Parallel, Plan, Token, Weights};
+use wick_core::{
+    Arena, Arrangement, Config, Engine, Options, Output, Parallel, Plan, Token, Weights,
+};
 use wick_format::{Gguf, Overrides};
 use wick_kernels::Kernels;
 
@@ -78,9 +80,10 @@ impl Model {
     /// The same model, arranged for an output.
     #[must_use]
     pub fn arranged_for(self, output: Output) -> Model {
-        let memory = vec![0; wick_core::arranged_bytes(self.weights, output)].leak();
-        wick_core::for_each_piece(self.weights, output, memory, |piece| _ = piece.arrange());
-        let weights = Box::new(wick_core::arranged(self.weights, output, memory));
+        let what = Arrangement { output, experts: true };
+        let memory = vec![0; wick_core::arranged_bytes(self.weights, what)].leak();
+        wick_core::for_each_piece(self.weights, what, memory, |piece| _ = piece.arrange());
+        let weights = Box::new(wick_core::arranged(self.weights, what, memory));
         Model { weights: Box::leak(weights), ..self }
     }
 

@@ -5,7 +5,7 @@ use memmap2::{Advice, MmapMut};
 use std::io;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
-use wick_core::{Output, Piece, Weights, arranged_bytes, for_each_piece};
+use wick_core::{Arrangement, Piece, Weights, arranged_bytes, for_each_piece};
 
 /// Memory that holds the weights of a model as [`wick_core::arranged`] finds them, in huge pages
 /// where the system has them.
@@ -16,15 +16,15 @@ pub struct ArrangedMemory {
 }
 
 impl ArrangedMemory {
-    /// Arranges `weights` for an `output` on some threads. Pages of `files` that were read for it are given back, so
+    /// Arranges `weights` on some threads. Pages of `files` that were read for it are given back, so
     /// that weights are not held twice.
     pub fn new(
         weights: &Weights<'_>,
-        output: Output,
+        what: Arrangement,
         files: &[ModelFile],
         threads: usize,
     ) -> io::Result<ArrangedMemory> {
-        let bytes = arranged_bytes(weights, output);
+        let bytes = arranged_bytes(weights, what);
         if bytes == 0 {
             return Ok(ArrangedMemory { map: None });
         }
@@ -33,7 +33,7 @@ impl ArrangedMemory {
             log::debug!("no huge pages: {error}");
         }
         let mut pieces = Vec::new();
-        for_each_piece(weights, output, &mut map, |piece| pieces.push(piece));
+        for_each_piece(weights, what, &mut map, |piece| pieces.push(piece));
         // Pieces are taken in order, so that the file is read from front to back.
         let pieces = Mutex::new(pieces.into_iter());
         let next = || pieces.lock().unwrap_or_else(PoisonError::into_inner).next();

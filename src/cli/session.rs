@@ -7,7 +7,7 @@ use anyhow::Context;
 use clap::{Args, ValueEnum};
 use log::{info, warn};
 use std::num::NonZeroUsize;
-use wick_core::{Arena, Config, Engine, Options, Output, Parallel, Plan};
+use wick_core::{Arena, Arrangement, Config, Engine, Options, Output, Parallel, Plan};
 use wick_linux::{ArrangedMemory, Cpus, MemoryLimit, Pool, memory_limit};
 
 /// How many threads compute.
@@ -89,15 +89,15 @@ pub(crate) fn with_engine<R>(
     let pool = threads.pool();
     let kernels = wick_linux::kernels();
     info!("{} threads, {} kernels", pool.threads(), kernels.name());
-    let needed = (plan.arena() + wick_core::arranged_bytes(weights, options.output)) as u64;
+    let what = Arrangement { output: options.output, experts: true };
+    let needed = (plan.arena() + wick_core::arranged_bytes(weights, what)) as u64;
     let fits = limit.is_none_or(|limit| needed <= limit.bytes);
     let arranged;
     let weights = if fits {
-        arranged =
-            ArrangedMemory::new(weights, options.output, model.files.parts(), pool.threads())
-                .context("memory for the weights")
-                .or_exit(Exit::Memory)?;
-        &wick_core::arranged(weights, options.output, arranged.bytes())
+        arranged = ArrangedMemory::new(weights, what, model.files.parts(), pool.threads())
+            .context("memory for the weights")
+            .or_exit(Exit::Memory)?;
+        &wick_core::arranged(weights, what, arranged.bytes())
     } else {
         warn!(
             "the model does not fit into memory: weights are read from the file when they are used"

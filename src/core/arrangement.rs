@@ -14,6 +14,15 @@ const ALIGNMENT: usize = 64;
 /// Bytes of a matrix that are arranged at a time, about: enough to keep several threads busy.
 const PIECE: usize = 1 << 20;
 
+/// What is arranged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arrangement {
+    /// What the output matrix is arranged for.
+    pub output: Output,
+    /// Whether experts are arranged; not where they are read into slots.
+    pub experts: bool,
+}
+
 /// Some rows of a matrix, to be arranged.
 #[derive(Debug)]
 pub struct Piece<'s, 't> {
@@ -32,9 +41,9 @@ impl<'s> Piece<'s, '_> {
 }
 
 /// Bytes of memory that [`for_each_piece`] fills.
-pub fn arranged_bytes(weights: &Weights<'_>, output: Output) -> usize {
+pub fn arranged_bytes(weights: &Weights<'_>, what: Arrangement) -> usize {
     let mut bytes = 0;
-    walk(weights, output, |matrix, layout| {
+    walk(weights, what, |matrix, layout| {
         if layout.is_some() {
             bytes += padded(matrix);
         }
@@ -49,12 +58,12 @@ pub fn arranged_bytes(weights: &Weights<'_>, output: Output) -> usize {
 /// If `memory` is shorter than [`arranged_bytes`].
 pub fn for_each_piece<'m, 't>(
     weights: &Weights<'m>,
-    output: Output,
+    what: Arrangement,
     memory: &'t mut [u8],
     mut each: impl FnMut(Piece<'m, 't>),
 ) {
     let mut rest = memory;
-    walk(weights, output, |matrix, layout| {
+    walk(weights, what, |matrix, layout| {
         let Some(layout) = layout else { return };
         let (cols, source) = (matrix.cols(), matrix.bytes());
         let (target, after) = core::mem::take(&mut rest).split_at_mut(padded(matrix));
@@ -72,7 +81,8 @@ pub fn for_each_piece<'m, 't>(
 ///
 /// # Panics
 /// If `memory` is shorter than [`arranged_bytes`].
-pub fn arranged<'a>(weights: &Weights<'a>, output: Output, memory: &'a [u8]) -> Weights<'a> {
+pub fn arranged<'a>(weights: &Weights<'a>, what: Arrangement, memory: &'a [u8]) -> Weights<'a> {
+    let Arrangement { output, experts } = what;
     let tied = core::ptr::eq(weights.output.bytes(), weights.embedding.bytes());
     let mut all = weights.clone();
     let mut rest = memory;
@@ -88,7 +98,9 @@ pub fn arranged<'a>(weights: &Weights<'a>, output: Output, memory: &'a [u8]) -> 
         for matrix in [&mut layer.q, &mut layer.k, &mut layer.v, &mut layer.o] {
             take(matrix, Layout::Grouped, &mut rest);
         }
-        take_experts(layer, &mut rest);
+        if experts {
+            take_experts(layer, &mut rest);
+        }
     }
     all
 }
@@ -145,7 +157,7 @@ fn fitting(matrix: &Matrix<'_>, layout: Layout) -> Option<Layout> {
 /// the order in which they stand in memory.
 fn walk<'m>(
     weights: &Weights<'m>,
-    output: Output,
+    Arrangement { output, experts }: Arrangement,
     mut visit: impl FnMut(&Matrix<'m>, Option<Layout>),
 ) {
     let mut dense = |matrix: &Matrix<'m>, layout| visit(matrix, fitting(matrix, layout));
@@ -158,7 +170,8 @@ fn walk<'m>(
         for matrix in [&layer.q, &layer.k, &layer.v, &layer.o] {
             dense(matrix, Layout::Grouped);
         }
-        for expert in 0..layer.gate.count() {
+        let count = if experts { layer.gate.count() } else { 0 };
+        for expert in 0..count {
             dense(&layer.gate.expert(expert), Layout::Grouped);
             dense(&layer.up.expert(expert), Layout::Split);
             if let Down::Outputs(down) = &layer.down {

@@ -8,6 +8,13 @@ pub trait Policy: Sync {
     /// What an expert is worth after a use at time `now`, counted in tokens, if it was worth `worth`
     /// before: `-∞` if it was never used.
     fn used(&self, worth: f64, now: f64) -> f64;
+
+    /// Whether each layer must keep a share of the slots while they are fewer than two sweeps (the
+    /// experts of two tokens in all layers). Without it, a policy that looks at the last use alone
+    /// lets the later layers of a token push out what the first layers of the next one want.
+    fn needs_quotas(&self) -> bool {
+        false
+    }
 }
 
 /// The expert that was not used for longest goes (LRU).
@@ -17,6 +24,10 @@ pub struct LeastRecent;
 impl Policy for LeastRecent {
     fn used(&self, _worth: f64, now: f64) -> f64 {
         now
+    }
+
+    fn needs_quotas(&self) -> bool {
+        true
     }
 }
 
@@ -43,7 +54,7 @@ pub struct Decaying {
 
 impl Default for Decaying {
     fn default() -> Decaying {
-        Decaying { half_life: 128.0 }
+        Decaying { half_life: 256.0 }
     }
 }
 

@@ -62,7 +62,8 @@ impl<'m> Slots<'m> {
         pinned.fill(0);
         reading.fill(0);
         count.fill(0);
-        let quota = if slots < 2 * layers * active { slots / layers } else { 0 };
+        let is_tight = slots < 2 * layers * active;
+        let quota = if is_tight && policy.needs_quotas() { slots / layers } else { 0 };
         Ok(Slots { experts, quota, policy, slot_of, worth, held, pinned, reading, count })
     }
 
