@@ -197,7 +197,7 @@ fn describe(tokenizer: &Tokenizer, model: &Model<'_>) -> TokenizerReport {
 fn memory(model: &Model<'_>, context: Option<usize>) -> Result<Memory, Failure> {
     let options = conversation(&model.config, context);
     let plan = Plan::new(&model.config, &model.weights, &options).or_exit(Exit::Usage)?;
-    let Plan { weights, kv, scratch, sampler } = plan;
+    let Plan { weights, kv, scratch, sampler, .. } = plan;
     Ok(Memory { context: options.context, weights, kv, scratch, sampler, total: plan.total() })
 }
 

@@ -117,7 +117,7 @@ pub(crate) fn with_engine<R>(
 /// Refuses a plan that cannot be held. Weights are mapped: pages of theirs that do not fit are read
 /// again, so only what is written must fit.
 fn check(plan: &Plan, context: usize, limit: Option<MemoryLimit>) -> Result<(), Failure> {
-    let Plan { weights, kv, scratch, sampler } = *plan;
+    let Plan { weights, kv, scratch, sampler, .. } = *plan;
     info!(
         "memory: weights {}, KV cache {}, scratch {}, sampler {}",
         Mib(weights),

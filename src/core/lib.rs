@@ -41,5 +41,5 @@ pub use slots::Slots;
 pub use store::{ExpertKey, ExpertStore, Part, SlotId, StoreError, StoreReason};
 pub use traffic::Traffic;
 pub use weights::{
-    Down, ExpertMatrices, Layer, LayoutError, Matrix, Profiler, ShapeError, Weights,
+    Down, ExpertMatrices, Layer, LayoutError, Matrix, Profiler, SLOT_ALIGNMENT, ShapeError, Weights,
 };

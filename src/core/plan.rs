@@ -41,6 +41,8 @@ pub struct Plan {
     pub scratch: usize,
     /// The sampler's candidates.
     pub sampler: usize,
+    /// Slots that experts are read into, which belong to the store; none if all stand in memory.
+    pub slots: usize,
 }
 
 impl Plan {
@@ -54,8 +56,7 @@ impl Plan {
         Ok(Plan { weights: weights.bytes(), ..resident })
     }
 
-    /// The plan for a model whose experts are read into some slots, which belong to the store and are
-    /// not counted here.
+    /// The plan for a model whose experts are read into some slots.
     pub fn streaming(
         config: &Config,
         weights: &Weights<'_>,
@@ -63,7 +64,8 @@ impl Plan {
         slots: usize,
     ) -> Result<Plan, OptionsError> {
         let streaming = Plan::of_arena(config, weights, options, Some(slots))?;
-        Ok(Plan { weights: weights.dense_bytes(), ..streaming })
+        let slots = slots.saturating_mul(weights.slot_bytes());
+        Ok(Plan { weights: weights.dense_bytes(), slots, ..streaming })
     }
 
     /// The plan without weights.
@@ -84,6 +86,7 @@ impl Plan {
             kv: KvCache::bytes(&layout, options.sequences),
             scratch: Sizes::new(config, weights, options).bytes() + Experts::bytes(config, slots),
             sampler: Sampler::bytes(config.vocab),
+            slots: 0,
         })
     }
 
@@ -94,7 +97,29 @@ impl Plan {
 
     /// All bytes.
     pub fn total(&self) -> usize {
-        self.weights + self.arena()
+        self.weights + self.arena() + self.slots
+    }
+
+    /// The plan with as many slots as `budget` bytes have room for, at most one for each expert;
+    /// `None` if there is not even room for the experts of a token in one layer.
+    pub fn within(
+        config: &Config,
+        weights: &Weights<'_>,
+        options: &Options,
+        budget: usize,
+    ) -> Result<Option<Plan>, OptionsError> {
+        let least = Plan::streaming(config, weights, options, config.active)?;
+        let Some(left) = budget.checked_sub(least.total()) else { return Ok(None) };
+        let all = config.layers * config.experts;
+        let mut slots = (config.active + left / weights.slot_bytes()).min(all);
+        loop {
+            let plan = Plan::streaming(config, weights, options, slots)?;
+            // The table of slots takes some bytes of its own.
+            if slots <= config.active || plan.total() <= budget {
+                return Ok(Some(plan));
+            }
+            slots -= 1;
+        }
     }
 }
 

@@ -217,6 +217,12 @@ impl Layer<'_> {
         self.dense_bytes() + experts.iter().map(|m| m.size()).sum::<usize>()
     }
 
+    /// Bytes that an expert of the layer takes in a slot.
+    pub fn slot_bytes(&self) -> usize {
+        let experts = [&self.gate, &self.up, self.down.matrices()];
+        experts.iter().map(|m| m.size.next_multiple_of(SLOT_ALIGNMENT)).sum()
+    }
+
     /// Bytes of the tensors that every token needs: all but the experts.
     pub fn dense_bytes(&self) -> usize {
         let vectors = [&self.attn_norm, &self.ffn_norm, &self.router];
@@ -234,6 +240,10 @@ pub struct Profiler<'m> {
     /// `vocab × rank`.
     pub fc2: Matrix<'m>,
 }
+
+/// Every matrix in a slot starts at a multiple of this, and so does every slot: what the devices
+/// and systems that read without a cache ask for.
+pub const SLOT_ALIGNMENT: usize = 4096;
 
 /// All tensors of a model.
 #[derive(Clone, Debug)]
@@ -259,6 +269,11 @@ impl Weights<'_> {
     /// Bytes of the tensors that every token may need: all but the experts.
     pub fn dense_bytes(&self) -> usize {
         self.bytes_with(|layer| layer.dense_bytes())
+    }
+
+    /// Bytes of a slot that holds any expert of any layer.
+    pub fn slot_bytes(&self) -> usize {
+        self.layers.iter().map(Layer::slot_bytes).max().unwrap_or(0)
     }
 
     fn bytes_with(&self, layer_bytes: impl Fn(&Layer<'_>) -> usize) -> usize {
