@@ -4,8 +4,8 @@ use crate::Model;
 use crate::random::Random;
 use std::collections::VecDeque;
 use wick_core::{
-    Arena, Down, Engine, ExpertKey, ExpertMatrices, ExpertStore, Options, Parallel, Part, Plan,
-    Policy, SlotId, StoreError, StoreReason, Weights,
+    Arena, Engine, ExpertKey, ExpertMatrices, ExpertStore, Options, Parallel, Part, Plan, Policy,
+    SlotId, StoreError, StoreReason, Weights,
 };
 use wick_kernels::Layout;
 
@@ -82,15 +82,7 @@ impl ExpertStore for MemoryStore {
     }
 
     fn layout(&self, layer: usize, part: Part) -> Layout {
-        let layout = match (part, &self.weights.layers[layer].down) {
-            (Part::Gate, _) => Layout::Grouped,
-            (Part::Up, _) => Layout::Split,
-            (Part::Down, Down::Outputs(_)) => Layout::Columns,
-            (Part::Down, Down::Neurons(_)) => Layout::Rows,
-        };
-        let first = self.matrices(layer, part).expert(0);
-        let fits = layout.fits(first.format(), first.rows(), first.cols());
-        if fits { layout } else { Layout::Rows }
+        wick_core::expert_layout(&self.weights.layers[layer], part)
     }
 
     fn start(&mut self, slot: SlotId, key: ExpertKey) {

@@ -3,6 +3,7 @@
 
 mod arrange;
 mod bandwidth;
+mod board;
 mod cpu;
 mod map;
 mod memory;
@@ -10,6 +11,7 @@ mod pool;
 
 pub use arrange::ArrangedMemory;
 pub use bandwidth::read_bandwidth;
+pub use board::Board;
 pub use cpu::{Cpus, all_kernels, features, kernels};
 pub use map::{MapError, ModelFile};
 pub use memory::{MemoryLimit, memory_limit, peak_resident, resident};

@@ -2,7 +2,7 @@
 
 use crate::exit::{Exit, Failure, OrExit};
 use crate::interrupt::Interrupt;
-use crate::session::Mib;
+use crate::memory::Mib;
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
 use wick_core::{Arena, Engine, Sampler, Sampling, Token};

@@ -2,8 +2,9 @@
 
 use crate::answer::BATCH;
 use crate::exit::{Exit, Failure, OrExit};
+use crate::memory::Mib;
 use crate::model::{Model, ModelArguments, tokenizer};
-use crate::session::{Mib, OutputArguments, ThreadArguments, conversation, with_engine};
+use crate::session::{EngineArguments, OutputArguments, conversation, with_engine};
 use clap::Args;
 use serde::Serialize;
 use std::io::{self, Write};
@@ -34,7 +35,7 @@ pub(crate) struct Arguments {
     #[arg(short, long, value_name = "N", default_value = "3")]
     rounds: NonZeroUsize,
     #[command(flatten)]
-    threads: ThreadArguments,
+    engine: EngineArguments,
     #[command(flatten)]
     output: OutputArguments,
     /// Leave out how fast memory is read
@@ -102,7 +103,7 @@ pub(crate) fn run(arguments: &Arguments, started: Instant) -> Result<(), Failure
     let _tokenizer = tokenizer(&files, &parts).ok();
     let context = arguments.prompt.get().saturating_add(arguments.n.get());
     let options = arguments.output.apply(conversation(&model.config, Some(context)));
-    let report = with_engine(&model, options, &arguments.threads, |mut engine, _| {
+    let report = with_engine(&model, options, &arguments.engine, |mut engine, _| {
         let load = started.elapsed();
         let rounds = rounds(&mut engine, arguments, started)?;
         report(&engine, arguments, files.name(), load, &rounds)

@@ -6,7 +6,7 @@ use crate::interrupt::Interrupt;
 use crate::model::{Model, ModelArguments, tokenizer};
 use crate::run::{encode, utf8, without_break};
 use crate::sampling::SamplingArguments;
-use crate::session::{OutputArguments, ThreadArguments, conversation, with_engine};
+use crate::session::{EngineArguments, OutputArguments, conversation, with_engine};
 use crate::template::{Message, render};
 use clap::Args;
 use rustyline::error::ReadlineError;
@@ -51,7 +51,7 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     sampling: SamplingArguments,
     #[command(flatten)]
-    threads: ThreadArguments,
+    engine: EngineArguments,
     #[command(flatten)]
     output: OutputArguments,
     /// Positions for the conversation [default: 4096, or the model's own if that is less]
@@ -72,7 +72,7 @@ pub(crate) fn run(arguments: &Arguments, verbose: bool) -> Result<(), Failure> {
     })?;
 
     let options = arguments.output.apply(conversation(&model.config, arguments.context));
-    with_engine(&model, options, &arguments.threads, |engine, arena| {
+    with_engine(&model, options, &arguments.engine, |engine, arena| {
         let sampling = arguments.sampling.sampling();
         let mut chat = Chat {
             answer: Answer::new(engine, sampling, &tokenizer, &interrupt, arena)?,

@@ -5,7 +5,7 @@ use crate::exit::{Exit, Failure, OrExit};
 use crate::interrupt::Interrupt;
 use crate::model::{Model, ModelArguments, tokenizer};
 use crate::run::encode;
-use crate::session::{OutputArguments, ThreadArguments, conversation, with_engine};
+use crate::session::{EngineArguments, OutputArguments, conversation, with_engine};
 use crate::template::{Message, render};
 use anyhow::Context;
 use clap::Args;
@@ -39,7 +39,7 @@ pub(crate) struct Arguments {
     #[arg(short, long, value_name = "N", default_value_t = 256)]
     n: usize,
     #[command(flatten)]
-    threads: ThreadArguments,
+    engine: EngineArguments,
     #[command(flatten)]
     output: OutputArguments,
     /// Write JSON
@@ -130,7 +130,7 @@ fn perplexity(
     let output = Output::Exact;
     let options = Options { context, sequences: 1, batch, outputs: batch, output };
     let prefix = tokenizer.prefix();
-    let found = with_engine(model, options, &arguments.threads, |mut engine, _| {
+    let found = with_engine(model, options, &arguments.engine, |mut engine, _| {
         let mut losses = Vec::new();
         for window in ids.chunks_exact(context) {
             let mut window = window.to_vec();
@@ -203,7 +203,7 @@ fn skills(
 ) -> Result<(), Failure> {
     let options = arguments.output.apply(conversation(&model.config, arguments.context));
     let interrupt = Interrupt::watch()?;
-    let scores = with_engine(model, options, &arguments.threads, |engine, arena| {
+    let scores = with_engine(model, options, &arguments.engine, |engine, arena| {
         let mut answer = Answer::new(engine, Sampling::GREEDY, tokenizer, &interrupt, arena)?;
         let mut scores = BTreeMap::<&str, Score>::new();
         for question in questions {

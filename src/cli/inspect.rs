@@ -1,8 +1,9 @@
 //! `wick inspect`: what is in a file, and how it would run.
 
 use crate::exit::{Exit, Failure, OrExit};
+use crate::memory::Mib;
 use crate::model::{Files, Model, tokenizer};
-use crate::session::{Mib, conversation};
+use crate::session::conversation;
 use clap::Args;
 use serde::Serialize;
 use std::collections::BTreeMap;

@@ -3,7 +3,7 @@
 use crate::detokenize::parse_ids;
 use crate::exit::{Exit, Failure, OrExit};
 use crate::model::{Files, Model, ModelArguments, tokenizer};
-use crate::session::{ThreadArguments, with_engine};
+use crate::session::{EngineArguments, with_engine};
 use anyhow::Context;
 use clap::Args;
 use serde::Serialize;
@@ -38,7 +38,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
     #[command(flatten)]
-    threads: ThreadArguments,
+    engine: EngineArguments,
 }
 
 /// The largest logits of a position.
@@ -69,7 +69,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let batch = BATCH.min(ids.len());
     let output = Output::Exact;
     let options = Options { context: ids.len(), sequences: 1, batch, outputs: batch, output };
-    with_engine(&model, options, &arguments.threads, |engine, _| {
+    with_engine(&model, options, &arguments.engine, |engine, _| {
         write(engine, &ids, arguments.out.as_deref(), || Names::read(&files, &parts))
     })
 }

@@ -9,7 +9,9 @@ mod exit;
 mod inspect;
 mod interrupt;
 mod logits;
+mod memory;
 mod model;
+mod plan;
 mod run;
 mod sampling;
 mod session;
@@ -56,6 +58,7 @@ enum Verb {
     Inspect(inspect::Arguments),
     Eval(eval::Arguments),
     Bench(bench::Arguments),
+    Plan(plan::Arguments),
     Synth(synth::Arguments),
 }
 
@@ -72,6 +75,7 @@ fn main() -> ExitCode {
         Verb::Inspect(a) => inspect::run(&a),
         Verb::Eval(a) => eval::run(&a),
         Verb::Bench(a) => bench::run(&a, started),
+        Verb::Plan(a) => plan::run(&a),
         Verb::Synth(a) => synth::run(&a),
     };
     match result {

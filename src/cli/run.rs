@@ -5,7 +5,7 @@ use crate::exit::{Exit, Failure};
 use crate::interrupt::Interrupt;
 use crate::model::{Model, ModelArguments, tokenizer};
 use crate::sampling::SamplingArguments;
-use crate::session::{OutputArguments, ThreadArguments, conversation, with_engine};
+use crate::session::{EngineArguments, OutputArguments, conversation, with_engine};
 use crate::template::{Message, render};
 use clap::Args;
 use std::io::{self, IsTerminal, Read, Write};
@@ -32,7 +32,7 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     sampling: SamplingArguments,
     #[command(flatten)]
-    threads: ThreadArguments,
+    engine: EngineArguments,
     #[command(flatten)]
     output: OutputArguments,
     /// Positions for prompt and answer together [default: 4096, or the model's own if that is less]
@@ -67,7 +67,7 @@ pub(crate) fn run(arguments: &Arguments, verbose: bool) -> Result<(), Failure> {
         );
         return Err(Failure::new(Exit::Input, message));
     }
-    with_engine(&model, options, &arguments.threads, |engine, arena| {
+    with_engine(&model, options, &arguments.engine, |engine, arena| {
         let mut answer =
             Answer::new(engine, arguments.sampling.sampling(), &tokenizer, &interrupt, arena)?;
         let loaded = start.elapsed();

@@ -2,6 +2,7 @@
 
 use crate::answer::BATCH;
 use crate::exit::{Exit, Failure, OrExit};
+use crate::memory::{MemoryArguments, Mib};
 use crate::model::Model;
 use anyhow::Context;
 use clap::{Args, ValueEnum};
@@ -10,15 +11,17 @@ use std::num::NonZeroUsize;
 use wick_core::{Arena, Arrangement, Config, Engine, Options, Output, Parallel, Plan};
 use wick_linux::{ArrangedMemory, Cpus, MemoryLimit, Pool, memory_limit};
 
-/// How many threads compute.
+/// What every verb that computes lets its user choose.
 #[derive(Args, Clone)]
-pub(crate) struct ThreadArguments {
+pub(crate) struct EngineArguments {
     /// Threads that compute [default: one for each big core, within the control group's quota]
     #[arg(short, long, value_name = "N")]
     threads: Option<NonZeroUsize>,
+    #[command(flatten)]
+    memory: MemoryArguments,
 }
 
-impl ThreadArguments {
+impl EngineArguments {
     /// How many threads.
     pub(crate) fn count(&self, cpus: &Cpus) -> usize {
         self.threads.map_or(cpus.threads(), NonZeroUsize::get)
@@ -78,7 +81,7 @@ pub(crate) fn conversation(config: &Config, context: Option<usize>) -> Options {
 pub(crate) fn with_engine<R>(
     model: &Model<'_>,
     options: Options,
-    threads: &ThreadArguments,
+    arguments: &EngineArguments,
     work: impl for<'e> FnOnce(Engine<'e>, &mut Arena<'e>) -> Result<R, Failure>,
 ) -> Result<R, Failure> {
     let Model { config, weights, .. } = model;
@@ -86,7 +89,7 @@ pub(crate) fn with_engine<R>(
     let plan = Plan::new(config, weights, &options).or_exit(Exit::Usage)?;
     let limit = memory_limit();
     check(&plan, options.context, limit)?;
-    let pool = threads.pool();
+    let pool = arguments.pool();
     let kernels = wick_linux::kernels();
     info!("{} threads, {} kernels", pool.threads(), kernels.name());
     let what = Arrangement { output: options.output, experts: true };
@@ -151,13 +154,4 @@ fn arena_memory(plan: &Plan) -> Result<Vec<u8>, Failure> {
     }
     // Zeroed by the system when touched, unlike memory that is reserved and then filled.
     Ok(vec![0; bytes])
-}
-
-/// Bytes, shown in MiB.
-pub(crate) struct Mib(pub(crate) usize);
-
-impl std::fmt::Display for Mib {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:.1} MiB", self.0 as f64 / f64::from(1 << 20))
-    }
 }

@@ -3,8 +3,9 @@
 use crate::answer::BATCH;
 use crate::exit::{Exit, Failure, OrExit};
 use crate::interrupt::Interrupt;
+use crate::memory::Mib;
 use crate::model::{Files, Model};
-use crate::session::{Mib, ThreadArguments, with_engine};
+use crate::session::{EngineArguments, with_engine};
 use crate::trial::Trial;
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -72,7 +73,7 @@ pub(crate) struct Arguments {
     #[arg(long)]
     no_run: bool,
     #[command(flatten)]
-    threads: ThreadArguments,
+    engine: EngineArguments,
 }
 
 /// A model whose statistics are wanted.
@@ -127,7 +128,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let batch = BATCH.min(tokens);
     let output = Output::Exact;
     let options = Options { context: tokens, sequences: 1, batch, outputs: 1, output };
-    with_engine(&model, options, &arguments.threads, |engine, arena| {
+    with_engine(&model, options, &arguments.engine, |engine, arena| {
         let mut trial = Trial::new(engine, arguments.seed, &interrupt, arena)?;
         trial.run(tokens)?;
         trial.report(&synthetic)?;
@@ -142,7 +143,7 @@ fn write(
     interrupt: &Interrupt,
 ) -> Result<(), Failure> {
     let (path, start) = (&arguments.output, Instant::now());
-    let threads = NonZeroUsize::new(arguments.threads.count(&Cpus::detect()));
+    let threads = NonZeroUsize::new(arguments.engine.count(&Cpus::detect()));
     // Drawn on stderr, and only if that is a terminal.
     let bar = ProgressBar::new(synthetic.bytes());
     let style = ProgressStyle::with_template("{bar:40} {bytes} of {total_bytes}, {eta} left");

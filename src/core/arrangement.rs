@@ -5,6 +5,7 @@
 //! is arranged depends on the [`Output`] that the engine is asked for.
 
 use crate::output::Output;
+use crate::store::Part;
 use crate::weights::{Down, ExpertMatrices, Layer, Matrix, Weights};
 use wick_kernels::Layout;
 
@@ -38,6 +39,17 @@ impl<'s> Piece<'s, '_> {
         self.layout.arrange(self.cols, self.source, self.target);
         self.source
     }
+}
+
+/// How a matrix of a layer's experts is arranged where it is computed with, in memory or in a slot.
+pub fn expert_layout(layer: &Layer<'_>, part: Part) -> Layout {
+    let (matrices, wanted) = match (part, &layer.down) {
+        (Part::Gate, _) => (&layer.gate, Layout::Grouped),
+        (Part::Up, _) => (&layer.up, Layout::Split),
+        (Part::Down, Down::Outputs(down)) => (down, Layout::Columns),
+        (Part::Down, Down::Neurons(down)) => (down, Layout::Rows),
+    };
+    matrices.fitting(wanted).unwrap_or(matrices.layout())
 }
 
 /// Bytes of memory that [`for_each_piece`] fills.

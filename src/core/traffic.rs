@@ -1,5 +1,7 @@
 //! How many bytes of weights the decoding of a token moves, which is what bounds its speed.
 
+use crate::arrangement::expert_layout;
+use crate::store::Part;
 use crate::weights::{Down, ExpertMatrices, Weights};
 use core::ops::AddAssign;
 use wick_kernels::Layout;
@@ -45,7 +47,7 @@ impl Traffic {
             traffic.gate += experts * expert_bytes(&layer.gate);
             traffic.up += neurons * row_bytes(&layer.up);
             traffic.down += match &layer.down {
-                Down::Outputs(down) if down.layout() == Layout::Columns => {
+                Down::Outputs(down) if expert_layout(layer, Part::Down) == Layout::Columns => {
                     let first = down.expert(0);
                     let column = first.rows() as u64 / 2;
                     let quants = column * first.cols() as u64;

@@ -138,6 +138,12 @@ impl<'m> ExpertMatrices<'m> {
         Matrix::arranged(self.format, layout, self.rows, self.cols, bytes)
     }
 
+    /// The layout, if matrices that stand row by row can be arranged so.
+    pub(crate) fn fitting(&self, layout: Layout) -> Option<Layout> {
+        let fits = layout.fits(self.format, self.rows, self.cols);
+        (fits && self.layout == Layout::Rows).then_some(layout)
+    }
+
     /// How the weights are stored.
     pub fn format(&self) -> Format {
         self.format

@@ -1,0 +1,274 @@
+//! `wick plan`: what a model takes of a board's memory, and how fast it can be there.
+
+use crate::exit::{Exit, Failure, OrExit};
+use crate::memory::{Budget, MemoryArguments, Mib};
+use crate::model::{Model, ModelArguments, tokenizer};
+use crate::session::{OutputArguments, conversation};
+use clap::Args;
+use clap::builder::PossibleValuesParser;
+use serde::Serialize;
+use std::io::{self, Write};
+use wick_core::{Config, Options, Plan, Traffic, Weights};
+use wick_linux::Board;
+use wick_prepare::Statistics;
+
+/// Show what a model takes of a memory, and what bounds its speed
+///
+/// Every part of what the process takes is computed before anything is taken. Experts that do not fit
+/// are read from the file when they are wanted; how many that will be is estimated from how often
+/// experts are chosen in the published model that is most like this one. Speeds are bounds, not
+/// promises: decoding is at most as fast as memory and storage are read.
+///
+///   wick plan -m model.gguf --memory 1G --context 4096 --board pi5
+#[derive(Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    model: ModelArguments,
+    #[command(flatten)]
+    memory: MemoryArguments,
+    #[command(flatten)]
+    output: OutputArguments,
+    /// Positions for prompt and answer together [default: 4096, or the model's own if that is less]
+    #[arg(short, long, value_name = "N")]
+    context: Option<usize>,
+    /// Board whose memory and storage bound the speed
+    #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(Board::ALL.map(|b| b.name)))]
+    board: Option<String>,
+    /// Write JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Everything that is shown.
+#[derive(Serialize)]
+struct Report {
+    model: String,
+    context: usize,
+    batch: usize,
+    /// Bytes of each part.
+    dense_weights: usize,
+    kv: usize,
+    scratch: usize,
+    sampler: usize,
+    program: usize,
+    margin: usize,
+    slots: usize,
+    total: usize,
+    /// Experts of the model, those that have a slot, and bytes of a slot.
+    experts: usize,
+    expert_slots: usize,
+    slot_bytes: usize,
+    slots_per_layer: f64,
+    /// Share of wanted experts that a slot holds, expected.
+    hit_rate: f64,
+    /// Bytes that a decoded token reads, expected.
+    memory_bytes_per_token: f64,
+    storage_bytes_per_token: f64,
+    bounds: Option<Bounds>,
+}
+
+/// Tokens per second, at most.
+#[derive(Serialize)]
+struct Bounds {
+    board: &'static str,
+    memory: f64,
+    storage: Option<f64>,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let files = arguments.model.file.open()?;
+    let parts = files.parse()?;
+    let model = Model::read(&files, &parts, arguments.model.overrides())?;
+    // Held while the process is measured, as it will be.
+    let _tokenizer = tokenizer(&files, &parts).ok();
+    let budget = arguments.memory.budget()?;
+    let options = arguments.output.apply(conversation(&model.config, arguments.context));
+    let (options, plan) = choose(&model, options, budget.as_ref())?;
+    let board = arguments.board.as_deref().and_then(Board::find);
+    let report = Report::new(&model, &options, &plan, budget.as_ref(), board);
+    let mut out = io::stdout().lock();
+    if arguments.json {
+        let json = serde_json::to_string_pretty(&report).or_exit(Exit::Failed)?;
+        writeln!(out, "{json}")?;
+    } else {
+        report.write(&mut out, board)?;
+    }
+    Ok(())
+}
+
+/// Most tokens that go through the model together where experts are read as they are wanted: the more
+/// they are, the more tokens share the reading of an expert.
+const STREAMING_BATCH: usize = 512;
+
+/// The plan that a budget allows: with all experts in memory if they fit, else with as many slots as
+/// do. Batches become larger then, as far as their scratch stays small beside the budget.
+pub(crate) fn choose(
+    model: &Model<'_>,
+    options: Options,
+    budget: Option<&Budget>,
+) -> Result<(Options, Plan), Failure> {
+    let Model { config, weights, files, .. } = model;
+    let whole = Plan::new(config, weights, &options).or_exit(Exit::Usage)?;
+    let Some(budget) = budget.filter(|budget| whole.total() > budget.bytes) else {
+        return Ok((options, whole));
+    };
+    if files.parts().is_empty() {
+        return Err(too_small(budget, &whole, options.context));
+    }
+    let mut options = options;
+    // Scratch for logits of every token would grow with the batch.
+    let mut batch = if options.outputs == 1 { STREAMING_BATCH } else { options.batch };
+    while batch > options.batch {
+        let larger = Options { batch: batch.min(options.context), ..options };
+        let plan = Plan::streaming(config, weights, &larger, config.active).or_exit(Exit::Usage)?;
+        if plan.scratch <= budget.bytes / 24 {
+            options = larger;
+            break;
+        }
+        batch /= 2;
+    }
+    match Plan::within(config, weights, &options, budget.bytes).or_exit(Exit::Usage)? {
+        Some(plan) => Ok((options, plan)),
+        None => {
+            let least = Plan::streaming(config, weights, &options, config.active);
+            Err(too_small(budget, &least.or_exit(Exit::Usage)?, options.context))
+        }
+    }
+}
+
+fn too_small(budget: &Budget, least: &Plan, context: usize) -> Failure {
+    let (program, whole) = (budget.taken, budget.bytes + budget.taken + budget.margin);
+    // The margin grows with the whole.
+    let needed = least.total() + program + budget.margin + least.total() / 64;
+    Failure::new(
+        Exit::Memory,
+        format_args!(
+            "{} is {}, but {} is the least that would do: weights that every token needs {}, KV cache \
+             for a context of {context} {}, scratch {}, expert slots {}, program {}; allow more \
+             memory or ask for a smaller --context",
+            budget.source,
+            Mib(whole),
+            Mib(needed),
+            Mib(least.weights),
+            Mib(least.kv),
+            Mib(least.scratch + least.sampler),
+            Mib(least.slots),
+            Mib(program + budget.margin),
+        ),
+    )
+}
+
+impl Report {
+    fn new(
+        model: &Model<'_>,
+        options: &Options,
+        plan: &Plan,
+        budget: Option<&Budget>,
+        board: Option<&'static Board>,
+    ) -> Report {
+        let Model { config, weights, .. } = model;
+        let statistics = Statistics::report(config);
+        let experts = config.layers * config.experts;
+        let slot_bytes = weights.slot_bytes();
+        let expert_slots = if plan.slots == 0 { experts } else { plan.slots / slot_bytes };
+        let (hit_rate, storage) = expected_misses(weights, &statistics, expert_slots);
+        let memory = expected_traffic(config, weights, &statistics);
+        let (program, margin) = budget.map_or((0, 0), |budget| (budget.taken, budget.margin));
+        let bounds = board.map(|board| Bounds {
+            board: board.name,
+            memory: board.memory / memory,
+            storage: (storage > 0.0).then(|| board.storage / storage),
+        });
+        Report {
+            model: model.files.name(),
+            context: options.context,
+            batch: options.batch,
+            dense_weights: plan.weights,
+            kv: plan.kv,
+            scratch: plan.scratch,
+            sampler: plan.sampler,
+            program,
+            margin,
+            slots: plan.slots,
+            total: plan.total() + program + margin,
+            experts,
+            expert_slots,
+            slot_bytes,
+            slots_per_layer: expert_slots as f64 / config.layers as f64,
+            hit_rate,
+            memory_bytes_per_token: memory,
+            storage_bytes_per_token: storage,
+            bounds,
+        }
+    }
+
+    /// The report for people.
+    fn write(&self, out: &mut impl Write, board: Option<&Board>) -> io::Result<()> {
+        let streaming = self.slots > 0;
+        let weights = if streaming { "dense weights" } else { "weights" };
+        writeln!(out, "model          {}", self.model)?;
+        writeln!(out, "context        {} positions, {} in a batch", self.context, self.batch)?;
+        writeln!(out)?;
+        for (part, bytes) in [
+            (weights, self.dense_weights),
+            ("KV cache", self.kv),
+            ("scratch", self.scratch),
+            ("sampler", self.sampler),
+            ("program", self.program),
+            ("kept free", self.margin),
+            ("expert slots", self.slots),
+            ("total", self.total),
+        ] {
+            writeln!(out, "{part:13} {:>12}", Mib(bytes).to_string())?;
+        }
+        writeln!(out)?;
+        let share = 100.0 * self.expert_slots as f64 / self.experts as f64;
+        writeln!(
+            out,
+            "experts        {} of {} in memory ({share:.1} %), {:.1} a layer, {} each",
+            self.expert_slots,
+            self.experts,
+            self.slots_per_layer,
+            Mib(self.slot_bytes)
+        )?;
+        writeln!(
+            out,
+            "expected       {:.1} % of wanted experts in memory; a token reads {} of memory and {} of \
+             storage",
+            100.0 * self.hit_rate,
+            Mib(self.memory_bytes_per_token as usize),
+            Mib(self.storage_bytes_per_token as usize)
+        )?;
+        let (Some(board), Some(bounds)) = (board, &self.bounds) else { return Ok(()) };
+        writeln!(out, "board          {}", board.title)?;
+        write!(out, "at most        {:.1} tokens/s by memory", bounds.memory)?;
+        match bounds.storage {
+            None => writeln!(out),
+            Some(storage) => writeln!(out, ", {storage:.1} by storage"),
+        }
+    }
+}
+
+/// The share of wanted experts that slots hold if they hold those that are wanted most, and the bytes
+/// that a token reads for the others.
+fn expected_misses(weights: &Weights<'_>, statistics: &Statistics, slots: usize) -> (f64, f64) {
+    let mut experts: Vec<(f64, usize)> = Vec::new();
+    for (frequency, layer) in statistics.frequency.iter().zip(&weights.layers) {
+        experts.extend(frequency.iter().map(|f| (*f, layer.slot_bytes())));
+    }
+    experts.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let (held, missed) = experts.split_at(slots.min(experts.len()));
+    let wanted = |some: &[(f64, usize)]| some.iter().map(|(f, _)| f).sum::<f64>();
+    let bytes = missed.iter().map(|(f, bytes)| f * *bytes as f64).sum();
+    (wanted(held) / wanted(&experts), bytes)
+}
+
+/// The bytes of weights that a decoded token reads from memory.
+fn expected_traffic(config: &Config, weights: &Weights<'_>, statistics: &Statistics) -> f64 {
+    let neurons = |layer: usize| {
+        let all = (config.active * config.expert_width) as f64;
+        (all * (1.0 - statistics.sparsity[layer])) as usize
+    };
+    Traffic::of_token(weights, config.active, config.vocab, neurons).total() as f64
+}
