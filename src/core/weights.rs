@@ -125,11 +125,33 @@ impl<'m> ExpertMatrices<'m> {
         stride: usize,
         bytes: &'a [u8],
     ) -> Option<ExpertMatrices<'a>> {
-        let ExpertMatrices { format, count, rows, cols, size, .. } = *self;
-        let fits = layout.fits(format, rows, cols)
-            && stride >= size
-            && bytes.len() >= stride * (count - 1) + size;
+        let ExpertMatrices { format, count, rows, cols, .. } = *self;
+        ExpertMatrices::elsewhere(format, layout, count, rows, cols)?.placed(stride, bytes)
+    }
+
+    /// `count` matrices of `rows × cols`, arranged in any way, that are not in memory; `None` if the
+    /// layout does not fit. They tell shapes, formats and sizes to an engine that reads experts
+    /// through a store.
+    pub fn elsewhere(
+        format: Format,
+        layout: Layout,
+        count: usize,
+        rows: usize,
+        cols: usize,
+    ) -> Option<ExpertMatrices<'m>> {
+        let size = format.row_bytes(cols)?.checked_mul(rows)?;
+        let fits =
+            layout.fits(format, rows, cols) && count > 0 && size.checked_mul(count).is_some();
+        let (stride, bytes) = (size, &[][..]);
         fits.then_some(ExpertMatrices { format, layout, count, rows, cols, size, stride, bytes })
+    }
+
+    /// The same matrices in `bytes`, `stride` from one to the next; `None` if the bytes are too few
+    /// or the matrices overlap.
+    pub fn placed<'a>(&self, stride: usize, bytes: &'a [u8]) -> Option<ExpertMatrices<'a>> {
+        let needed = stride.checked_mul(self.count - 1)?.checked_add(self.size)?;
+        let fits = stride >= self.size && bytes.len() >= needed;
+        fits.then_some(ExpertMatrices { stride, bytes, ..*self })
     }
 
     /// The matrix of an expert that lies elsewhere, arranged in any way; `None` if the bytes are not
@@ -165,6 +187,9 @@ impl<'m> ExpertMatrices<'m> {
     }
 
     /// The matrix of one expert.
+    ///
+    /// # Panics
+    /// If there is no such expert, or the matrices are not in memory.
     pub fn expert(&self, expert: usize) -> Matrix<'m> {
         let ExpertMatrices { format, layout, rows, cols, .. } = *self;
         let bytes = &self.bytes[expert * self.stride..][..self.size];

@@ -6,6 +6,7 @@ use crate::error::Error;
 use crate::gguf::{Entry, Gguf};
 use crate::model::Model;
 use crate::name::TensorName;
+use crate::packed::Keys;
 use crate::tensor::Dims;
 use crate::value::{Array, Kind, Value};
 
@@ -28,7 +29,8 @@ pub struct Overrides {
 impl<'m> Model<'_, 'm> {
     /// The shape of the model.
     ///
-    /// Expert width and vocabulary come from `blk.0.ffn_up_exps` and `token_embd`; the metadata
+    /// Expert width and vocabulary come from `blk.0.ffn_up_exps` (of a packed file: from
+    /// `wick.experts.width`) and `token_embd`; the metadata
     /// must not contradict them, but for `feed_forward_length`, which is not used.
     ///
     /// # Errors
@@ -56,7 +58,10 @@ impl<'m> Model<'_, 'm> {
             rope_base,
             experts: number(keys, "smallthinker.expert_count")?,
             active: number(keys, "smallthinker.expert_used_count")?,
-            expert_width: self.need(UPS)?.dims().padded()[1],
+            expert_width: match self.packed() {
+                Some(packed) => packed.width(),
+                None => self.need(UPS)?.dims().padded()[1],
+            },
             gating: overrides.gating.map_or_else(|| gating(keys), Ok)?,
             vocab: self.need(EMBEDDING)?.dims().padded()[1],
             context: number(keys, "smallthinker.context_length")?,
@@ -72,9 +77,13 @@ impl<'m> Model<'_, 'm> {
     fn check_sizes(&self, config: &Config) -> Result<(), Error<'m>> {
         let &Config { hidden, experts, expert_width, vocab, .. } = config;
         let width = stated(self.metadata(), "smallthinker.expert_feed_forward_length")?;
-        let expected = Dims::new(&[hidden, width.map_or(expert_width, |w| w.1), experts]);
-        self.check_but_second(UPS, expected)?;
-        agree(width, "the second dimension of blk.0.ffn_up_exps.weight", expert_width)?;
+        if self.packed().is_some() {
+            agree(width, Keys::WIDTH, expert_width)?;
+        } else {
+            let expected = Dims::new(&[hidden, width.map_or(expert_width, |w| w.1), experts]);
+            self.check_but_second(UPS, expected)?;
+            agree(width, "the second dimension of blk.0.ffn_up_exps.weight", expert_width)?;
+        }
         let tokens = self.metadata().get("tokenizer.ggml.tokens");
         let tokens = match tokens {
             Some(entry) => Some((entry.key, entry.array()?.len())),

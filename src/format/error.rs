@@ -110,7 +110,7 @@ pub enum Error<'m> {
         /// The byte after its last.
         end: u64,
         /// Bytes of the file.
-        file: usize,
+        file: u64,
     },
     /// Two tensors share bytes.
     Overlap {
@@ -200,6 +200,40 @@ pub enum Error<'m> {
         hidden: usize,
         /// Entries of the vocabulary.
         vocab: usize,
+    },
+    /// Only the front of the file is at hand, and the tensor does not lie in it.
+    NotAtHand {
+        /// Its name.
+        tensor: TensorName,
+        /// Its first byte.
+        start: usize,
+    },
+    /// A matrix of a packed file is arranged in a way that does not fit it.
+    Layout {
+        /// Its name.
+        tensor: TensorName,
+        /// Its format.
+        format: Format,
+        /// Its rows.
+        rows: usize,
+        /// Its columns.
+        cols: usize,
+        /// Name of the layout.
+        found: &'m str,
+    },
+    /// The experts of a layer are missing from a packed file.
+    MissingExtents {
+        /// Layer.
+        layer: usize,
+    },
+    /// The experts of a layer of a packed file do not have the dimensions that the metadata gives them.
+    Extents {
+        /// Layer.
+        layer: usize,
+        /// The dimensions that they must have.
+        expected: Dims,
+        /// The dimensions that they have.
+        found: Dims,
     },
     /// No file was given.
     NoFile,
@@ -336,6 +370,22 @@ impl fmt::Display for Error<'_> {
             Error::Profiler { found, hidden, vocab } => {
                 write!(f, "lm_head_profiler.weight: a multiple of {hidden} + {vocab} ")?;
                 write!(f, "weights in whole blocks expected, {found} found")
+            }
+            Error::NotAtHand { tensor, start } => {
+                write!(
+                    f,
+                    "{tensor}: begins at byte {start} or ends beyond what was read of the file"
+                )
+            }
+            Error::Layout { tensor, format, rows, cols, found } => {
+                write!(f, "{tensor}: a layout that fits {rows} rows of {cols} in {format} ")?;
+                write!(f, "expected, \"{}\" found", Shown(found))
+            }
+            Error::MissingExtents { layer } => {
+                write!(f, "blk.{layer}.experts: I8 expected, missing from the file")
+            }
+            Error::Extents { layer, expected, found } => {
+                write!(f, "blk.{layer}.experts: {expected} expected, {found} found")
             }
             Error::MissingPart { part, count } => {
                 let name = SplitName { stem: "", part, count };

@@ -4,6 +4,7 @@ use heapless::Vec;
 
 use crate::cursor::Cursor;
 use crate::error::Error;
+use crate::packed;
 use crate::place::{Found, Place};
 use crate::tensor::Tensor;
 use crate::value::{Array, Integers, Kind, Strings, Value};
@@ -19,7 +20,10 @@ const DEFAULT_ALIGNMENT: usize = 32;
 /// A GGUF file: metadata and tensors, borrowed from its bytes.
 #[derive(Clone)]
 pub struct Gguf<'m> {
+    /// The file, or its front.
     bytes: &'m [u8],
+    /// Bytes of the file.
+    len: u64,
     version: u32,
     alignment: usize,
     /// Where each metadata entry begins, in the order of the file.
@@ -38,12 +42,24 @@ impl<'m> Gguf<'m> {
     /// # Errors
     /// The first thing that is wrong. Never panics.
     pub fn parse(bytes: &'m [u8]) -> Result<Gguf<'m>, Error<'m>> {
+        Gguf::parse_front(bytes, bytes.len() as u64)
+    }
+
+    /// Reads and checks a file of `len` bytes of which only the first are at hand, as on a board
+    /// that cannot map it. Tensors that do not lie in `bytes` as a whole have a place but no bytes.
+    /// How much must be at hand for the tensors that every token needs, [`Gguf::front_len`] tells.
+    ///
+    /// # Errors
+    /// As [`Gguf::parse`]; [`Error::Cut`] if `bytes` end before the tensor table does: with more
+    /// of them it may succeed.
+    pub fn parse_front(bytes: &'m [u8], len: u64) -> Result<Gguf<'m>, Error<'m>> {
         let mut cursor = Cursor::new(bytes, 0, Place::Header);
         let version = read_version(&mut cursor)?;
         let tensors = read_count(&mut cursor, "tensors", MAX_TENSORS)?;
         let entries = read_count(&mut cursor, "metadata entries", MAX_ENTRIES)?;
         let mut gguf = Gguf {
             bytes,
+            len,
             version,
             alignment: DEFAULT_ALIGNMENT,
             entries: Vec::new(),
@@ -109,7 +125,7 @@ impl<'m> Gguf<'m> {
     /// Checks that each tensor lies in the file and no two overlap.
     fn check_data(&self) -> Result<(), Error<'m>> {
         for tensor in self.table() {
-            tensor.placed(self.data, self.alignment)?;
+            tensor.placed(self.data, self.alignment, self.len)?;
         }
         let mut by_place = self.tensors.clone();
         by_place.sort_unstable_by_key(|&at| self.tensor_at(at).map(|t| t.extent().0));
@@ -125,9 +141,21 @@ impl<'m> Gguf<'m> {
         Ok(())
     }
 
-    /// All the bytes of the file.
+    /// The bytes at hand: those of the whole file, but for [`Gguf::parse_front`].
     pub fn bytes(&self) -> &'m [u8] {
         self.bytes
+    }
+
+    /// Bytes of the whole file.
+    pub fn file_len(&self) -> u64 {
+        self.len
+    }
+
+    /// Bytes from the start of the file to the end of what every token needs: metadata and dense
+    /// tensors of a packed file, all of another one.
+    pub fn front_len(&self) -> u64 {
+        let packed = self.tensors().filter(packed::is_extents);
+        packed.map(|tensor| tensor.extent().0).min().unwrap_or(self.len)
     }
 
     /// The version of the format, 2 or 3.
@@ -177,8 +205,8 @@ impl<'m> Gguf<'m> {
 
     /// All tensors, in the order of the table.
     pub fn tensors(&self) -> impl Iterator<Item = Tensor<'m>> {
-        let (data, alignment) = (self.data, self.alignment);
-        self.table().filter_map(move |tensor| tensor.placed(data, alignment).ok())
+        let (data, alignment, len) = (self.data, self.alignment, self.len);
+        self.table().filter_map(move |tensor| tensor.placed(data, alignment, len).ok())
     }
 
     /// The entries of the tensor table, not yet placed.
@@ -213,7 +241,7 @@ impl<'m> Gguf<'m> {
 
     fn tensor_at(&self, at: u32) -> Option<Tensor<'m>> {
         let tensor = Tensor::read(&mut self.cursor(at), self.bytes).ok()?;
-        tensor.placed(self.data, self.alignment).ok()
+        tensor.placed(self.data, self.alignment, self.len).ok()
     }
 }
 

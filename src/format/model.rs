@@ -7,6 +7,7 @@ use heapless::String;
 use crate::error::Error;
 use crate::gguf::Gguf;
 use crate::name::TensorName;
+use crate::packed::{self, Packed};
 use crate::split;
 use crate::tensor::{MAX_NAME, Tensor};
 
@@ -14,16 +15,22 @@ use crate::tensor::{MAX_NAME, Tensor};
 #[derive(Clone, Copy)]
 pub struct Model<'a, 'm> {
     files: &'a [Gguf<'m>],
+    packed: Option<Packed<'a, 'm>>,
 }
 
 impl<'a, 'm> Model<'a, 'm> {
     /// The model in `files`: one whole file, or all parts of a split model in order.
     ///
     /// # Errors
-    /// A part is missing, out of order or of another model.
+    /// A part is missing, out of order or of another model, or the file is packed in a way that is
+    /// not read.
     pub fn new(files: &'a [Gguf<'m>]) -> Result<Model<'a, 'm>, Error<'m>> {
         split::check(files)?;
-        Ok(Model { files })
+        let packed = Packed::read(&files[0])?;
+        if let Some(packed) = packed.filter(|_| files.len() > 1) {
+            return Err(packed.refuse_parts());
+        }
+        Ok(Model { files, packed })
     }
 
     /// The file with the metadata.
@@ -38,7 +45,12 @@ impl<'a, 'm> Model<'a, 'm> {
 
     /// Bytes of all files.
     pub fn bytes(&self) -> usize {
-        self.files.iter().map(|file| file.bytes().len()).sum()
+        self.files.iter().map(|file| file.file_len() as usize).sum()
+    }
+
+    /// How the model is packed, if it is.
+    pub fn packed(&self) -> Option<Packed<'a, 'm>> {
+        self.packed
     }
 
     /// The tensor of a name.
@@ -53,7 +65,11 @@ impl<'a, 'm> Model<'a, 'm> {
 
     /// Tensors that a model of `layers` layers does not use.
     pub fn unused(&self, layers: usize) -> impl Iterator<Item = Tensor<'m>> {
-        self.tensors().filter(move |tensor| TensorName::parse(tensor.name(), layers).is_none())
+        let packed = self.packed.is_some();
+        self.tensors().filter(move |tensor| {
+            let known = TensorName::parse(tensor.name(), layers).is_some();
+            !known && !(packed && packed::is_extents(tensor))
+        })
     }
 
     pub(crate) fn find(&self, name: TensorName) -> Option<Tensor<'m>> {

@@ -7,6 +7,7 @@ use wick_kernels::Format;
 
 use crate::cursor::Cursor;
 use crate::error::Error;
+use crate::packed;
 use crate::place::Place;
 
 /// Bytes of a tensor's name (GGUF specification).
@@ -92,7 +93,13 @@ impl<'m> Tensor<'m> {
         let number = cursor.u32()?;
         let offset = cursor.u64()?;
         let size = match Format::from_ggml(number) {
-            None => None,
+            None => match plain_bytes(number) {
+                None => None,
+                Some(bytes) => {
+                    let size = dims.elements().checked_mul(bytes);
+                    Some(size.ok_or(Error::TooLarge { name, dims })?)
+                }
+            },
             Some(format) => match dims.bytes(format) {
                 Err(Overflow) => return Err(Error::TooLarge { name, dims }),
                 Ok(None) => return Err(Error::Blocks { name, format, row: dims.sizes[0] }),
@@ -102,18 +109,23 @@ impl<'m> Tensor<'m> {
         Ok(Tensor { name, dims, number, size, offset, file })
     }
 
-    /// Gives the tensor its place in a file whose data begin at byte `data`, and checks it.
-    pub(crate) fn placed(self, data: usize, alignment: usize) -> Result<Tensor<'m>, Error<'m>> {
+    /// Gives the tensor its place in a file of `file` bytes whose data begin at byte `data`, and
+    /// checks it.
+    pub(crate) fn placed(
+        self,
+        data: usize,
+        alignment: usize,
+        file: u64,
+    ) -> Result<Tensor<'m>, Error<'m>> {
         let Tensor { name, offset, .. } = self;
         if !offset.is_multiple_of(alignment as u64) {
             return Err(Error::Misaligned { name, offset, alignment });
         }
-        let file = self.file.len();
         // Of an unknown format at least one byte must be there.
         let size = self.size.unwrap_or(1) as u64;
         let start = offset.saturating_add(data as u64);
         let end = start.saturating_add(size);
-        if end > file as u64 {
+        if end > file {
             return Err(Error::Outside { name, start, end, file });
         }
         Ok(Tensor { offset: start, ..self })
@@ -146,7 +158,7 @@ impl<'m> Tensor<'m> {
         Some(start..start + self.size?)
     }
 
-    /// Its bytes, under the condition of [`Tensor::range`].
+    /// Its bytes, under the condition of [`Tensor::range`] and if they are at hand.
     pub fn bytes(&self) -> Option<&'m [u8]> {
         self.file.get(self.range()?)
     }
@@ -161,6 +173,18 @@ impl fmt::Debug for Tensor<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {} of type {} at {}", self.name, self.dims, self.number, self.offset)
     }
+}
+
+/// Bytes of a number of the types that wick does not compute with but that are no blocks (`ggml_type`:
+/// I8, I16, I32, I64, F64).
+fn plain_bytes(number: u32) -> Option<usize> {
+    Some(match number {
+        packed::I8 => 1,
+        25 => 2,
+        26 => 4,
+        27 | 28 => 8,
+        _ => return None,
+    })
 }
 
 fn read_dims<'m>(cursor: &mut Cursor<'m>) -> Result<Dims, Error<'m>> {

@@ -309,6 +309,23 @@ impl<'m> Iterator for Values<'m> {
     fn size_hint(&self) -> (usize, Option<usize>) {
         (self.left, Some(self.left))
     }
+
+    /// Goes straight to the element where all are of one size.
+    fn nth(&mut self, n: usize) -> Option<Value<'m>> {
+        let skipped = n.min(self.left);
+        match self.kind {
+            Kind::String | Kind::Array => {
+                for _ in 0..skipped {
+                    self.next()?;
+                }
+            }
+            kind => {
+                self.cursor.take((skipped * kind.least_bytes()) as u64).ok()?;
+                self.left -= skipped;
+            }
+        }
+        self.next()
+    }
 }
 
 impl ExactSizeIterator for Values<'_> {}
@@ -341,6 +358,10 @@ impl Iterator for Integers<'_> {
 
     fn next(&mut self) -> Option<i64> {
         self.0.next()?.integer()
+    }
+
+    fn nth(&mut self, n: usize) -> Option<i64> {
+        self.0.nth(n)?.integer()
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {

@@ -2,7 +2,7 @@
 
 use heapless::Vec;
 use wick_core::{Config, Down, ExpertMatrices, Layer, Matrix, Profiler, Weights};
-use wick_kernels::Format;
+use wick_kernels::{Format, Layout};
 
 use crate::error::Error;
 use crate::model::Model;
@@ -18,6 +18,9 @@ impl<'m> Model<'_, 'm> {
     /// the embedding is the output matrix too. `ffn_down_exps` may be stored either way around; where
     /// hidden size and expert width are equal, it is taken for llama.cpp's, unless the file has
     /// PowerInfer's profiler, which makes it ambiguous and an error.
+    ///
+    /// Of a packed file of which only the front is at hand ([`crate::Gguf::parse_front`]), experts have
+    /// their shapes and formats, but no bytes.
     ///
     /// # Errors
     /// A tensor is missing, has other dimensions, or a format that is not supported.
@@ -46,6 +49,9 @@ impl<'m> Model<'_, 'm> {
         let name = |stem| TensorName::of_layer(number, stem);
         let (hidden, experts, width) = (config.hidden, config.experts, config.expert_width);
         let (query, kv) = (config.query_width(), config.kv_width());
+        let packed = self.packed().map(|packed| packed.layer(config, number)).transpose()?;
+        let packed = packed.map(|layer| layer.matrices());
+        let experts = |stem| self.experts(name(stem), experts, width, hidden);
         Ok(Layer {
             attn_norm: self.plain(name("attn_norm"), 1, hidden)?,
             q: self.matrix(name("attn_q"), query, hidden)?,
@@ -53,10 +59,11 @@ impl<'m> Model<'_, 'm> {
             v: self.matrix(name("attn_v"), kv, hidden)?,
             o: self.matrix(name("attn_output"), hidden, query)?,
             ffn_norm: self.plain(name("ffn_norm"), 1, hidden)?,
-            router: self.plain(name("ffn_gate_inp"), experts, hidden)?,
-            gate: self.experts(name("ffn_gate_exps"), experts, width, hidden)?,
-            up: self.experts(name("ffn_up_exps"), experts, width, hidden)?,
-            down: self.down(name("ffn_down_exps"), config)?,
+            router: self.plain(name("ffn_gate_inp"), config.experts, hidden)?,
+            gate: packed.map_or_else(|| experts("ffn_gate_exps"), |(gate, ..)| Ok(gate))?,
+            up: packed.map_or_else(|| experts("ffn_up_exps"), |(_, up, _)| Ok(up))?,
+            down: packed
+                .map_or_else(|| self.down(name("ffn_down_exps"), config), |(.., down)| Ok(down))?,
         })
     }
 
@@ -65,7 +72,20 @@ impl<'m> Model<'_, 'm> {
         let expected = if rows == 1 { &[cols][..] } else { &[cols, rows] };
         let (tensor, expected) = (self.need(name)?, Dims::new(expected));
         let (format, bytes) = contents(&tensor, name, expected)?;
-        Matrix::new(format, rows, cols, bytes).ok_or(shape(&tensor, name, expected))
+        let (layout, found) = self.layout(&tensor);
+        let matrix = layout.and_then(|l| Matrix::arranged(format, l, rows, cols, bytes));
+        matrix.ok_or(Error::Layout { tensor: name, format, rows, cols, found })
+    }
+
+    /// How a tensor is arranged, and the name of that.
+    fn layout(&self, tensor: &Tensor<'m>) -> (Option<Layout>, &'m str) {
+        match self.packed() {
+            None => (Some(Layout::Rows), Layout::Rows.name()),
+            Some(packed) => {
+                let name = packed.layout_name(tensor.name());
+                (Layout::from_name(name), name)
+            }
+        }
     }
 
     /// A matrix or vector whose weights are stored one by one.
@@ -113,9 +133,14 @@ impl<'m> Model<'_, 'm> {
         let whole = elements.is_multiple_of(hidden + vocab);
         let cut = format.row_bytes(hidden).and_then(|row| row.checked_mul(rank));
         let parts = cut.filter(|_| whole && rank > 0).and_then(|cut| bytes.split_at_checked(cut));
+        let (layout, found) = self.layout(&tensor);
+        let fits = |l: &Layout| l.fits(format, rank, hidden) && l.fits(format, vocab, rank);
+        let (rows, cols) = (rank, hidden);
+        let refusal = Error::Layout { tensor: PROFILER, format, rows, cols, found };
+        let layout = layout.filter(fits).ok_or(refusal)?;
         let profiler = parts.and_then(|(fc1, fc2)| {
-            let fc1 = Matrix::new(format, rank, hidden, fc1)?;
-            Some(Profiler { fc1, fc2: Matrix::new(format, vocab, rank, fc2)? })
+            let fc1 = Matrix::arranged(format, layout, rank, hidden, fc1)?;
+            Some(Profiler { fc1, fc2: Matrix::arranged(format, layout, vocab, rank, fc2)? })
         });
         profiler.map(Some).ok_or(Error::Profiler { found: tensor.dims(), hidden, vocab })
     }
@@ -134,6 +159,9 @@ fn contents<'m>(
     if tensor.dims().padded() != expected.padded() {
         return Err(shape(tensor, name, expected));
     }
-    let both = tensor.format().zip(tensor.bytes());
-    both.ok_or(Error::Format { tensor: name, number: tensor.number() })
+    let number = tensor.number();
+    let format = tensor.format().ok_or(Error::Format { tensor: name, number })?;
+    let start = tensor.range().map_or(0, |range| range.start);
+    let bytes = tensor.bytes().ok_or(Error::NotAtHand { tensor: name, start })?;
+    Ok((format, bytes))
 }

@@ -1,0 +1,327 @@
+//! Packed files: what `wick pack` writes.
+//!
+//! A packed file is a GGUF file of version 3 whose weights stand as the kernels want them, so that
+//! dense tensors are mapped and used in place, and each expert is one contiguous piece that can be
+//! read by itself, gate first, past the page cache (`O_DIRECT`):
+//!
+//! ```text
+//! ┌──────────────────────────────────────────────────────────────────────────────────┐ 0
+//! │ header, the input's metadata, wick's metadata, tensor table                      │
+//! ├──────────────────────────────────────────────────────────────────────────────────┤ n · 4096
+//! │ dense tensors: name, dimensions and type of the input, arranged by wick.pack.layouts │ each at
+//! │   token_embd.weight, blk.0.attn_q.weight, …                                      │ n · 4096
+//! ├──────────────────────────────────────────────────────────────────────────────────┤ front_len
+//! │ blk.0.experts  I8 [extent bytes, experts]                                        │
+//! │   ┌ expert 0 ─────────────────────────────────────────────────────────────────┐  │
+//! │   │ gate, zeros to n · 4096 │ up, zeros to n · 4096 │ down, zeros to n · 4096 │  │ extent
+//! │   ├ expert 1 ─────────────────────────────────────────────────────────────────┤  │
+//! │   │ …                                                                         │  │
+//! ├──────────────────────────────────────────────────────────────────────────────────┤
+//! │ blk.1.experts, blk.2.experts, … in the order of layers                           │
+//! └──────────────────────────────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! The tensors `ffn_{gate,up,down}_exps` are not there: a reader that does not know packed files
+//! refuses one for a missing tensor. `general.alignment` is 4096. The keys of the input keep their
+//! order, those of a split one (`split.*`) are dropped; after them come:
+//!
+//! | key | type | meaning |
+//! |---|---|---|
+//! | `wick.pack.version` | u32 | 1 |
+//! | `wick.pack.alignment` | u32 | the input's `general.alignment`, where it had that key |
+//! | `wick.pack.tensors` | [string] | names of the input's tensors, in its order |
+//! | `wick.pack.layouts` | [string] | for each tensor of the table: `rows`, `grouped`, `split` or `experts` |
+//! | `wick.experts.width` | u32 | neurons of an expert |
+//! | `wick.experts.formats` | [u32; layers · 3] | `ggml_type` of gate, up and down of each layer |
+//! | `wick.experts.layouts` | [string; layers · 3] | `rows`, `grouped`, `split` or `columns` for each of them |
+//! | `wick.experts.by_neuron` | [bool; layers] | whether down has a row for each neuron, not for each output |
+//! | `wick.pack.crc32` | [u32] | for each tensor of the table: CRC-32 of its bytes; 0 for experts |
+//! | `wick.experts.crc32` | [u32; layers · experts · 3] | CRC-32 of each gate, up and down, without zeros after it |
+//!
+//! Layouts are those of [`wick_kernels::Layout`] and take as many bytes as the rows of GGUF: gates are
+//! grouped, ups split and downs by columns where Q4_0 and the shape allow it; queries, keys, values,
+//! attention output and output matrix (which may be the embedding) are grouped, the output matrix split
+//! if rows of it are chosen by the predictor, whose two matrices are grouped then; everything else
+//! is left as rows. CRC-32 is that of IEEE 802.3.
+
+use core::fmt::Write;
+
+use heapless::String;
+use wick_core::{Config, Down, ExpertKey, ExpertMatrices, Part};
+use wick_kernels::{Format, Layout};
+
+use crate::error::Error;
+use crate::gguf::{Entry, Gguf};
+use crate::name::TensorName;
+use crate::tensor::{Dims, MAX_NAME, Tensor};
+use crate::value::{Array, Kind, Value};
+
+/// The version of packed files that is written and read.
+pub const PACK_VERSION: u32 = 1;
+/// Every tensor, and every part of an expert, begins at a multiple of this.
+pub const EXTENT_ALIGNMENT: usize = 4096;
+/// The number of 8-bit integers in a tensor table (`ggml_type`), which the experts of a layer have.
+pub const I8: u32 = 24;
+
+/// Keys of packed files.
+#[derive(Clone, Copy, Debug)]
+pub struct Keys;
+
+impl Keys {
+    /// What wick's keys begin with.
+    pub const PREFIX: &str = "wick.";
+    /// Version of the arrangement; says that the file is packed.
+    pub const VERSION: &str = "wick.pack.version";
+    /// Alignment of the input.
+    pub const ALIGNMENT: &str = "wick.pack.alignment";
+    /// Tensors of the input.
+    pub const TENSORS: &str = "wick.pack.tensors";
+    /// Layout of each tensor.
+    pub const LAYOUTS: &str = "wick.pack.layouts";
+    /// Checksum of each tensor.
+    pub const CHECKSUMS: &str = "wick.pack.crc32";
+    /// Neurons of an expert.
+    pub const WIDTH: &str = "wick.experts.width";
+    /// Formats of experts.
+    pub const EXPERT_FORMATS: &str = "wick.experts.formats";
+    /// Layouts of experts.
+    pub const EXPERT_LAYOUTS: &str = "wick.experts.layouts";
+    /// Orientation of downs.
+    pub const BY_NEURON: &str = "wick.experts.by_neuron";
+    /// Checksums of experts.
+    pub const EXPERT_CHECKSUMS: &str = "wick.experts.crc32";
+    /// The layout that tensors of experts have in [`Keys::LAYOUTS`].
+    pub const EXPERTS: &str = "experts";
+}
+
+/// What a packed file says of its arrangement.
+#[derive(Clone, Copy)]
+pub struct Packed<'a, 'm> {
+    file: &'a Gguf<'m>,
+    version: Entry<'m>,
+    width: usize,
+    tensors: Array<'m>,
+    layouts: Array<'m>,
+    checksums: Array<'m>,
+    formats: Array<'m>,
+    expert_layouts: Array<'m>,
+    by_neuron: Array<'m>,
+    expert_checksums: Array<'m>,
+    experts: usize,
+}
+
+impl<'a, 'm> Packed<'a, 'm> {
+    /// Reads wick's keys; `None` if the file is not packed.
+    pub(crate) fn read(file: &'a Gguf<'m>) -> Result<Option<Packed<'a, 'm>>, Error<'m>> {
+        let Some(version) = file.get(Keys::VERSION) else { return Ok(None) };
+        if version.u32()? != PACK_VERSION {
+            return Err(version.refuse("1 (pack the model again with this wick)"));
+        }
+        let alignment = file.need("general.alignment")?;
+        if !(alignment.u32()? as usize).is_multiple_of(EXTENT_ALIGNMENT) {
+            return Err(alignment.refuse("a multiple of 4096 in a packed file"));
+        }
+        let layers = file.need("smallthinker.block_count")?.u32()? as usize;
+        let experts = file.need("smallthinker.expert_count")?.u32()? as usize;
+        let (tensors, parts) = (file.tensor_count(), layers.saturating_mul(Part::ALL.len()));
+        let array = |key, kind, len, expected| {
+            let entry = file.need(key)?;
+            let array = entry.array()?;
+            let fits = array.kind() == kind && array.len() == len;
+            if fits { Ok(array) } else { Err(entry.refuse(expected)) }
+        };
+        let each_tensor = "an array with a string for each tensor";
+        let crc_tensor = "an array with a u32 for each tensor";
+        let each_part = "an array with three strings for each layer";
+        let format = "an array with three u32 for each layer";
+        let crc = "an array with three u32 for each expert of each layer";
+        let neuron = "an array with a bool for each layer";
+        let names = file.need(Keys::TENSORS)?;
+        let strings = names.array()?;
+        if strings.kind() != Kind::String {
+            return Err(names.refuse("an array of strings"));
+        }
+        Ok(Some(Packed {
+            file,
+            version,
+            width: file.need(Keys::WIDTH)?.u32()? as usize,
+            tensors: strings,
+            layouts: array(Keys::LAYOUTS, Kind::String, tensors, each_tensor)?,
+            checksums: array(Keys::CHECKSUMS, Kind::U32, tensors, crc_tensor)?,
+            formats: array(Keys::EXPERT_FORMATS, Kind::U32, parts, format)?,
+            expert_layouts: array(Keys::EXPERT_LAYOUTS, Kind::String, parts, each_part)?,
+            by_neuron: array(Keys::BY_NEURON, Kind::Bool, layers, neuron)?,
+            expert_checksums: array(
+                Keys::EXPERT_CHECKSUMS,
+                Kind::U32,
+                parts.saturating_mul(experts),
+                crc,
+            )?,
+            experts,
+        }))
+    }
+
+    /// The error that a packed file is one of several.
+    pub(crate) fn refuse_parts(&self) -> Error<'m> {
+        self.version.refuse("no such key in a split model")
+    }
+
+    /// Neurons of an expert.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// Names of the tensors of the file that was packed, in its order.
+    pub fn tensors(&self) -> impl Iterator<Item = &'m [u8]> {
+        self.tensors.strings().into_iter().flatten()
+    }
+
+    /// How the tensor of this name is arranged, as the file says it; empty if there is no such tensor.
+    pub fn layout_name(&self, name: &str) -> &'m str {
+        let layouts = self.layouts.strings().into_iter().flatten();
+        let mut all = self.file.tensors().zip(layouts);
+        let found = all.find(|(tensor, _)| tensor.name() == name);
+        found.and_then(|(_, layout)| core::str::from_utf8(layout).ok()).unwrap_or_default()
+    }
+
+    /// CRC-32 of each tensor of the table; those of experts have none of their own.
+    pub fn checksums(&self) -> impl Iterator<Item = u32> {
+        let values = self.checksums.integers().into_iter().flatten();
+        values.map(|crc| crc as u32)
+    }
+
+    /// CRC-32 of a part of an expert; `None` if there is no such expert.
+    pub fn checksum(&self, key: ExpertKey, part: Part) -> Option<u32> {
+        let expert = (key.expert < self.experts).then_some(key.expert)?;
+        let index = key.layer.checked_mul(self.experts)?.checked_add(expert)?;
+        let index = index.checked_mul(Part::ALL.len())?.checked_add(part as usize)?;
+        Some(self.expert_checksums.integers()?.nth(index)? as u32)
+    }
+
+    /// Where the experts of a layer lie and how they are arranged, in a model of this shape.
+    ///
+    /// # Errors
+    /// The file contradicts itself or the shape.
+    pub fn layer(&self, config: &Config, layer: usize) -> Result<PackedLayer<'m>, Error<'m>> {
+        let by_neuron = matches!(self.by_neuron.iter().nth(layer), Some(Value::Bool(true)));
+        let mut stride = 0usize;
+        let mut parts = [None; 3];
+        for (place, part) in parts.iter_mut().zip(Part::ALL) {
+            let matrices = self.matrices(config, layer, part, by_neuron)?;
+            let bytes = matrices.size() / matrices.count();
+            *place = Some(PackedPart { matrices, offset: stride, bytes });
+            stride = bytes
+                .checked_next_multiple_of(EXTENT_ALIGNMENT)
+                .and_then(|room| stride.checked_add(room))
+                .unwrap_or(usize::MAX);
+        }
+        let [Some(gate), Some(up), Some(down)] = parts else {
+            return Err(Error::MissingExtents { layer });
+        };
+        let name = extents_name(layer);
+        let tensor = self.file.tensor(&name).filter(|tensor| tensor.number() == I8);
+        let tensor = tensor.ok_or(Error::MissingExtents { layer })?;
+        let (expected, found) = (Dims::new(&[stride, config.experts]), tensor.dims());
+        if expected.padded() != found.padded() {
+            return Err(Error::Extents { layer, expected, found });
+        }
+        let start = tensor.extent().0;
+        let parts = [gate, up, down];
+        Ok(PackedLayer { start, stride, parts, by_neuron, bytes: tensor.bytes() })
+    }
+
+    /// Shape, format and layout of a part of a layer's experts, whose bytes lie elsewhere.
+    fn matrices(
+        &self,
+        config: &Config,
+        layer: usize,
+        part: Part,
+        by_neuron: bool,
+    ) -> Result<ExpertMatrices<'m>, Error<'m>> {
+        let index = layer.saturating_mul(Part::ALL.len()).saturating_add(part as usize);
+        let number = self.formats.integers().and_then(|mut all| all.nth(index)).unwrap_or(-1);
+        let number = u32::try_from(number).unwrap_or(u32::MAX);
+        let tensor = TensorName::of_layer(layer, part.tensor());
+        let format = Format::from_ggml(number).ok_or(Error::Format { tensor, number })?;
+        let found = self.expert_layouts.strings().and_then(|mut all| all.nth(index));
+        let found = core::str::from_utf8(found.unwrap_or_default()).unwrap_or_default();
+        let (rows, cols) = match (part, by_neuron) {
+            (Part::Down, false) => (config.hidden, config.expert_width),
+            _ => (config.expert_width, config.hidden),
+        };
+        let layout = Layout::from_name(found);
+        let matrices = layout.and_then(|layout| {
+            ExpertMatrices::elsewhere(format, layout, config.experts, rows, cols)
+        });
+        matrices.ok_or(Error::Layout { tensor, format, rows, cols, found })
+    }
+}
+
+/// The experts of a layer of a packed file.
+#[derive(Clone, Copy, Debug)]
+pub struct PackedLayer<'m> {
+    /// The byte of the file at which the first expert begins.
+    pub start: u64,
+    /// Bytes from one expert to the next.
+    pub stride: usize,
+    /// Gate, up and down.
+    pub parts: [PackedPart<'m>; 3],
+    by_neuron: bool,
+    bytes: Option<&'m [u8]>,
+}
+
+/// The same matrix of every expert of a layer of a packed file.
+#[derive(Clone, Copy, Debug)]
+pub struct PackedPart<'m> {
+    /// Shape, format and layout.
+    pub matrices: ExpertMatrices<'m>,
+    /// Bytes from the start of an expert to the matrix.
+    pub offset: usize,
+    /// Bytes of the matrix; zeros follow up to a multiple of [`EXTENT_ALIGNMENT`].
+    pub bytes: usize,
+}
+
+impl<'m> PackedLayer<'m> {
+    /// The byte of the file at which a part of an expert begins.
+    pub fn offset(&self, expert: usize, part: Part) -> u64 {
+        self.start + (expert * self.stride + self.parts[part as usize].offset) as u64
+    }
+
+    /// All bytes of the layer's experts, if they are at hand.
+    pub fn bytes(&self) -> Option<&'m [u8]> {
+        self.bytes
+    }
+
+    /// Whether down has a row for each neuron.
+    pub fn is_by_neuron(&self) -> bool {
+        self.by_neuron
+    }
+
+    /// Gate, up and down as the engine wants them; without bytes if they are not at hand.
+    pub(crate) fn matrices(&self) -> (ExpertMatrices<'m>, ExpertMatrices<'m>, Down<'m>) {
+        let [gate, up, down] = self.parts.map(|part| {
+            let bytes = self.bytes.and_then(|bytes| bytes.get(part.offset..));
+            // The dimensions have been checked, so that placing cannot fail.
+            bytes
+                .and_then(|bytes| part.matrices.placed(self.stride, bytes))
+                .unwrap_or(part.matrices)
+        });
+        (gate, up, if self.by_neuron { Down::Neurons(down) } else { Down::Outputs(down) })
+    }
+}
+
+/// The name of the tensor with a layer's experts.
+pub(crate) fn extents_name(layer: usize) -> String<MAX_NAME> {
+    let mut name = String::new();
+    // Any number fits.
+    let written = write!(name, "blk.{layer}.experts");
+    debug_assert!(written.is_ok());
+    name
+}
+
+/// Whether a tensor of a packed file has the experts of a layer.
+pub(crate) fn is_extents(tensor: &Tensor<'_>) -> bool {
+    let middle = tensor.name().strip_prefix("blk.").and_then(|name| name.strip_suffix(".experts"));
+    let number = middle.is_some_and(|m| !m.is_empty() && m.bytes().all(|b| b.is_ascii_digit()));
+    number && tensor.number() == I8
+}
