@@ -10,7 +10,7 @@ use crate::parallel::Parallel;
 use crate::plan::{Options, OptionsError};
 use crate::policy::Policy;
 use crate::scratch::{Scratch, Sizes};
-use crate::store::{ExpertStore, StoreError};
+use crate::store::{ExpertStore, StoreError, StoreFigures};
 use crate::weights::{LayoutError, ShapeError, Weights};
 use core::fmt;
 use wick_kernels::Kernels;
@@ -210,6 +210,11 @@ impl<'m> Engine<'m> {
     /// How experts were found and read so far; `None` if all stand in memory.
     pub fn expert_figures(&self) -> Option<&ExpertFigures> {
         self.experts.figures()
+    }
+
+    /// What was read for experts so far; `None` if all stand in memory.
+    pub fn store_figures(&self) -> Option<StoreFigures> {
+        self.experts.store_figures()
     }
 
     /// Neurons that were not zero in the experts that the last step chose in a layer, of

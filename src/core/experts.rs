@@ -8,7 +8,7 @@ use crate::arena::{Arena, ArenaError};
 use crate::config::Config;
 use crate::policy::Policy;
 use crate::slots::Slots;
-use crate::store::{ExpertKey, ExpertStore, Part, SlotId, StoreError};
+use crate::store::{ExpertKey, ExpertStore, Part, SlotId, StoreError, StoreFigures};
 use crate::weights::{ExpertMatrices, Layer, Matrix};
 use core::ops::AddAssign;
 use wick_kernels::{Format, Layout};
@@ -147,6 +147,11 @@ impl<'m> Experts<'m> {
     /// How experts were found and read so far; `None` if all stand in memory.
     pub(crate) fn figures(&self) -> Option<&ExpertFigures> {
         self.cache.as_ref().map(|cache| &cache.figures)
+    }
+
+    /// What was read so far; `None` if all stand in memory.
+    pub(crate) fn store_figures(&self) -> Option<StoreFigures> {
+        self.cache.as_ref().map(|cache| cache.store.figures())
     }
 
     /// Whether the reads of experts have nothing to do.

@@ -40,7 +40,7 @@ pub use plan::{MAX_BATCH, MAX_SEQUENCES, Options, OptionsError, Plan};
 pub use policy::{Decaying, LeastFrequent, LeastRecent, Policy};
 pub use sampler::{REPEAT_WINDOW, SampleError, Sampler, Sampling};
 pub use slots::Slots;
-pub use store::{ExpertKey, ExpertStore, Part, SlotId, StoreError, StoreReason};
+pub use store::{ExpertKey, ExpertStore, Part, SlotId, StoreError, StoreFigures, StoreReason};
 pub use traffic::Traffic;
 pub use weights::{
     Down, ExpertMatrices, Layer, LayoutError, Matrix, Profiler, SLOT_ALIGNMENT, ShapeError, Weights,

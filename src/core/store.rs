@@ -6,6 +6,7 @@
 //! by shared reference, nothing is read into bytes that somebody still holds.
 
 use core::fmt;
+use core::time::Duration;
 use wick_kernels::Layout;
 
 /// An expert of a layer.
@@ -96,6 +97,26 @@ pub trait ExpertStore: Sync {
     /// # Panics
     /// If the part is not ready.
     fn bytes(&self, slot: SlotId, part: Part) -> &[u8];
+
+    /// What was read so far.
+    fn figures(&self) -> StoreFigures {
+        StoreFigures::default()
+    }
+}
+
+/// What a store has read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StoreFigures {
+    /// Reads that ended well.
+    pub reads: u64,
+    /// Bytes that they brought.
+    pub bytes: u64,
+    /// Reads that were made again.
+    pub retries: u64,
+    /// Time in which something was on its way.
+    pub busy: Duration,
+    /// Time that was spent waiting in [`ExpertStore::finish`].
+    pub waited: Duration,
 }
 
 /// An expert could not be read.
