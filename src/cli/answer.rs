@@ -3,6 +3,7 @@
 use crate::exit::{Exit, Failure, OrExit};
 use crate::interrupt::Interrupt;
 use crate::memory::Mib;
+use crate::streaming::{Streamed, Streaming};
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
 use wick_core::{Arena, Engine, Sampler, Sampling, Token};
@@ -25,6 +26,8 @@ pub(crate) struct Figures {
     pub(crate) steps: usize,
     /// Time for taking them in.
     pub(crate) decode: Duration,
+    /// What reading experts took for them, if they were read.
+    streamed: Option<Streamed>,
 }
 
 impl Figures {
@@ -37,6 +40,9 @@ impl Figures {
         writeln!(err, "prefill: {}", rate(self.prompt, self.prefill))?;
         writeln!(err, "decode:  {}", rate(self.steps, self.decode))?;
         writeln!(err, "drawn:   {} tokens", self.drawn)?;
+        for (name, figures) in self.streamed.iter().flat_map(Streamed::lines) {
+            writeln!(err, "{:8} {figures}", format!("{name}:"))?;
+        }
         if let Some(bytes) = wick_linux::peak_resident() {
             writeln!(err, "memory:  {} resident at most", Mib(bytes as usize))?;
         }
@@ -90,7 +96,7 @@ impl<'a, 'e> Answer<'a, 'e> {
         self.figures = Figures::default();
         self.sampler.forget();
         ids.iter().for_each(|id| self.sampler.accept(*id));
-        for chunk in ids[kept..].chunks(BATCH) {
+        for chunk in ids[kept..].chunks(self.engine.options().batch) {
             self.engine.prefill(0, chunk).or_exit(Exit::Input)?;
             self.held.extend(chunk);
             self.figures.prompt += chunk.len();
@@ -122,7 +128,11 @@ impl<'a, 'e> Answer<'a, 'e> {
         mut each: impl FnMut(&str) -> io::Result<()>,
     ) -> Result<(), Failure> {
         let mut text = Detokenizer::new(Control::Hide);
+        let before = Streaming::of(&self.engine);
         let done = self.draw(most, &mut text, &mut each);
+        let after = before.zip(Streaming::of(&self.engine));
+        let steps = self.figures.steps;
+        self.figures.streamed = after.map(|(before, after)| after.since(&before, steps));
         each(text.finish())?;
         done
     }

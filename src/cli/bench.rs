@@ -1,10 +1,10 @@
 //! `wick bench`: how fast a model runs here, and what bounds it.
 
-use crate::answer::BATCH;
 use crate::exit::{Exit, Failure, OrExit};
 use crate::memory::Mib;
 use crate::model::{Model, ModelArguments, tokenizer};
 use crate::session::{EngineArguments, OutputArguments, conversation, with_engine};
+use crate::streaming::{Streamed, Streaming};
 use clap::Args;
 use serde::Serialize;
 use std::io::{self, Write};
@@ -70,6 +70,11 @@ struct Report {
     decode_bandwidth: f64,
     /// Bytes per second that the same threads read from memory.
     memory_bandwidth: Option<f64>,
+    /// What reading experts took in the last round, if they are read when they are wanted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prefill_experts: Option<Streamed>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    decode_experts: Option<Streamed>,
     /// Bytes of the process in memory, after the last round and at most until then.
     resident: Option<u64>,
     peak_resident: Option<u64>,
@@ -129,6 +134,8 @@ struct Rounds {
     traffic: Traffic,
     neurons: usize,
     output_rows: usize,
+    /// What reading experts took in prefill and in decoding, round by round, if they were read.
+    streamed: Vec<(Streamed, Streamed)>,
 }
 
 fn rounds(
@@ -142,11 +149,13 @@ fn rounds(
     let mut rounds = Rounds::default();
     for round in 0..arguments.rounds.get() {
         engine.truncate(0, 0).or_exit(Exit::Failed)?;
+        let before = Streaming::of(engine);
         let start = Instant::now();
-        for chunk in prompt.chunks(BATCH) {
+        for chunk in prompt.chunks(engine.options().batch) {
             engine.prefill(0, chunk).or_exit(Exit::Input)?;
         }
         rounds.prefill.push(start.elapsed());
+        let read = Streaming::of(engine);
         if round == 0 {
             rounds.first_token = started.elapsed();
         }
@@ -157,6 +166,9 @@ fn rounds(
             rounds.count(engine);
         }
         rounds.decode.push(start.elapsed());
+        if let (Some(before), Some(read), Some(done)) = (before, read, Streaming::of(engine)) {
+            rounds.streamed.push((read.since(&before, prompt.len()), done.since(&read, n)));
+        }
     }
     Ok(rounds)
 }
@@ -211,6 +223,8 @@ fn report(
         active_neurons: rounds.neurons as f64 / neurons as f64,
         output_rows: rounds.output_rows as f64 / (tokens * config.vocab) as f64,
         memory_bandwidth: (!arguments.no_bandwidth).then(bandwidth).flatten(),
+        prefill_experts: rounds.streamed.last().map(|(prefill, _)| *prefill),
+        decode_experts: rounds.streamed.last().map(|(_, decode)| *decode),
         resident,
         peak_resident,
     })
@@ -282,6 +296,13 @@ impl Report {
                 100.0 * self.decode_bandwidth / memory,
                 memory / 1e9
             )?,
+        }
+        for (phase, streamed) in
+            [("prefill", &self.prefill_experts), ("decode", &self.decode_experts)]
+        {
+            for (name, figures) in streamed.iter().flat_map(Streamed::lines) {
+                writeln!(out, "{name:10} {phase}: {figures}")?;
+            }
         }
         if let (Some(now), Some(most)) = (self.resident, self.peak_resident) {
             writeln!(out, "memory     {} resident, {} at most", mib(now), mib(most))?;

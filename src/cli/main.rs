@@ -15,6 +15,7 @@ mod plan;
 mod run;
 mod sampling;
 mod session;
+mod streaming;
 mod synth;
 mod template;
 mod tokenize;

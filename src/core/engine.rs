@@ -9,6 +9,7 @@ use crate::output::OutputError;
 use crate::parallel::Parallel;
 use crate::plan::{Options, OptionsError};
 use crate::policy::Policy;
+use crate::router::Approximation;
 use crate::scratch::{Scratch, Sizes};
 use crate::store::{ExpertStore, StoreError, StoreFigures};
 use crate::weights::{LayoutError, ShapeError, Weights};
@@ -62,6 +63,7 @@ pub struct Engine<'m> {
     weights: &'m Weights<'m>,
     state: State<'m>,
     experts: Experts<'m>,
+    approximation: Approximation,
     kernels: &'m Kernels,
     parallel: &'m dyn Parallel,
 }
@@ -113,7 +115,14 @@ impl<'m> Engine<'m> {
     ) -> Result<Engine<'m>, EngineError> {
         let state = State::new(&config, weights, options, arena)?;
         let experts = Experts::new(&config, store, arena)?;
-        Ok(Engine { config, weights, state, experts, kernels, parallel })
+        let approximation = Approximation::default();
+        Ok(Engine { config, weights, state, experts, approximation, kernels, parallel })
+    }
+
+    /// Lets steps of a single token read fewer experts from now on, at the price of other results.
+    /// Without effect where all experts stand in memory.
+    pub fn approximate(&mut self, approximation: Approximation) {
+        self.approximation = approximation;
     }
 
     /// The model's shape.
@@ -157,7 +166,8 @@ impl<'m> Engine<'m> {
         let (config, weights) = (&self.config, self.weights);
         let (kernels, parallel) = (self.kernels, self.parallel);
         let output = options.output;
-        let model = Model { config, weights, output, kernels, parallel };
+        let approximation = self.approximation;
+        let model = Model { config, weights, output, approximation, kernels, parallel };
         if batch.is_empty() {
             return Ok(());
         }

@@ -173,13 +173,23 @@ impl<'m> Experts<'m> {
         }
     }
 
+    /// Whether an expert is in memory, or on its way.
+    pub(crate) fn has_slot(&self, layer: usize, expert: u32) -> bool {
+        let key = ExpertKey { layer, expert: expert as usize };
+        self.cache.as_ref().is_none_or(|cache| cache.slots.find(key).is_some())
+    }
+
     /// Sets what a layer wants: the experts that `choices` names, best first for a single token,
     /// else in the order of the file. Those that are in no slot are started, as far as slots go.
     pub(crate) fn want(&mut self, layer: usize, choices: &[u32], bounds: &[usize], single: bool) {
         (self.layer, self.count, self.chosen_count) = (layer, 0, 0);
         if single {
-            self.wanted[..choices.len()].copy_from_slice(choices);
-            self.count = choices.len();
+            for expert in choices {
+                if !self.wanted[..self.count].contains(expert) {
+                    self.wanted[self.count] = *expert;
+                    self.count += 1;
+                }
+            }
         } else {
             let wanted = (0..bounds.len() - 1).filter(|e| bounds[*e] < bounds[e + 1]);
             for (place, expert) in self.wanted.iter_mut().zip(wanted) {

@@ -10,7 +10,7 @@ use crate::experts::{Experts, Lender, Work};
 use crate::kv::KvCache;
 use crate::output::Output;
 use crate::parallel::{Bands, Grid, Parallel, Serial, Tile};
-use crate::router::route;
+use crate::router::{Approximation, route, route_approximately};
 use crate::scratch::{Rows, Scratch};
 use crate::store::{Part, StoreError};
 use crate::weights::{Down, Layer, Matrix, Weights};
@@ -39,6 +39,7 @@ pub(crate) struct Model<'a> {
     pub(crate) config: &'a Config,
     pub(crate) weights: &'a Weights<'a>,
     pub(crate) output: Output,
+    pub(crate) approximation: Approximation,
     pub(crate) kernels: &'a Kernels,
     pub(crate) parallel: &'a dyn Parallel,
 }
@@ -95,8 +96,13 @@ impl Model<'_> {
         let chosen = &mut s.experts[index * s.pairs..][..n * active];
         let choices =
             chosen.chunks_exact_mut(active).zip(s.expert_weights.chunks_exact_mut(active));
-        for (logits, (chosen, weights)) in s.router_logits.chunks_exact(count).zip(choices) {
-            route(logits, gating, chosen, weights);
+        for (logits, (chosen, weights)) in s.router_logits.chunks_exact_mut(count).zip(choices) {
+            if n == 1 && self.approximation != Approximation::default() {
+                let has_slot = |expert| experts.has_slot(index, expert);
+                route_approximately(logits, gating, self.approximation, has_slot, chosen, weights);
+            } else {
+                route(logits, gating, chosen, weights);
+            }
         }
         group_by_expert(chosen, s.bounds, s.choices, s.places);
         experts.want(index, chosen, s.bounds, n == 1);

@@ -38,6 +38,7 @@ pub use output::{Output, OutputError};
 pub use parallel::{Bands, Grid, Parallel, Serial, Tile};
 pub use plan::{MAX_BATCH, MAX_SEQUENCES, Options, OptionsError, Plan};
 pub use policy::{Decaying, LeastFrequent, LeastRecent, Policy};
+pub use router::Approximation;
 pub use sampler::{REPEAT_WINDOW, SampleError, Sampler, Sampling};
 pub use slots::Slots;
 pub use store::{ExpertKey, ExpertStore, Part, SlotId, StoreError, StoreFigures, StoreReason};

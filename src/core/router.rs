@@ -15,12 +15,62 @@ pub(crate) fn route(logits: &[f32], gating: Gating, experts: &mut [u32], weights
         let best = free.reduce(|a, b| if better(a, b) { b } else { a });
         experts[chosen] = best.expect("no more experts are chosen than there are");
     }
+    weigh(logits, gating, experts, weights);
+}
+
+/// Gives the chosen experts their weights.
+fn weigh(logits: &[f32], gating: Gating, experts: &[u32], weights: &mut [f32]) {
     for (weight, expert) in weights.iter_mut().zip(experts) {
         *weight = logits[*expert as usize];
     }
     match gating {
         Gating::Softmax => softmax(weights),
         Gating::Sigmoid => normalized_sigmoid(weights),
+    }
+}
+
+/// Ways to read fewer experts that change what is computed; by default none. They concern steps of
+/// a single token: a prompt is read as ever.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Approximation {
+    /// How much lower the logit of an expert that has a slot may be than that of one which has none,
+    /// and still be chosen before it; 0 to choose by logits alone.
+    pub prefer_resident: f32,
+    /// The largest weight with which a token's last expert is left out if it has no slot, the weights of
+    /// the others growing to a sum of one; 0 to leave none out.
+    pub skip_missing: f32,
+}
+
+/// Chooses as [`route`] does, but takes `is_resident` experts first, as far as `approximation` says.
+pub(crate) fn route_approximately(
+    logits: &mut [f32],
+    gating: Gating,
+    approximation: Approximation,
+    is_resident: impl Fn(u32) -> bool,
+    experts: &mut [u32],
+    weights: &mut [f32],
+) {
+    let Approximation { prefer_resident, skip_missing } = approximation;
+    let raise = |logits: &mut [f32], by: f32| {
+        let resident = logits.iter_mut().enumerate().filter(|(e, _)| is_resident(*e as u32));
+        resident.for_each(|(_, logit)| *logit += by);
+    };
+    if prefer_resident > 0.0 {
+        raise(logits, prefer_resident);
+        route(logits, gating, experts, weights);
+        raise(logits, -prefer_resident);
+        weigh(logits, gating, experts, weights);
+    } else {
+        route(logits, gating, experts, weights);
+    }
+    let least = (0..weights.len()).min_by(|a, b| weights[*a].total_cmp(&weights[*b]));
+    let missing = least.filter(|i| weights.len() > 1 && !is_resident(experts[*i]));
+    if let Some(i) = missing.filter(|i| weights[*i] <= skip_missing) {
+        let rest = 1.0 - weights[i];
+        weights.iter_mut().for_each(|weight| *weight /= rest);
+        // It stands for nothing: the expert of another place, at no weight.
+        experts[i] = experts[if i == 0 { 1 } else { 0 }];
+        weights[i] = 0.0;
     }
 }
 
@@ -70,6 +120,35 @@ mod tests {
         let mut x = [-20.0, -21.0];
         normalized_sigmoid(&mut x);
         assert!((x[0] / x[1] - core::f32::consts::E).abs() < 1e-4);
+    }
+
+    #[test]
+    fn resident_experts_are_preferred_within_the_margin() {
+        let choose = |prefer_resident, skip_missing| {
+            let mut logits = [1.0, 0.9, 0.5, -1.0];
+            let (mut experts, mut weights) = ([0; 2], [0.0; 2]);
+            let approximation = Approximation { prefer_resident, skip_missing };
+            let resident = |e| e == 0 || e == 2;
+            let gating = Gating::Softmax;
+            route_approximately(
+                &mut logits,
+                gating,
+                approximation,
+                resident,
+                &mut experts,
+                &mut weights,
+            );
+            assert!((weights.iter().sum::<f32>() - 1.0).abs() < 1e-6);
+            (experts, weights)
+        };
+        assert_eq!(choose(0.0, 0.0).0, [0, 1]);
+        assert_eq!(choose(0.3, 0.0).0, [0, 1]);
+        let (experts, weights) = choose(0.5, 0.0);
+        assert_eq!(experts, [0, 2]);
+        assert!((weights[0] / weights[1] - libm::expf(0.5)).abs() < 1e-5);
+        assert_eq!(choose(0.0, 0.1).0, [0, 1]);
+        let (experts, weights) = choose(0.0, 0.5);
+        assert!(experts == [0, 0] && weights[1] == 0.0, "{experts:?} {weights:?}");
     }
 
     #[test]
