@@ -1,18 +1,24 @@
-//! What wick needs from Linux: files mapped into memory, a pool of pinned threads, and honest
-//! answers to how many processors and how much memory the process may use and how fast it is.
+//! What wick needs from Linux: files mapped into memory, reads of blocks past the page cache, a pool
+//! of pinned threads, and honest answers to how many processors and how much memory the process may
+//! use and how fast it is.
 
 mod arrange;
 mod bandwidth;
+mod block_file;
 mod board;
 mod cpu;
 mod map;
 mod memory;
 mod pool;
+pub mod reads;
+mod slot_memory;
 
 pub use arrange::ArrangedMemory;
 pub use bandwidth::read_bandwidth;
+pub use block_file::{ALIGNMENT, BlockFile, Caching};
 pub use board::Board;
 pub use cpu::{Cpus, all_kernels, features, kernels};
 pub use map::{MapError, ModelFile};
 pub use memory::{MemoryLimit, memory_limit, peak_resident, resident};
 pub use pool::Pool;
+pub use slot_memory::Memory;

@@ -1,10 +1,12 @@
 //! Model files, mapped read-only.
 
-use memmap2::{Mmap, UncheckedAdvice};
+use crate::block_file::{Identity, size_of};
+use memmap2::{Mmap, MmapOptions, UncheckedAdvice};
 use std::fmt;
 use std::fs::File;
 use std::io;
 use std::ops::Deref;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 /// A model file in memory. Pages are read when they are touched and shared with other processes.
@@ -12,24 +14,28 @@ use std::path::{Path, PathBuf};
 pub struct ModelFile {
     path: PathBuf,
     map: Mmap,
+    identity: Identity,
 }
 
 impl ModelFile {
-    /// Maps the file at `path`.
+    /// Maps the file or block device at `path`.
     pub fn open(path: &Path) -> Result<ModelFile, MapError> {
         let fail = |reason| MapError { path: path.to_owned(), reason };
         let file = File::open(path).map_err(|e| fail(Reason::Io(e)))?;
         let metadata = file.metadata().map_err(|e| fail(Reason::Io(e)))?;
-        if !metadata.is_file() {
+        if !metadata.is_file() && !metadata.file_type().is_block_device() {
             return Err(fail(Reason::NotAFile));
         }
-        if metadata.len() == 0 {
+        let size = size_of(&file).map_err(|e| fail(Reason::Io(e)))?;
+        if size == 0 {
             return Err(fail(Reason::Empty));
         }
+        let size = usize::try_from(size).map_err(|_| fail(Reason::TooLarge))?;
         // SAFETY: the map is private and read-only. Nobody may shorten or rewrite a model file
         // while it is mapped; that cannot be enforced, and is what every mapped file asks for.
-        let map = unsafe { Mmap::map(&file) }.map_err(|e| fail(Reason::Io(e)))?;
-        Ok(ModelFile { path: path.to_owned(), map })
+        let map = unsafe { MmapOptions::new().len(size).map(&file) };
+        let map = map.map_err(|e| fail(Reason::Io(e)))?;
+        Ok(ModelFile { path: path.to_owned(), map, identity: Identity::of(&metadata) })
     }
 
     /// Where the file lies.
@@ -37,15 +43,22 @@ impl ModelFile {
         &self.path
     }
 
+    /// What the file was when it was mapped.
+    pub(crate) fn identity(&self) -> Identity {
+        self.identity
+    }
+
+    /// Where `bytes` lie in the file, if they are the file's.
+    pub(crate) fn offset_of(&self, bytes: &[u8]) -> Option<usize> {
+        let (whole, part) = (self.map.as_ptr_range(), bytes.as_ptr_range());
+        let inside = whole.start <= part.start && part.end <= whole.end;
+        inside.then(|| part.start as usize - whole.start as usize)
+    }
+
     /// Gives the pages of `bytes` back to the system, if they are the file's; they are read again
     /// when they are touched again. A refusal costs memory only, so it is just logged.
     pub fn release(&self, bytes: &[u8]) {
-        let whole = self.map.as_ptr_range();
-        let part = bytes.as_ptr_range();
-        if part.start < whole.start || part.end > whole.end {
-            return;
-        }
-        let offset = part.start as usize - whole.start as usize;
+        let Some(offset) = self.offset_of(bytes) else { return };
         // SAFETY: the map is private, read-only and of a file: what is dropped comes back the same.
         let result = unsafe {
             self.map.unchecked_advise_range(UncheckedAdvice::DontNeed, offset, bytes.len())
@@ -76,6 +89,7 @@ enum Reason {
     Io(io::Error),
     NotAFile,
     Empty,
+    TooLarge,
 }
 
 impl fmt::Display for MapError {
@@ -83,8 +97,9 @@ impl fmt::Display for MapError {
         write!(f, "{}: ", self.path.display())?;
         match &self.reason {
             Reason::Io(e) => e.fmt(f),
-            Reason::NotAFile => f.write_str("a regular file expected"),
+            Reason::NotAFile => f.write_str("a regular file or a block device expected"),
             Reason::Empty => f.write_str("the file is empty"),
+            Reason::TooLarge => f.write_str("larger than the address space"),
         }
     }
 }
@@ -104,6 +119,9 @@ mod tests {
             "/nowhere/model.gguf: No such file or directory (os error 2)"
         );
         let error = ModelFile::open(Path::new("/")).unwrap_err();
-        assert_eq!(error.to_string(), "/: a regular file expected");
+        let expected = "a regular file or a block device expected";
+        assert_eq!(error.to_string(), format!("/: {expected}"));
+        let error = ModelFile::open(Path::new("/dev/null")).unwrap_err();
+        assert_eq!(error.to_string(), format!("/dev/null: {expected}"));
     }
 }

@@ -1,0 +1,344 @@
+use super::*;
+use crate::block_file::{ALIGNMENT, Caching};
+use std::fs;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// Bytes of the file that is read: its last block is not whole.
+const SIZE: usize = (1 << 20) + 1234;
+/// Bytes that a read in flight has for itself.
+const ROOM: usize = 64 << 10;
+const EIO: i32 = 5;
+const ENODEV: i32 = 19;
+const EINVAL: i32 = 22;
+
+/// A file of bytes that tell where they are from.
+struct Source {
+    _folder: TempDir,
+    bytes: Vec<u8>,
+    files: Arc<[BlockFile]>,
+}
+
+impl Source {
+    fn new(caching: Caching) -> Source {
+        Source::in_folder(tempfile::tempdir().unwrap(), caching)
+    }
+
+    fn in_folder(folder: TempDir, caching: Caching) -> Source {
+        let mut random = 1u64;
+        let mut byte = || {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (random >> 56) as u8
+        };
+        let bytes: Vec<u8> = (0..SIZE).map(|_| byte()).collect();
+        let path = folder.path().join("file");
+        fs::write(&path, &bytes).unwrap();
+        let file = BlockFile::open(&path, caching).unwrap();
+        Source { _folder: folder, bytes, files: Arc::new([file]) }
+    }
+
+    fn alignment(&self) -> usize {
+        self.files[0].alignment()
+    }
+
+    fn threads(&self, count: usize) -> Threads {
+        Threads::new(Arc::clone(&self.files), count).unwrap()
+    }
+
+    /// A ring, unless the system refuses it.
+    fn uring(&self, memory: &Memory, depth: usize) -> Option<Uring> {
+        Uring::new(Arc::clone(&self.files), memory, depth).ok()
+    }
+
+    /// All that reads by itself.
+    fn readers(&self, memory: &Memory) -> Vec<Box<dyn Reads>> {
+        let mut all: Vec<Box<dyn Reads>> =
+            vec![Box::new(self.threads(1)), Box::new(self.threads(3))];
+        for depth in [1, 4, 64] {
+            all.extend(self.uring(memory, depth).map(|uring| Box::new(uring) as Box<dyn Reads>));
+        }
+        let elsewhere = Memory::new(ALIGNMENT).unwrap();
+        all.extend(self.uring(&elsewhere, 8).map(|uring| Box::new(uring) as Box<dyn Reads>));
+        all
+    }
+}
+
+fn request(memory: &Memory, id: usize, offset: usize, len: usize) -> Request {
+    Request {
+        id: id as u64,
+        file: 0,
+        offset: offset as u64,
+        target: memory.target(id * ROOM..id * ROOM + len),
+        len,
+        least: len.min(SIZE.saturating_sub(offset)),
+        then: None,
+    }
+}
+
+fn submit(reads: &mut dyn Reads, request: Request) {
+    // SAFETY: in these tests each read has memory of its own, which is dropped after `reads`.
+    unsafe { reads.submit(request) }
+}
+
+fn read<R: Reads>(reads: &mut R, request: Request) -> io::Result<usize> {
+    let id = request.id;
+    submit(reads, request);
+    let completion = reads.complete(true).unwrap();
+    assert_eq!((completion.id, reads.in_flight()), (id, 0));
+    completion.result
+}
+
+/// Reads of many ranges, all in flight at once, bring the bytes that are there.
+fn check(source: &Source, reads: &mut dyn Reads, memory: &mut Memory) {
+    let (lanes, unit) = (memory.len() / ROOM, source.alignment());
+    let ranges: Vec<(usize, usize)> = (0..lanes)
+        .map(|i| {
+            let offset = (i * 300_007) % SIZE / unit * unit;
+            (offset, (1 + i * 7919 % ROOM).next_multiple_of(unit).min(ROOM))
+        })
+        .collect();
+    for (id, (offset, len)) in ranges.iter().enumerate() {
+        submit(reads, request(memory, id, *offset, *len));
+    }
+    assert_eq!(reads.in_flight(), lanes);
+    let mut seen = vec![0; lanes];
+    while let Some(completion) = reads.complete(true) {
+        let (offset, len) = ranges[completion.id as usize];
+        assert_eq!(completion.result.unwrap(), len.min(SIZE - offset));
+        seen[completion.id as usize] += 1;
+    }
+    assert_eq!((seen, reads.in_flight()), (vec![1; lanes], 0));
+    assert!(reads.is_idle() && reads.complete(false).is_none());
+    for (id, (offset, len)) in ranges.iter().enumerate() {
+        let len = (*len).min(SIZE - offset);
+        let found = &memory.as_mut_slice()[id * ROOM..][..len];
+        assert!(found == &source.bytes[*offset..][..len], "{len} bytes at {offset}");
+    }
+}
+
+#[test]
+fn every_reader_brings_the_bytes() {
+    for caching in [Caching::Direct, Caching::Buffered] {
+        let source = Source::new(caching);
+        let count = source.readers(&Memory::new(1).unwrap()).len();
+        for which in 0..count {
+            let mut memory = Memory::new(200 * ROOM).unwrap();
+            let mut reads = source.readers(&memory).swap_remove(which);
+            check(&source, &mut reads, &mut memory);
+            check(&source, &mut reads, &mut memory);
+        }
+    }
+}
+
+#[test]
+fn wrapped_reads_bring_the_same() {
+    let source = Source::new(Caching::Direct);
+    let mut memory = Memory::new(40 * ROOM).unwrap();
+    let reads = Reader::Auto.open(Arc::clone(&source.files), &memory).unwrap();
+    let reads = Faults::new(Throttle::new(reads, Device::NVME), FaultScript::default());
+    check(&source, &mut Retries::new(reads, source.alignment()), &mut memory);
+}
+
+#[test]
+fn filesystems_without_direct_reads_are_read() {
+    let Ok(folder) = tempfile::tempdir_in("/dev/shm") else { return };
+    let source = Source::in_folder(folder, Caching::Direct);
+    let mut memory = Memory::new(20 * ROOM).unwrap();
+    let mut reads = Reader::Auto.open(Arc::clone(&source.files), &memory).unwrap();
+    check(&source, &mut reads, &mut memory);
+}
+
+#[test]
+fn reads_in_flight_end_before_the_memory_goes() {
+    let source = Source::new(Caching::Direct);
+    for _ in 0..20 {
+        let memory = Memory::new(100 * ROOM).unwrap();
+        for mut reads in source.readers(&memory) {
+            (0..100).for_each(|id| submit(&mut *reads, request(&memory, id, 0, ROOM)));
+            drop(reads);
+        }
+    }
+}
+
+#[test]
+fn a_refused_read_is_reported() {
+    let source = Source::new(Caching::Direct);
+    if source.alignment() == 1 {
+        return;
+    }
+    let memory = Memory::new(ROOM).unwrap();
+    for mut reads in source.readers(&memory) {
+        let request = Request { offset: 1, ..request(&memory, 0, 0, ALIGNMENT) };
+        // Kernels may do without alignment one day; an answer must come in any case.
+        if let Err(error) = read(&mut reads, request) {
+            assert_eq!(error.raw_os_error(), Some(EINVAL));
+        }
+    }
+}
+
+#[derive(Default)]
+struct Count(AtomicUsize, Mutex<Vec<u64>>);
+
+impl Then for Count {
+    fn run(&self, id: u64) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        self.1.lock().unwrap().push(id);
+    }
+}
+
+#[test]
+fn what_is_to_be_done_is_done_once_a_read_is_whole() {
+    let source = Source::new(Caching::Direct);
+    let memory = Memory::new(ROOM).unwrap();
+    for reads in source.readers(&memory) {
+        let script = FaultScript::default();
+        let faults = Faults::new(reads, script.clone());
+        let mut reads = Retries::new(faults, source.alignment());
+        let count = Arc::new(Count::default());
+        let request = Request { then: Some(count.clone()), ..request(&memory, 0, 0, ROOM) };
+        script.add_next(2, Fault::Short(5000));
+        assert_eq!(read(&mut reads, request.clone()).unwrap(), ROOM);
+        assert_eq!(count.0.load(Ordering::SeqCst), 1);
+        script.clear();
+        script.add_next(u64::MAX, Fault::Short(5000));
+        assert_eq!(read(&mut reads, request).unwrap(), 3 * ALIGNMENT + 5000);
+        assert_eq!(count.0.load(Ordering::SeqCst), 1);
+    }
+}
+
+#[test]
+fn a_panic_is_an_error_of_the_read() {
+    struct Panic;
+    impl Then for Panic {
+        fn run(&self, _id: u64) {
+            panic!("as the test wants");
+        }
+    }
+    let source = Source::new(Caching::Direct);
+    let memory = Memory::new(ROOM).unwrap();
+    let mut reads = source.threads(1);
+    let broken = Request { then: Some(Arc::new(Panic)), ..request(&memory, 0, 0, ROOM) };
+    assert!(read(&mut reads, broken).is_err());
+    assert_eq!(read(&mut reads, request(&memory, 0, 0, ROOM)).unwrap(), ROOM);
+}
+
+fn faulty(source: &Source) -> (Retries<Faults<Threads>>, FaultScript) {
+    let script = FaultScript::default();
+    let faults = Faults::new(source.threads(2), script.clone());
+    (Retries::new(faults, source.alignment()), script)
+}
+
+#[test]
+fn faults_that_pass_are_overcome() {
+    let source = Source::new(Caching::Direct);
+    for fault in [Fault::Error(EIO), Fault::Short(0), Fault::Short(9000)] {
+        let mut memory = Memory::new(ROOM).unwrap();
+        let (mut reads, script) = faulty(&source);
+        script.add_next(u64::from(ATTEMPTS) - 1, fault);
+        assert_eq!(read(&mut reads, request(&memory, 0, 8192, ROOM)).unwrap(), ROOM);
+        assert_eq!(reads.retries(), u64::from(ATTEMPTS) - 1);
+        assert!(memory.as_mut_slice() == &source.bytes[8192..][..ROOM], "{fault:?}");
+    }
+}
+
+#[test]
+fn faults_that_stay_are_reported() {
+    let source = Source::new(Caching::Direct);
+    let memory = Memory::new(2 * ROOM).unwrap();
+    let (mut reads, script) = faulty(&source);
+    script.add(Which::Bytes { file: 0, bytes: 70_000..70_001 }, Fault::Error(EIO));
+    let error = read(&mut reads, request(&memory, 0, 65_536, ROOM)).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(EIO));
+    assert_eq!(script.submitted(), u64::from(ATTEMPTS));
+    assert_eq!(read(&mut reads, request(&memory, 0, 0, ROOM)).unwrap(), ROOM);
+
+    script.clear();
+    script.add_next(u64::MAX, Fault::Error(ENODEV));
+    let before = script.submitted();
+    for _ in 0..2 {
+        let error = read(&mut reads, request(&memory, 0, 0, ROOM)).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(ENODEV));
+    }
+    assert_eq!(script.submitted(), before + 2, "a device that is gone is not asked again");
+
+    script.clear();
+    let past = Request { least: ROOM, ..request(&memory, 0, 1 << 20, ROOM) };
+    assert_eq!(read(&mut reads, past).unwrap(), SIZE - (1 << 20));
+}
+
+#[test]
+fn wrong_and_late_bytes_are_made() {
+    let source = Source::new(Caching::Direct);
+    let mut memory = Memory::new(2 * ROOM).unwrap();
+    let (mut reads, script) = faulty(&source);
+    script.add_next(1, Fault::Wrong);
+    assert_eq!(read(&mut reads, request(&memory, 0, 0, ROOM)).unwrap(), ROOM);
+    let differ = memory.as_mut_slice().iter().zip(&source.bytes[..ROOM]).filter(|(a, b)| a != b);
+    assert_eq!(differ.count(), 1);
+
+    let delay = Duration::from_millis(20);
+    script.add_next(1, Fault::Delay(delay));
+    let start = Instant::now();
+    submit(&mut reads, request(&memory, 0, 0, ROOM));
+    submit(&mut reads, request(&memory, 1, 0, ROOM));
+    assert!(!reads.is_idle());
+    let mut both = [reads.complete(true).unwrap().id, reads.complete(true).unwrap().id];
+    assert!(start.elapsed() >= delay);
+    both.sort();
+    assert_eq!(both, [0, 1]);
+}
+
+/// Bytes per second of many reads of `len` bytes that are all submitted at once, in a device's own
+/// time.
+fn bandwidth(device: Device, len: usize) -> f64 {
+    let mut schedule = Schedule::new(device);
+    let end = (0..1000).map(|_| schedule.due(Duration::ZERO, len)).max().unwrap();
+    (1000 * len) as f64 / end.as_secs_f64()
+}
+
+#[test]
+fn devices_have_their_speed() {
+    for device in Device::ALL {
+        let large = bandwidth(device, 1 << 20) / device.bandwidth;
+        assert!((0.97..=1.0).contains(&large), "{}: {large}", device.name);
+        let small = bandwidth(device, 512) / 512.0;
+        let lanes = device.lanes as f64 / device.latency.as_secs_f64();
+        let expected = device.iops.min(lanes);
+        assert!((0.85..=1.01).contains(&(small / expected)), "{}: {small}", device.name);
+        assert_eq!(Device::from_name(device.name), Some(device));
+    }
+    assert_eq!(Device::from_name("tape"), None);
+    assert_eq!(Device::SD.with_bandwidth(1e6).bandwidth, 1e6);
+}
+
+#[test]
+fn a_read_alone_waits_for_its_latency() {
+    let mut schedule = Schedule::new(Device::SD);
+    let expected = Device::SD.latency + Duration::from_secs_f64(9e4 / 90e6);
+    let start = Duration::from_secs(7);
+    assert_eq!(schedule.due(start, 90_000) - start, expected);
+    let later = Duration::from_secs(9);
+    assert_eq!(schedule.due(later, 90_000) - later, expected);
+}
+
+/// Whatever the machine has to do: nothing is faster than the device that is emulated.
+#[test]
+fn throttled_reads_take_their_time() {
+    let source = Source::new(Caching::Direct);
+    let memory = Memory::new(16 * ROOM).unwrap();
+    let mut reads = Throttle::new(source.threads(2), Device::SD);
+    let start = Instant::now();
+    (0..16).for_each(|id| submit(&mut reads, request(&memory, id, id * ROOM, ROOM)));
+    assert!(!reads.is_idle());
+    let mut count = 0;
+    while let Some(completion) = reads.complete(true) {
+        assert_eq!(completion.id, count);
+        count += 1;
+        let least = count as f64 * ROOM as f64 / Device::SD.bandwidth;
+        assert!(start.elapsed().as_secs_f64() >= least);
+    }
+    assert_eq!(count, 16);
+    assert!(reads.is_idle());
+}

@@ -1,0 +1,159 @@
+//! Reads by threads that wait for them, for where io_uring is refused.
+
+use super::{Completion, Reads, Request};
+use crate::block_file::BlockFile;
+use std::collections::VecDeque;
+use std::fmt;
+use std::io;
+use std::mem::MaybeUninit;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+
+/// Threads that read, if nothing else is asked for: devices of boards answer no more than a few
+/// requests at once faster.
+pub const READERS: usize = 4;
+
+/// Requests for which there is room from the start.
+const ROOM: usize = 256;
+
+/// A few threads, each with one read at a time.
+#[derive(Debug)]
+pub struct Threads {
+    shared: Arc<Shared>,
+    workers: Vec<JoinHandle<()>>,
+}
+
+struct Shared {
+    files: Arc<[BlockFile]>,
+    state: Mutex<State>,
+    /// There is something to read, or nothing will be any more.
+    submitted: Condvar,
+    /// A read has ended.
+    ended: Condvar,
+}
+
+struct State {
+    queue: VecDeque<Request>,
+    running: usize,
+    ended: VecDeque<Completion>,
+    stop: bool,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("files", &self.files).finish_non_exhaustive()
+    }
+}
+
+impl Threads {
+    /// Starts `count` threads that read `files`. Threads that the system refuses are done without,
+    /// as long as there is one.
+    pub fn new(files: Arc<[BlockFile]>, count: usize) -> io::Result<Threads> {
+        let state = State {
+            queue: VecDeque::with_capacity(ROOM),
+            running: 0,
+            ended: VecDeque::with_capacity(ROOM),
+            stop: false,
+        };
+        let (submitted, ended) = (Condvar::new(), Condvar::new());
+        let shared = Arc::new(Shared { files, state: Mutex::new(state), submitted, ended });
+        let mut threads = Threads { shared, workers: Vec::new() };
+        for i in 0..count.max(1) {
+            let shared = Arc::clone(&threads.shared);
+            let builder = thread::Builder::new().name(format!("wick-read-{i}"));
+            match builder.spawn(move || shared.serve()) {
+                Ok(worker) => threads.workers.push(worker),
+                Err(error) if i == 0 => return Err(error),
+                Err(error) => log::warn!("reading thread {i} of {count}: {error}"),
+            }
+        }
+        Ok(threads)
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A thread's life: read what is first in the queue.
+    fn serve(&self) {
+        let mut state = self.lock();
+        loop {
+            if state.stop {
+                return;
+            }
+            let Some(request) = state.queue.pop_front() else {
+                state = self.submitted.wait(state).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            state.running += 1;
+            drop(state);
+            let completion = self.read(&request);
+            drop(request);
+            state = self.lock();
+            state.running -= 1;
+            state.ended.push_back(completion);
+            self.ended.notify_one();
+        }
+    }
+
+    /// Reads, and does what is to be done then. A panic in that is an error of the read.
+    fn read(&self, request: &Request) -> Completion {
+        let target = request.target.as_ptr().cast::<MaybeUninit<u8>>();
+        // SAFETY: the memory was handed over with the request, and only this thread uses it.
+        let target = unsafe { std::slice::from_raw_parts_mut(target, request.len) };
+        let read = || request.end(self.files[request.file].read_at(request.offset, target));
+        catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| {
+            let error = io::Error::other("the bytes could not be used");
+            Completion { id: request.id, result: Err(error) }
+        })
+    }
+}
+
+// SAFETY: a thread writes to the memory of a request only before it reports its end, and `drop` waits
+// for all threads.
+unsafe impl Reads for Threads {
+    unsafe fn submit(&mut self, request: Request) {
+        self.shared.lock().queue.push_back(request);
+        self.shared.submitted.notify_one();
+    }
+
+    fn complete(&mut self, wait: bool) -> Option<Completion> {
+        let mut state = self.shared.lock();
+        loop {
+            if let Some(completion) = state.ended.pop_front() {
+                return Some(completion);
+            }
+            if !wait || state.queue.len() + state.running == 0 {
+                return None;
+            }
+            state = self.shared.ended.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn in_flight(&self) -> usize {
+        let state = self.shared.lock();
+        state.queue.len() + state.running + state.ended.len()
+    }
+
+    fn is_idle(&self) -> bool {
+        let state = self.shared.lock();
+        state.queue.len() + state.running == 0
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        let mut state = self.shared.lock();
+        state.stop = true;
+        state.queue.clear();
+        drop(state);
+        self.shared.submitted.notify_all();
+        for worker in self.workers.drain(..) {
+            // A thread does not panic: what it runs is caught.
+            let _ended = worker.join();
+        }
+    }
+}

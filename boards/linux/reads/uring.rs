@@ -1,0 +1,197 @@
+//! Reads through io_uring.
+
+use super::{Completion, Reads, Request};
+use crate::block_file::BlockFile;
+use crate::slot_memory::Memory;
+use io_uring::{IoUring, Probe, opcode, squeue, types};
+use rustix::io::Errno;
+use std::collections::VecDeque;
+use std::fmt;
+use std::io::{self, IoSliceMut};
+use std::ops::Range;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+/// Reads that the kernel is given at once; more wait here. More than any device of a board takes.
+pub const DEPTH: usize = 64;
+
+/// Bytes that the kernel takes as one registered buffer at most.
+const LARGEST_BUFFER: usize = 1 << 30;
+
+/// A ring of reads shared with the kernel.
+pub struct Uring {
+    ring: IoUring,
+    files: Arc<[BlockFile]>,
+    /// Addresses of the registered buffers; none if registration was refused.
+    buffers: Vec<Range<usize>>,
+    /// Reads that the kernel does not know of yet.
+    queue: VecDeque<Request>,
+    /// Reads that it knows of, each at the place that is its name there.
+    running: Vec<Option<Request>>,
+    /// Free places among them.
+    free: Vec<usize>,
+}
+
+impl fmt::Debug for Uring {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Uring").field("in_flight", &self.in_flight()).finish_non_exhaustive()
+    }
+}
+
+impl Uring {
+    /// A ring for reads of `files`, `depth` at once. Reads into `memory` take less work, if the system
+    /// lets it be registered.
+    ///
+    /// # Errors
+    /// io_uring is refused (containers, old kernels), or cannot read into plain memory (before
+    /// Linux 5.6).
+    pub fn new(files: Arc<[BlockFile]>, memory: &Memory, depth: usize) -> io::Result<Uring> {
+        let depth = depth.clamp(1, 4096);
+        let ring = IoUring::new(depth as u32)?;
+        let mut probe = Probe::new();
+        ring.submitter().register_probe(&mut probe)?;
+        if !probe.is_supported(opcode::Read::CODE) {
+            return Err(Errno::OPNOTSUPP.into());
+        }
+        let fds: Vec<_> = files.iter().map(|file| file.file().as_raw_fd()).collect();
+        ring.submitter().register_files(&fds)?;
+        let buffers = register(&ring, memory).unwrap_or_else(|error| {
+            log::debug!("buffers are not registered: {error}");
+            Vec::new()
+        });
+        let running = (0..depth).map(|_| None).collect();
+        let queue = VecDeque::with_capacity(depth);
+        Ok(Uring { ring, files, buffers, queue, running, free: (0..depth).rev().collect() })
+    }
+
+    /// Gives the kernel as many of the waiting reads as it takes.
+    fn push(&mut self) {
+        let mut pushed = false;
+        while !self.queue.is_empty()
+            && let Some(place) = self.free.pop()
+        {
+            let request = self.queue.pop_front().expect("the queue is not empty");
+            let entry = self.entry(&request).user_data(place as u64);
+            self.running[place] = Some(request);
+            // SAFETY: the files are open and the memory is handed over until the read has ended.
+            let full = unsafe { self.ring.submission().push(&entry) }.is_err();
+            assert!(!full, "the ring has an entry for each place");
+            pushed = true;
+        }
+        if pushed && let Err(error) = self.ring.submit() {
+            // What is in the ring goes to the kernel with the next call.
+            log::debug!("io_uring: {error}");
+        }
+    }
+
+    fn entry(&self, request: &Request) -> squeue::Entry {
+        let Request { file, offset, len, .. } = *request;
+        let (file, target) = (types::Fixed(file as u32), request.target.as_ptr());
+        let (start, len) = (target as usize, u32::try_from(len).unwrap_or(u32::MAX));
+        let inside = |b: &Range<usize>| b.start <= start && start + len as usize <= b.end;
+        match self.buffers.iter().position(inside) {
+            Some(buffer) => {
+                opcode::ReadFixed::new(file, target, len, buffer as u16).offset(offset).build()
+            }
+            None => opcode::Read::new(file, target, len).offset(offset).build(),
+        }
+    }
+
+    /// A read that the kernel has reported.
+    fn reap(&mut self) -> Option<Completion> {
+        let entry = self.ring.completion().next()?;
+        let place = entry.user_data() as usize;
+        let request = self.running[place].take().expect("the kernel reports what it was given");
+        self.free.push(place);
+        let result = match entry.result() {
+            error if error < 0 => Err(io::Error::from_raw_os_error(-error)),
+            read => Ok(read as usize),
+        };
+        if let Ok(read) = result {
+            self.files[request.file].forget(request.offset, read);
+        }
+        Some(request.end(result))
+    }
+
+    fn running(&self) -> usize {
+        self.running.len() - self.free.len()
+    }
+
+    /// Waits until the kernel has something to report.
+    fn wait(&self) {
+        match self.ring.submit_and_wait(1) {
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => {
+                log::debug!("io_uring: {error}");
+                thread::sleep(Duration::from_millis(1));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Registers all of `memory`, and tells where the buffers lie.
+fn register(ring: &IoUring, memory: &Memory) -> io::Result<Vec<Range<usize>>> {
+    let mut slices = Vec::new();
+    let mut buffers = Vec::new();
+    for start in (0..memory.len()).step_by(LARGEST_BUFFER) {
+        let range = start..memory.len().min(start + LARGEST_BUFFER);
+        let target = memory.target(range.clone());
+        let address = target.as_ptr() as usize;
+        buffers.push(address..address + range.len());
+        // SAFETY: the slice is only used to hand address and length to the kernel.
+        let slice = unsafe { std::slice::from_raw_parts_mut(target.as_ptr(), range.len()) };
+        slices.push(IoSliceMut::new(slice));
+    }
+    // SAFETY: an `IoSliceMut` is an `iovec`. The kernel keeps the pages for itself; what it writes
+    // there is up to the requests.
+    unsafe {
+        let vectors = std::slice::from_raw_parts(slices.as_ptr().cast(), slices.len());
+        ring.submitter().register_buffers(vectors)?;
+    }
+    Ok(buffers)
+}
+
+// SAFETY: the kernel writes to the memory of a request only before it reports its end, and `drop`
+// waits for that.
+unsafe impl Reads for Uring {
+    unsafe fn submit(&mut self, request: Request) {
+        self.queue.push_back(request);
+        self.push();
+    }
+
+    fn complete(&mut self, wait: bool) -> Option<Completion> {
+        loop {
+            let completion = self.reap();
+            self.push();
+            if completion.is_some() || !wait || self.in_flight() == 0 {
+                return completion;
+            }
+            self.wait();
+        }
+    }
+
+    fn in_flight(&self) -> usize {
+        self.queue.len() + self.running()
+    }
+
+    fn is_idle(&self) -> bool {
+        // SAFETY: the queue is only looked at, and taken from only by unique reference.
+        let reported = unsafe { self.ring.completion_shared() }.len();
+        self.queue.is_empty() && self.running() <= reported
+    }
+}
+
+impl Drop for Uring {
+    fn drop(&mut self) {
+        self.queue.clear();
+        // Nobody asks for the bytes any more.
+        self.running.iter_mut().flatten().for_each(|request| request.then = None);
+        while self.running() > 0 {
+            if self.reap().is_none() {
+                self.wait();
+            }
+        }
+    }
+}
