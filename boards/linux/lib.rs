@@ -12,6 +12,7 @@ mod memory;
 mod pool;
 pub mod reads;
 mod slot_memory;
+mod store;
 
 pub use arrange::ArrangedMemory;
 pub use bandwidth::read_bandwidth;
@@ -22,3 +23,4 @@ pub use map::{MapError, ModelFile};
 pub use memory::{MemoryLimit, memory_limit, peak_resident, resident};
 pub use pool::Pool;
 pub use slot_memory::Memory;
+pub use store::{Catalogue, CatalogueError, FileStore, StoreCounters, StoreFigures};

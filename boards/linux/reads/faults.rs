@@ -14,7 +14,7 @@ pub enum Fault {
     Error(i32),
     /// No more than these bytes come.
     Short(usize),
-    /// One of the bytes is not what it was.
+    /// The last byte that must come is not what it was.
     Wrong,
     /// It takes longer, at least so long.
     Delay(Duration),
@@ -121,9 +121,10 @@ impl<R: Reads> Faults<R> {
         let result = match (fault, completion.result) {
             (Fault::Short(most), Ok(read)) => Ok(read.min(most)),
             (Fault::Wrong, Ok(read)) if read > 0 => {
+                let last = read.min(request.least).saturating_sub(1);
                 // SAFETY: these bytes have been read into the memory of the request, which is handed
                 // over until its end is reported.
-                unsafe { *request.target.as_ptr().add(read.min(request.least) / 2) ^= 0x55 };
+                unsafe { *request.target.as_ptr().add(last) ^= 0x55 };
                 Ok(read)
             }
             (_, result) => result,

@@ -143,6 +143,8 @@ pub enum Reader {
     /// io_uring, or threads where it is refused.
     #[default]
     Auto,
+    /// io_uring.
+    Uring,
     /// Threads.
     Threads,
 }
@@ -150,9 +152,10 @@ pub enum Reader {
 impl Reader {
     /// Reads of `files`, of which `memory` is known to be the target. They are not retried.
     pub fn open(self, files: Arc<[BlockFile]>, memory: &Memory) -> io::Result<Box<dyn Reads>> {
-        if self == Reader::Auto {
+        if self != Reader::Threads {
             match Uring::new(Arc::clone(&files), memory, DEPTH) {
                 Ok(uring) => return Ok(Box::new(uring)),
+                Err(error) if self == Reader::Uring => return Err(error),
                 Err(error) => log::info!("io_uring: {error}; reading with threads"),
             }
         }

@@ -1,0 +1,270 @@
+//! Where the experts of a model lie in its files, and how they stand in slots.
+
+use crate::block_file::{ALIGNMENT, BlockFile, Caching};
+use crate::map::ModelFile;
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use wick_core::{Down, ExpertKey, ExpertMatrices, Layer, Part, Weights};
+use wick_kernels::Layout;
+
+/// Parts of an expert.
+pub(super) const PARTS: usize = Part::ALL.len();
+
+/// Where the experts of a model lie in its files, and what a slot must hold.
+#[derive(Debug)]
+pub struct Catalogue {
+    files: Arc<[BlockFile]>,
+    layers: Vec<[Tensor; PARTS]>,
+    experts: usize,
+    slot_bytes: usize,
+    /// CRC-32 of each part of each expert of each layer, in this order; none if they are not known.
+    checksums: Vec<u32>,
+}
+
+/// The same matrix of every expert of a layer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Tensor {
+    /// Which file.
+    pub(super) file: usize,
+    /// Where expert 0 begins in it.
+    offset: u64,
+    /// Bytes from an expert to the next.
+    stride: u64,
+    /// Bytes of one matrix.
+    pub(super) size: usize,
+    /// Columns of it.
+    pub(super) cols: usize,
+    /// How it stands in a slot.
+    pub(super) layout: Layout,
+    /// Whether it stands in another way in the file: row by row.
+    pub(super) is_arranged: bool,
+    /// Where its room begins in a slot.
+    pub(super) place: usize,
+}
+
+/// What is read to have a matrix: whole blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Span {
+    pub(super) offset: u64,
+    pub(super) len: usize,
+    /// Bytes before the matrix.
+    pub(super) shift: usize,
+}
+
+impl Catalogue {
+    /// Finds the experts of `weights`, which lie in the mapped `files`, without touching a byte of
+    /// them. Gates are to stand in slots [`Grouped`](Layout::Grouped), ups [`Split`](Layout::Split)
+    /// and downs with a row for each output by [`Columns`](Layout::Columns) where that fits; those that the
+    /// files have arranged already stay as they are. `checksums` are the CRC-32 of gate, up and down
+    /// of every expert, layer by layer; empty if there are none.
+    ///
+    /// # Errors
+    /// A file cannot be opened, has changed since it was mapped, or has not the experts.
+    ///
+    /// # Panics
+    /// If there are checksums, but not as many as matrices.
+    pub fn new(
+        weights: &Weights<'_>,
+        files: &[ModelFile],
+        checksums: Vec<u32>,
+        caching: Caching,
+    ) -> Result<Catalogue, CatalogueError> {
+        let opened = files.iter().map(|file| open(file, caching));
+        let opened: Arc<[BlockFile]> = opened.collect::<Result<Vec<_>, _>>()?.into();
+        let experts = weights.layers.first().map_or(0, |layer| layer.gate.count());
+        let count = weights.layers.len() * experts * PARTS;
+        assert!(checksums.is_empty() || checksums.len() == count, "{count} checksums expected");
+        let (mut layers, mut slot_bytes) = (Vec::new(), 0);
+        for (number, layer) in weights.layers.iter().enumerate() {
+            let mut place = 0;
+            let mut tensors = Vec::with_capacity(PARTS);
+            for part in Part::ALL {
+                let tensor = Tensor::find(layer, part, place, files)
+                    .ok_or(CatalogueError::Elsewhere { layer: number, part })?;
+                place += tensor.room(&opened[tensor.file]);
+                tensors.push(tensor);
+            }
+            slot_bytes = slot_bytes.max(place);
+            layers.push(tensors.try_into().expect("as many as parts"));
+        }
+        Ok(Catalogue { files: opened, layers, experts, slot_bytes, checksums })
+    }
+
+    /// Bytes of a slot: the largest expert, each part from the start of a block.
+    pub fn slot_bytes(&self) -> usize {
+        self.slot_bytes
+    }
+
+    /// Bytes that a store takes besides its slots, if that many threads arrange what they have read.
+    pub fn scratch_bytes(&self, threads: usize) -> usize {
+        self.largest_arranged() * threads
+    }
+
+    /// Bytes of all parts of an expert as they lie in the file.
+    pub fn expert_bytes(&self, layer: usize) -> usize {
+        self.layers[layer].iter().map(|tensor| tensor.size).sum()
+    }
+
+    /// Whether experts are arranged when they have been read, because the files have them row by row.
+    pub fn is_arranging(&self) -> bool {
+        self.largest_arranged() > 0
+    }
+
+    /// The files, opened for reading.
+    pub fn files(&self) -> &[BlockFile] {
+        &self.files
+    }
+
+    pub(super) fn shared_files(&self) -> Arc<[BlockFile]> {
+        Arc::clone(&self.files)
+    }
+
+    /// What offsets of reads are multiples of in every file.
+    pub(super) fn alignment(&self) -> usize {
+        self.files.iter().map(|file| file.alignment()).max().unwrap_or(1)
+    }
+
+    /// Bytes of the largest matrix that is arranged; 0 if none is.
+    pub(super) fn largest_arranged(&self) -> usize {
+        let all = self.layers.iter().flatten();
+        all.filter(|tensor| tensor.is_arranged).map(|tensor| tensor.size).max().unwrap_or(0)
+    }
+
+    pub(super) fn tensor(&self, layer: usize, part: Part) -> &Tensor {
+        &self.layers[layer][part as usize]
+    }
+
+    /// Where a matrix begins in its file.
+    pub(super) fn offset(&self, key: ExpertKey, part: Part) -> u64 {
+        let tensor = self.tensor(key.layer, part);
+        tensor.offset + tensor.stride * key.expert as u64
+    }
+
+    /// What is read to have a matrix.
+    pub(super) fn span(&self, key: ExpertKey, part: Part) -> Span {
+        let tensor = self.tensor(key.layer, part);
+        let alignment = self.files[tensor.file].alignment() as u64;
+        let first = self.offset(key, part);
+        let offset = first / alignment * alignment;
+        let end = (first + tensor.size as u64).next_multiple_of(alignment);
+        Span { offset, len: (end - offset) as usize, shift: (first - offset) as usize }
+    }
+
+    /// The number of a matrix among all of the model.
+    pub(super) fn index(&self, key: ExpertKey, part: Part) -> usize {
+        (key.layer * self.experts + key.expert) * PARTS + part as usize
+    }
+
+    /// How many matrices there are.
+    pub(super) fn matrices(&self) -> usize {
+        self.layers.len() * self.experts * PARTS
+    }
+
+    /// CRC-32 that a matrix has on record.
+    pub(super) fn checksum(&self, key: ExpertKey, part: Part) -> Option<u32> {
+        self.checksums.get(self.index(key, part)).copied()
+    }
+}
+
+impl Tensor {
+    /// Finds a matrix of a layer's experts in the files.
+    fn find(layer: &Layer<'_>, part: Part, place: usize, files: &[ModelFile]) -> Option<Tensor> {
+        let matrices = matrices(layer, part);
+        let (first, last) = (matrices.expert(0), matrices.expert(matrices.count() - 1));
+        let offset_in = |file: &ModelFile| file.offset_of(first.bytes());
+        let (file, offset) =
+            files.iter().enumerate().find_map(|(i, file)| Some((i, offset_in(file)?)))?;
+        let span = files[file].offset_of(last.bytes())? - offset;
+        let wanted = target(layer, part);
+        let fits = wanted.fits(first.format(), first.rows(), first.cols());
+        let is_arranged = first.layout() == Layout::Rows && wanted != Layout::Rows && fits;
+        Some(Tensor {
+            file,
+            offset: offset as u64,
+            stride: (span / (matrices.count() - 1).max(1)) as u64,
+            size: first.bytes().len(),
+            cols: first.cols(),
+            layout: if is_arranged { wanted } else { first.layout() },
+            is_arranged,
+            place,
+        })
+    }
+
+    /// Bytes that its blocks take in a slot, wherever in their blocks the matrices begin.
+    fn room(&self, file: &BlockFile) -> usize {
+        let (block, unit) = (file.alignment().max(ALIGNMENT), file.alignment() as u64);
+        let starts_blocks = self.offset.is_multiple_of(unit) && self.stride.is_multiple_of(unit);
+        self.size.next_multiple_of(block) + if starts_blocks { 0 } else { block }
+    }
+}
+
+fn open(file: &ModelFile, caching: Caching) -> Result<BlockFile, CatalogueError> {
+    let path = || file.path().to_owned();
+    let opened = BlockFile::open(file.path(), caching);
+    let opened = opened.map_err(|error| CatalogueError::Io { path: path(), error })?;
+    match opened.is_same(file) {
+        true => Ok(opened),
+        false => Err(CatalogueError::Changed { path: path() }),
+    }
+}
+
+fn matrices<'a, 'm>(layer: &'a Layer<'m>, part: Part) -> &'a ExpertMatrices<'m> {
+    match part {
+        Part::Gate => &layer.gate,
+        Part::Up => &layer.up,
+        Part::Down => layer.down.matrices(),
+    }
+}
+
+/// How a matrix stands in a slot if that fits.
+fn target(layer: &Layer<'_>, part: Part) -> Layout {
+    match (part, &layer.down) {
+        (Part::Gate, _) => Layout::Grouped,
+        (Part::Up, _) => Layout::Split,
+        (Part::Down, Down::Outputs(_)) => Layout::Columns,
+        (Part::Down, Down::Neurons(_)) => Layout::Rows,
+    }
+}
+
+/// The experts of a model cannot be read from its files.
+#[derive(Debug)]
+pub enum CatalogueError {
+    /// A file cannot be opened.
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// A file is not the one that was mapped.
+    Changed {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Experts lie in none of the files.
+    Elsewhere {
+        /// Layer.
+        layer: usize,
+        /// Matrix.
+        part: Part,
+    },
+}
+
+impl fmt::Display for CatalogueError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CatalogueError::Io { path, error } => write!(f, "{}: {error}", path.display()),
+            CatalogueError::Changed { path } => {
+                write!(f, "{}: the file has changed while it was loaded; try again", path.display())
+            }
+            CatalogueError::Elsewhere { layer, part } => {
+                write!(f, "blk.{layer}.{}.weight: the experts are not in a file", part.tensor())
+            }
+        }
+    }
+}
+
+/// The message has the cause in it, so there is no source to print after it.
+impl std::error::Error for CatalogueError {}

@@ -1,0 +1,291 @@
+//! Experts read from a model's files into slots.
+
+mod catalogue;
+mod figures;
+mod preparation;
+
+#[cfg(test)]
+mod tests;
+
+pub use catalogue::{Catalogue, CatalogueError};
+pub use figures::{StoreCounters, StoreFigures};
+
+use crate::reads::{Completion, READERS, Reader, Reads, Request, Retries};
+use crate::slot_memory::Memory;
+use catalogue::{PARTS, Span};
+use preparation::{Job, Preparation};
+use rustix::io::Errno;
+use std::collections::VecDeque;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::time::Instant;
+use wick_core::{ExpertKey, ExpertStore, Part, SlotId, StoreError, StoreReason};
+use wick_kernels::Layout;
+
+/// Experts read from a model's files, or from a block device, into slots of its own memory.
+///
+/// Files that are not packed have matrices row by row, and anywhere in their blocks: they are read
+/// with the blocks around them, by threads, which arrange them at once. CRC-32 is checked where it is
+/// known, the first time that a matrix is read.
+pub struct FileStore {
+    /// Goes before the memory that it reads into.
+    reads: Retries<Box<dyn Reads>>,
+    preparation: Arc<Preparation>,
+    memory: Arc<Memory>,
+    catalogue: Catalogue,
+    slots: Vec<Slot>,
+    /// Errors that have not been reported.
+    errors: VecDeque<StoreError>,
+    /// Of each matrix of the model: whether its bytes have proved to be right.
+    checked: Vec<bool>,
+    counters: StoreCounters,
+    /// Since when reads are on their way, if they are.
+    busy_since: Option<Instant>,
+}
+
+/// A slot, and how far its expert is.
+#[derive(Clone, Debug, Default)]
+struct Slot {
+    key: Option<ExpertKey>,
+    /// Where each part stands in the memory, if it is there.
+    parts: [Option<usize>; PARTS],
+    /// Parts on their way.
+    reading: usize,
+    /// Why the expert will not be whole.
+    error: Option<StoreError>,
+}
+
+impl fmt::Debug for FileStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("FileStore");
+        debug.field("slots", &self.slots.len()).field("counters", &self.counters);
+        debug.finish_non_exhaustive()
+    }
+}
+
+impl FileStore {
+    /// A store with some slots for the experts of a catalogue, read with what fits best: io_uring,
+    /// or threads where they have to arrange what they read or io_uring is refused.
+    ///
+    /// # Errors
+    /// The system has not the memory, or not a single thread.
+    pub fn new(catalogue: Catalogue, slots: usize) -> io::Result<FileStore> {
+        FileStore::with_reads(catalogue, slots, Reader::Auto, |reads| reads)
+    }
+
+    /// A store that reads with `reader`, and through what `wrap` puts in front of it: a
+    /// [`Throttle`](crate::reads::Throttle), or [`Faults`](crate::reads::Faults).
+    ///
+    /// # Errors
+    /// As [`FileStore::new`]; or the reader that was asked for is refused.
+    pub fn with_reads(
+        catalogue: Catalogue,
+        slots: usize,
+        reader: Reader,
+        wrap: impl FnOnce(Box<dyn Reads>) -> Box<dyn Reads>,
+    ) -> io::Result<FileStore> {
+        let bytes = slots.checked_mul(catalogue.slot_bytes()).ok_or(Errno::NOMEM)?;
+        let memory = Arc::new(Memory::new(bytes)?);
+        let reader = match reader {
+            Reader::Auto if catalogue.is_arranging() => Reader::Threads,
+            reader => reader,
+        };
+        let reads = reader.open(catalogue.shared_files(), &memory)?;
+        let (jobs, longest) = (slots * PARTS, catalogue.largest_arranged());
+        let preparation = Preparation::new(Arc::clone(&memory), jobs, READERS, longest);
+        Ok(FileStore {
+            reads: Retries::new(wrap(reads), catalogue.alignment()),
+            preparation: Arc::new(preparation),
+            memory,
+            slots: vec![Slot::default(); slots],
+            errors: VecDeque::with_capacity(slots),
+            checked: vec![false; catalogue.matrices()],
+            catalogue,
+            counters: StoreCounters::default(),
+            busy_since: None,
+        })
+    }
+
+    /// Where the experts lie.
+    pub fn catalogue(&self) -> &Catalogue {
+        &self.catalogue
+    }
+
+    /// The store's counters, which can be looked at while an engine has the store.
+    pub fn counters(&self) -> StoreCounters {
+        self.counters.clone()
+    }
+
+    /// Begins to read a part of the expert in a slot.
+    fn read(&mut self, slot: SlotId, key: ExpertKey, part: Part) {
+        let id = slot.0 * PARTS + part as usize;
+        let tensor = self.catalogue.tensor(key.layer, part);
+        let Span { offset, len, shift } = self.catalogue.span(key, part);
+        let room = slot.0 * self.catalogue.slot_bytes() + tensor.place;
+        let is_new = !self.checked[self.catalogue.index(key, part)];
+        let sums = is_new && self.catalogue.checksum(key, part).is_some();
+        let arrangement = tensor.is_arranged.then_some((tensor.layout, tensor.cols));
+        let job = Job { room, shift, size: tensor.size, arrangement, sums, sum: 0 };
+        *self.preparation.job(id) = job;
+        let request = Request {
+            id: id as u64,
+            file: tensor.file,
+            offset,
+            target: self.memory.target(room..room + len),
+            len,
+            least: shift + tensor.size,
+            then: Some(self.preparation.clone()),
+        };
+        // SAFETY: the slot has room for the blocks of each part, and nobody has its bytes: they are
+        // lent by shared reference, and only when they are there. The memory outlives the reads.
+        unsafe { self.reads.submit(request) };
+    }
+
+    /// Takes note of the end of a read; tells whether there is something to tell.
+    fn note(&mut self, completion: Completion) -> bool {
+        let id = completion.id as usize;
+        let (place, part) = (id / PARTS, Part::ALL[id % PARTS]);
+        let Some(key) = self.slots[place].key else { return false };
+        let outcome = self.judge(key, part, id, completion.result);
+        self.counters.set_retries(self.reads.retries());
+        if self.reads.in_flight() == 0
+            && let Some(since) = self.busy_since.take()
+        {
+            self.counters.add_busy(since.elapsed());
+        }
+        let slot = &mut self.slots[place];
+        slot.reading -= 1;
+        let is_there = outcome.is_ok() && slot.error.is_none();
+        match outcome {
+            Ok(start) => slot.parts[part as usize] = Some(start),
+            Err(reason) => {
+                let file = self.catalogue.tensor(key.layer, part).file;
+                let offset = self.catalogue.offset(key, part);
+                slot.error.get_or_insert(StoreError {
+                    at: Some((key, part)),
+                    file,
+                    offset,
+                    reason,
+                });
+            }
+        }
+        if slot.reading > 0 || slot.error.is_none() {
+            return is_there;
+        }
+        self.errors.extend(slot.error.take());
+        *slot = Slot::default();
+        true
+    }
+
+    /// Where a part stands that was read, if it is whole and right.
+    fn judge(
+        &mut self,
+        key: ExpertKey,
+        part: Part,
+        id: usize,
+        result: io::Result<usize>,
+    ) -> Result<usize, StoreReason> {
+        let job = *self.preparation.job(id);
+        let refused = |error: io::Error| {
+            let unknown = Errno::IO.raw_os_error();
+            StoreReason::Refused { code: error.raw_os_error().unwrap_or(unknown) }
+        };
+        let read = result.map_err(refused)?;
+        self.counters.add_read(read);
+        let found = read.saturating_sub(job.shift).min(job.size);
+        if found < job.size {
+            return Err(StoreReason::Short { expected: job.size, found });
+        }
+        if let Some(expected) = self.catalogue.checksum(key, part).filter(|_| job.sums) {
+            if job.sum != expected {
+                return Err(StoreReason::Checksum { expected, found: job.sum });
+            }
+            let index = self.catalogue.index(key, part);
+            self.checked[index] = true;
+        }
+        Ok(job.start())
+    }
+
+    /// Takes note of all that has ended.
+    fn note_all(&mut self) {
+        while let Some(completion) = self.reads.complete(false) {
+            self.note(completion);
+        }
+    }
+
+    fn report(&mut self) -> Result<(), StoreError> {
+        self.errors.pop_front().map_or(Ok(()), Err)
+    }
+}
+
+impl ExpertStore for FileStore {
+    fn slots(&self) -> usize {
+        self.slots.len()
+    }
+
+    fn layout(&self, layer: usize, part: Part) -> Layout {
+        self.catalogue.tensor(layer, part).layout
+    }
+
+    fn begin(&mut self) -> Result<(), StoreError> {
+        for (number, file) in self.catalogue.files().iter().enumerate() {
+            let reason = match file.is_unchanged() {
+                Ok(true) => continue,
+                Ok(false) => StoreReason::Changed,
+                Err(error) => StoreReason::Refused { code: error.raw_os_error().unwrap_or(0) },
+            };
+            return Err(StoreError { at: None, file: number, offset: 0, reason });
+        }
+        Ok(())
+    }
+
+    fn start(&mut self, slot: SlotId, key: ExpertKey) {
+        assert!(self.slots[slot.0].reading == 0, "an expert is on its way to slot {}", slot.0);
+        self.slots[slot.0] = Slot { key: Some(key), reading: PARTS, ..Slot::default() };
+        if self.reads.in_flight() == 0 {
+            self.busy_since = Some(Instant::now());
+        }
+        Part::ALL.into_iter().for_each(|part| self.read(slot, key, part));
+    }
+
+    fn is_ready(&self, slot: SlotId, part: Part) -> bool {
+        let slot = &self.slots[slot.0];
+        slot.error.is_none() && slot.parts[part as usize].is_some()
+    }
+
+    fn is_idle(&self) -> bool {
+        self.reads.is_idle()
+    }
+
+    fn poll(&mut self) -> Result<(), StoreError> {
+        self.note_all();
+        self.report()
+    }
+
+    fn finish(&mut self) -> Result<(), StoreError> {
+        if self.errors.is_empty() {
+            let start = Instant::now();
+            while let Some(completion) = self.reads.complete(true) {
+                if self.note(completion) {
+                    break;
+                }
+            }
+            self.counters.add_stall(start.elapsed());
+            self.note_all();
+        }
+        self.report()
+    }
+
+    fn bytes(&self, slot: SlotId, part: Part) -> &[u8] {
+        let Slot { key, parts, .. } = &self.slots[slot.0];
+        let (Some(key), Some(start)) = (key, parts[part as usize]) else {
+            panic!("{part} of slot {} is not there", slot.0)
+        };
+        let size = self.catalogue.tensor(key.layer, part).size;
+        let target = self.memory.target(start..start + size);
+        // SAFETY: the part has come, and nothing is read into the slot before `start` has the store
+        // to itself, when nobody holds what is lent here.
+        unsafe { std::slice::from_raw_parts(target.as_ptr(), size) }
+    }
+}
