@@ -126,7 +126,7 @@ impl Model {
         parallel: &'static dyn Parallel,
     ) -> Engine<'static> {
         let slots = store.slots();
-        let plan = Plan::streaming(&self.config, self.weights, &options, slots).unwrap();
+        let plan = Plan::streaming(&self.config, self.weights, &options, slots, 0).unwrap();
         let mut arena = Arena::new(vec![0xAA; plan.arena()].leak());
         let experts = (store, policy);
         let (config, weights, kernels) = (self.config, self.weights, self.kernels);

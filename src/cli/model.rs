@@ -116,6 +116,8 @@ pub(crate) struct Model<'m> {
     pub(crate) files: &'m Files,
     pub(crate) config: Config,
     pub(crate) weights: Weights<'m>,
+    /// CRC-32 of the gate, up and down of every expert, layer by layer; none if the file has none.
+    pub(crate) checksums: Vec<u32>,
     pub(crate) chat_template: Option<&'m str>,
 }
 
@@ -134,7 +136,10 @@ impl<'m> Model<'m> {
         }
         let template = parts[0].get("tokenizer.chat_template").map(|entry| entry.str());
         let chat_template = template.transpose().map_err(|e| files.blame(e))?;
-        Ok(Model { files, config, weights, chat_template })
+        let packed = model.packed();
+        let checksums = packed.map(|packed| packed.expert_checksums().collect::<Vec<_>>());
+        let checksums = checksums.unwrap_or_default();
+        Ok(Model { files, config, weights, checksums, chat_template })
     }
 }
 

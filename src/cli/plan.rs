@@ -9,7 +9,8 @@ use clap::builder::PossibleValuesParser;
 use serde::Serialize;
 use std::io::{self, Write};
 use wick_core::{Config, Options, Plan, Traffic, Weights};
-use wick_linux::Board;
+use wick_linux::reads::READERS;
+use wick_linux::{Board, Caching, Catalogue};
 use wick_prepare::Statistics;
 
 /// Show what a model takes of a memory, and what bounds its speed
@@ -84,9 +85,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let _tokenizer = tokenizer(&files, &parts).ok();
     let budget = arguments.memory.budget()?;
     let options = arguments.output.apply(conversation(&model.config, arguments.context));
-    let (options, plan) = choose(&model, options, budget.as_ref())?;
+    let placement = Placement::choose(&model, options, budget.as_ref())?;
     let board = arguments.board.as_deref().and_then(Board::find);
-    let report = Report::new(&model, &options, &plan, budget.as_ref(), board);
+    let report = Report::new(&model, &placement, budget.as_ref(), board);
     let mut out = io::stdout().lock();
     if arguments.json {
         let json = serde_json::to_string_pretty(&report).or_exit(Exit::Failed)?;
@@ -101,38 +102,54 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
 /// they are, the more tokens share the reading of an expert.
 const STREAMING_BATCH: usize = 512;
 
-/// The plan that a budget allows: with all experts in memory if they fit, else with as many slots as
-/// do. Batches become larger then, as far as their scratch stays small beside the budget.
-pub(crate) fn choose(
-    model: &Model<'_>,
-    options: Options,
-    budget: Option<&Budget>,
-) -> Result<(Options, Plan), Failure> {
-    let Model { config, weights, files, .. } = model;
-    let whole = Plan::new(config, weights, &options).or_exit(Exit::Usage)?;
-    let Some(budget) = budget.filter(|budget| whole.total() > budget.bytes) else {
-        return Ok((options, whole));
-    };
-    if files.parts().is_empty() {
-        return Err(too_small(budget, &whole, options.context));
-    }
-    let mut options = options;
-    // Scratch for logits of every token would grow with the batch.
-    let mut batch = if options.outputs == 1 { STREAMING_BATCH } else { options.batch };
-    while batch > options.batch {
-        let larger = Options { batch: batch.min(options.context), ..options };
-        let plan = Plan::streaming(config, weights, &larger, config.active).or_exit(Exit::Usage)?;
-        if plan.scratch <= budget.bytes / 24 {
-            options = larger;
-            break;
+/// Where a model's experts are to be, and what it takes.
+pub(crate) struct Placement {
+    pub(crate) options: Options,
+    pub(crate) plan: Plan,
+    /// Where experts are read from; `None` if all stand in memory.
+    pub(crate) catalogue: Option<Catalogue>,
+}
+
+impl Placement {
+    /// What a budget allows: all experts in memory if they fit, else as many slots as do. Batches
+    /// become larger then, as far as their scratch stays small beside the budget.
+    pub(crate) fn choose(
+        model: &Model<'_>,
+        options: Options,
+        budget: Option<&Budget>,
+    ) -> Result<Placement, Failure> {
+        let Model { config, weights, files, .. } = model;
+        let whole = Plan::new(config, weights, &options).or_exit(Exit::Usage)?;
+        let Some(budget) = budget.filter(|budget| whole.total() > budget.bytes) else {
+            return Ok(Placement { options, plan: whole, catalogue: None });
+        };
+        if files.parts().is_empty() {
+            return Err(too_small(budget, &whole, options.context));
         }
-        batch /= 2;
-    }
-    match Plan::within(config, weights, &options, budget.bytes).or_exit(Exit::Usage)? {
-        Some(plan) => Ok((options, plan)),
-        None => {
-            let least = Plan::streaming(config, weights, &options, config.active);
-            Err(too_small(budget, &least.or_exit(Exit::Usage)?, options.context))
+        let checksums = model.checksums.clone();
+        let catalogue = Catalogue::new(weights, files.parts(), checksums, Caching::Direct);
+        let catalogue = catalogue.or_exit(Exit::Model)?;
+        let slot_bytes = catalogue.slot_bytes();
+        let left = budget.bytes.saturating_sub(catalogue.scratch_bytes(READERS));
+        let least = |options| {
+            Plan::streaming(config, weights, &options, config.active, slot_bytes)
+                .or_exit(Exit::Usage)
+        };
+        // Scratch for the logits of all tokens would grow with the batch.
+        let largest = if options.outputs == 1 { STREAMING_BATCH } else { 0 };
+        let halves = std::iter::successors(Some(largest), |batch| Some(batch / 2));
+        let mut chosen = options;
+        for batch in halves.take_while(|batch| *batch > options.batch) {
+            let larger = Options { batch: batch.min(options.context), ..options };
+            if least(larger)?.scratch <= left / 24 {
+                chosen = larger;
+                break;
+            }
+        }
+        let plan = Plan::within(config, weights, &chosen, slot_bytes, left).or_exit(Exit::Usage)?;
+        match plan {
+            Some(plan) => Ok(Placement { options: chosen, plan, catalogue: Some(catalogue) }),
+            None => Err(too_small(budget, &least(chosen)?, options.context)),
         }
     }
 }
@@ -162,15 +179,15 @@ fn too_small(budget: &Budget, least: &Plan, context: usize) -> Failure {
 impl Report {
     fn new(
         model: &Model<'_>,
-        options: &Options,
-        plan: &Plan,
+        placement: &Placement,
         budget: Option<&Budget>,
         board: Option<&'static Board>,
     ) -> Report {
         let Model { config, weights, .. } = model;
         let statistics = Statistics::report(config);
         let experts = config.layers * config.experts;
-        let slot_bytes = weights.slot_bytes();
+        let Placement { options, plan, catalogue } = placement;
+        let slot_bytes = catalogue.as_ref().map_or(weights.slot_bytes(), Catalogue::slot_bytes);
         let expert_slots = if plan.slots == 0 { experts } else { plan.slots / slot_bytes };
         let (hit_rate, storage) = expected_misses(weights, &statistics, expert_slots);
         let memory = expected_traffic(config, weights, &statistics);

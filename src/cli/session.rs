@@ -4,12 +4,17 @@ use crate::answer::BATCH;
 use crate::exit::{Exit, Failure, OrExit};
 use crate::memory::{MemoryArguments, Mib};
 use crate::model::Model;
+use crate::plan::Placement;
+use crate::streaming::StreamingArguments;
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 use log::{info, warn};
 use std::num::NonZeroUsize;
-use wick_core::{Arena, Arrangement, Config, Engine, Options, Output, Parallel, Plan};
-use wick_linux::{ArrangedMemory, Cpus, MemoryLimit, Pool, memory_limit};
+use wick_core::{
+    Arena, Arrangement, Config, Decaying, Engine, ExpertStore, Options, Output, Parallel, Plan,
+    Policy,
+};
+use wick_linux::{ArrangedMemory, Cpus, Pool};
 
 /// What every verb that computes lets its user choose.
 #[derive(Args, Clone)]
@@ -19,6 +24,8 @@ pub(crate) struct EngineArguments {
     threads: Option<NonZeroUsize>,
     #[command(flatten)]
     memory: MemoryArguments,
+    #[command(flatten)]
+    streaming: StreamingArguments,
 }
 
 impl EngineArguments {
@@ -76,71 +83,61 @@ pub(crate) fn conversation(config: &Config, context: Option<usize>) -> Options {
     Options { context, sequences: 1, batch: BATCH.min(context), outputs: 1, output }
 }
 
+/// Counts the uses of experts, of which those of 256 tokens ago count half: of what was measured
+/// (tests/bench/README.md), what comes nearest to the optimum.
+static POLICY: Decaying = Decaying { half_life: 256.0 };
+
 /// Sets an engine up for `model` and hands it to `work`, with an arena that has room for a sampler.
-/// Refuses, with numbers, what the machine or the control group cannot hold.
+/// Refuses, with numbers, what the machine, the control group or the user's `--memory` cannot hold.
 pub(crate) fn with_engine<R>(
     model: &Model<'_>,
     options: Options,
     arguments: &EngineArguments,
     work: impl for<'e> FnOnce(Engine<'e>, &mut Arena<'e>) -> Result<R, Failure>,
 ) -> Result<R, Failure> {
-    let Model { config, weights, .. } = model;
-    options.output.check(weights).map_err(|e| model.files.blame(e))?;
-    let plan = Plan::new(config, weights, &options).or_exit(Exit::Usage)?;
-    let limit = memory_limit();
-    check(&plan, options.context, limit)?;
-    let pool = arguments.pool();
-    let kernels = wick_linux::kernels();
-    info!("{} threads, {} kernels", pool.threads(), kernels.name());
-    let what = Arrangement { output: options.output, experts: true };
-    let needed = (plan.arena() + wick_core::arranged_bytes(weights, what)) as u64;
-    let fits = limit.is_none_or(|limit| needed <= limit.bytes);
-    let arranged;
-    let weights = if fits {
-        arranged = ArrangedMemory::new(weights, what, model.files.parts(), pool.threads())
-            .context("memory for the weights")
-            .or_exit(Exit::Memory)?;
-        &wick_core::arranged(weights, what, arranged.bytes())
-    } else {
-        warn!(
-            "the model does not fit into memory: weights are read from the file when they are used"
-        );
-        weights
-    };
-    let mut memory = arena_memory(&plan)?;
-    let mut arena = Arena::new(&mut memory);
-    let engine = Engine::new(*config, weights, options, &mut arena, kernels, &pool);
-    let engine = engine.or_exit(Exit::Model)?;
+    let Model { config, weights, files, .. } = model;
+    options.output.check(weights).map_err(|e| files.blame(e))?;
+    let budget = arguments.memory.budget()?;
+    let Placement { options, plan, catalogue } =
+        Placement::choose(model, options, budget.as_ref())?;
+    report(&plan);
     if options.context > config.context {
         warn!("the model was made for {} positions, not {}", config.context, options.context);
     }
+    let pool = arguments.pool();
+    let kernels = wick_linux::kernels();
+    info!("{} threads, {} kernels", pool.threads(), kernels.name());
+    let what = Arrangement { output: options.output, experts: catalogue.is_none() };
+    let arranged = ArrangedMemory::new(weights, what, files.parts(), pool.threads())
+        .context("memory for the weights")
+        .or_exit(Exit::Memory)?;
+    let weights = &wick_core::arranged(weights, what, arranged.bytes());
+    let mut memory = arena_memory(&plan)?;
+    let mut arena = Arena::new(&mut memory);
+    let mut store;
+    let engine = match catalogue {
+        None => Engine::new(*config, weights, options, &mut arena, kernels, &pool),
+        Some(catalogue) => {
+            store = arguments.streaming.store(catalogue, &plan)?;
+            let experts = (&mut store as &mut dyn ExpertStore, &POLICY as &dyn Policy);
+            Engine::streaming(*config, weights, options, experts, &mut arena, kernels, &pool)
+        }
+    };
+    let mut engine = engine.or_exit(Exit::Model)?;
+    engine.approximate(arguments.streaming.approximation());
     work(engine, &mut arena)
 }
 
-/// Refuses a plan that cannot be held. Weights are mapped: pages of theirs that do not fit are read
-/// again, so only what is written must fit.
-fn check(plan: &Plan, context: usize, limit: Option<MemoryLimit>) -> Result<(), Failure> {
-    let Plan { weights, kv, scratch, sampler, .. } = *plan;
+fn report(plan: &Plan) {
+    let Plan { weights, kv, scratch, sampler, slots } = *plan;
     info!(
-        "memory: weights {}, KV cache {}, scratch {}, sampler {}",
+        "memory: weights {}, KV cache {}, scratch {}, sampler {}, expert slots {}",
         Mib(weights),
         Mib(kv),
         Mib(scratch),
-        Mib(sampler)
+        Mib(sampler),
+        Mib(slots)
     );
-    match limit {
-        Some(limit) if plan.arena() as u64 > limit.bytes => Err(Failure::new(
-            Exit::Memory,
-            format_args!(
-                "KV cache and scratch for a context of {context} take {}, but the {} is {}; ask for \
-                 a smaller --context",
-                Mib(plan.arena()),
-                limit.source,
-                Mib(limit.bytes as usize)
-            ),
-        )),
-        _ => Ok(()),
-    }
 }
 
 /// Memory for an arena, taken from the system page by page as it is touched.

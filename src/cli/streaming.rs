@@ -1,9 +1,51 @@
-//! What it took to read experts that are not in memory.
+//! Reading experts that are not in memory, and what it took.
 
+use crate::exit::{Exit, Failure, OrExit};
 use crate::memory::Mib;
+use anyhow::Context;
+use clap::Args;
+use clap::builder::PossibleValuesParser;
 use serde::Serialize;
 use std::time::Duration;
-use wick_core::{Engine, ExpertFigures, Prefetch, StoreFigures};
+use wick_core::{Approximation, Engine, ExpertFigures, Plan, Prefetch, StoreFigures};
+use wick_linux::reads::{Device, Reader, Throttle};
+use wick_linux::{Catalogue, FileStore};
+
+/// How experts that are not in memory are read.
+#[derive(Args, Clone)]
+pub(crate) struct StreamingArguments {
+    /// Read experts as slowly as such a device does
+    #[arg(long, value_name = "DEVICE", value_parser = PossibleValuesParser::new(Device::ALL.map(|d| d.name)))]
+    emulate: Option<String>,
+    /// Choose an expert in memory before one that is not if its router logit is lower by no more than
+    /// this; other text, fewer reads [default: 0]
+    #[arg(long, value_name = "MARGIN", default_value_t = 0.0, hide_default_value = true)]
+    prefer_resident: f32,
+    /// Leave a token's last expert out if it is not in memory and its weight is no more than this;
+    /// other text, fewer reads [default: 0]
+    #[arg(long, value_name = "WEIGHT", default_value_t = 0.0, hide_default_value = true)]
+    skip_missing: f32,
+}
+
+impl StreamingArguments {
+    /// A store with the slots of a plan.
+    pub(crate) fn store(&self, catalogue: Catalogue, plan: &Plan) -> Result<FileStore, Failure> {
+        let slots = plan.slots / catalogue.slot_bytes();
+        let device = self.emulate.as_deref().and_then(Device::from_name);
+        FileStore::with_reads(catalogue, slots, Reader::Auto, |reads| match device {
+            None => reads,
+            Some(device) => Box::new(Throttle::new(reads, device)),
+        })
+        .context("expert slots")
+        .or_exit(Exit::Memory)
+    }
+
+    /// What may be computed in another way to read less.
+    pub(crate) fn approximation(&self) -> Approximation {
+        let Self { prefer_resident, skip_missing, .. } = *self;
+        Approximation { prefer_resident, skip_missing }
+    }
+}
 
 /// Figures of an engine whose experts are read when they are wanted, from its start until now.
 #[derive(Clone, Copy, Default)]

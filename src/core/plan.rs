@@ -56,15 +56,17 @@ impl Plan {
         Ok(Plan { weights: weights.bytes(), ..resident })
     }
 
-    /// The plan for a model whose experts are read into some slots.
+    /// The plan for a model whose experts are read into some slots of `slot_bytes` each, at least
+    /// [`Weights::slot_bytes`].
     pub fn streaming(
         config: &Config,
         weights: &Weights<'_>,
         options: &Options,
         slots: usize,
+        slot_bytes: usize,
     ) -> Result<Plan, OptionsError> {
         let streaming = Plan::of_arena(config, weights, options, Some(slots))?;
-        let slots = slots.saturating_mul(weights.slot_bytes());
+        let slots = slots.saturating_mul(slot_bytes);
         Ok(Plan { weights: weights.dense_bytes(), slots, ..streaming })
     }
 
@@ -106,14 +108,15 @@ impl Plan {
         config: &Config,
         weights: &Weights<'_>,
         options: &Options,
+        slot_bytes: usize,
         budget: usize,
     ) -> Result<Option<Plan>, OptionsError> {
-        let least = Plan::streaming(config, weights, options, config.active)?;
+        let least = Plan::streaming(config, weights, options, config.active, slot_bytes)?;
         let Some(left) = budget.checked_sub(least.total()) else { return Ok(None) };
         let all = config.layers * config.experts;
-        let mut slots = (config.active + left / weights.slot_bytes()).min(all);
+        let mut slots = (config.active + left / slot_bytes.max(1)).min(all);
         loop {
-            let plan = Plan::streaming(config, weights, options, slots)?;
+            let plan = Plan::streaming(config, weights, options, slots, slot_bytes)?;
             // The table of slots takes some bytes of its own.
             if slots <= config.active || plan.total() <= budget {
                 return Ok(Some(plan));

@@ -198,6 +198,11 @@ impl<'a, 'm> Packed<'a, 'm> {
         Some(self.expert_checksums.integers()?.nth(index)? as u32)
     }
 
+    /// CRC-32 of gate, up and down of every expert, layer by layer.
+    pub fn expert_checksums(&self) -> impl Iterator<Item = u32> {
+        self.expert_checksums.integers().into_iter().flatten().map(|crc| crc as u32)
+    }
+
     /// Where the experts of a layer lie and how they are arranged, in a model of this shape.
     ///
     /// # Errors

@@ -277,6 +277,11 @@ impl ExpertStore for FileStore {
         self.report()
     }
 
+    fn figures(&self) -> wick_core::StoreFigures {
+        let StoreFigures { reads, bytes, retries, stall, busy } = self.counters.figures();
+        wick_core::StoreFigures { reads, bytes, retries, busy, waited: stall }
+    }
+
     fn bytes(&self, slot: SlotId, part: Part) -> &[u8] {
         let Slot { key, parts, .. } = &self.slots[slot.0];
         let (Some(key), Some(start)) = (key, parts[part as usize]) else {
