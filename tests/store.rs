@@ -3,9 +3,11 @@
 use crate::Model;
 use crate::random::Random;
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 use wick_core::{
     Arena, Engine, ExpertKey, ExpertMatrices, ExpertStore, Options, Parallel, Part, Plan, Policy,
-    SlotId, StoreError, StoreReason, Weights,
+    SlotId, StoreError, StoreFigures, StoreReason, Weights,
 };
 use wick_kernels::Layout;
 
@@ -23,6 +25,7 @@ pub struct MemoryStore {
     slots: Vec<Slot>,
     on_their_way: VecDeque<(SlotId, ExpertKey, Part)>,
     random: Random,
+    looks: AtomicU64,
     /// Experts whose next read fails, with what is then reported.
     pub failing: Vec<(ExpertKey, StoreReason)>,
     /// Reads started so far.
@@ -37,6 +40,7 @@ impl MemoryStore {
             slots: vec![Slot::default(); slots],
             on_their_way: VecDeque::new(),
             random: Random(seed),
+            looks: AtomicU64::new(0),
             failing: Vec::new(),
             started: Vec::new(),
         }
@@ -106,6 +110,17 @@ impl ExpertStore for MemoryStore {
 
     fn finish(&mut self) -> Result<(), StoreError> {
         self.arrive()
+    }
+
+    /// A clock that goes on whenever it is looked at.
+    fn now(&self) -> Duration {
+        Duration::from_millis(self.looks.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Reads so fast that every guess is worth it.
+    fn figures(&self) -> StoreFigures {
+        let reads = 3 * self.started.len() as u64;
+        StoreFigures { reads, busy: Duration::from_micros(reads), ..StoreFigures::default() }
     }
 
     fn bytes(&self, slot: SlotId, part: Part) -> &[u8] {

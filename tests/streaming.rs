@@ -3,8 +3,8 @@
 
 use std::sync::LazyLock;
 use wick_core::{
-    Decaying, ExpertKey, LeastFrequent, LeastRecent, Options, Output, Parallel, Policy, Serial,
-    StepError, StoreReason, Token,
+    Decaying, ExpertKey, ExpertStore, LeastFrequent, LeastRecent, Options, Output, Parallel,
+    Policy, Serial, StepError, StoreReason, Token,
 };
 use wick_linux::{Cpus, Pool, kernels};
 use wick_tests::store::MemoryStore;
@@ -32,6 +32,7 @@ fn logits(
     batch: usize,
     parallel: &'static dyn Parallel,
 ) -> Vec<f32> {
+    let slots = store.slots();
     let mut engine = model.streaming(options(ids.len(), batch), store, policy, parallel);
     let mut all = Vec::new();
     for chunk in ids.chunks(batch) {
@@ -42,6 +43,9 @@ fn logits(
     assert!(figures.wanted > 0 && figures.resident <= figures.wanted, "{figures:?}");
     assert_eq!(figures.router.asked, figures.router.useful);
     assert!(figures.guess.useful + figures.guess.wasted <= figures.guess.asked, "{figures:?}");
+    // With fewer slots none is free for a guess, with more there is nothing left to guess.
+    let has_room = slots > model.config.active && slots <= 2 * model.config.layers;
+    assert!(figures.guess.asked > 0 || !has_room, "{figures:?}");
     all
 }
 

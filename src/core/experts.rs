@@ -6,6 +6,7 @@
 
 use crate::arena::{Arena, ArenaError};
 use crate::config::Config;
+use crate::guess::Guessing;
 use crate::policy::Policy;
 use crate::slots::Slots;
 use crate::store::{ExpertKey, ExpertStore, Part, SlotId, StoreError, StoreFigures};
@@ -90,10 +91,13 @@ pub(crate) struct Experts<'m> {
 struct Cache<'m> {
     store: &'m mut dyn ExpertStore,
     slots: Slots<'m>,
-    /// Slots that the last guess claimed, `guess_count` of them, and for which layer.
+    guessing: Guessing,
+    /// Experts of the last guess, the likeliest first, `guess_count` of them, and their layer.
     guesses: &'m mut [u32],
     guess_layer: usize,
     guess_count: usize,
+    /// Of each of them: whether it was asked for.
+    asked: &'m mut [u8],
     /// Tokens so far.
     time: f64,
     layers: usize,
@@ -117,11 +121,13 @@ impl<'m> Experts<'m> {
             None => None,
             Some((store, policy)) => {
                 let slots = Slots::new((layers, experts, active), store.slots(), policy, arena)?;
-                let guesses = arena.take(what, experts)?;
+                let (guesses, asked) = (arena.take(what, experts)?, arena.take(what, experts)?);
                 Some(Cache {
                     store,
                     slots,
+                    guessing: Guessing::default(),
                     guesses,
+                    asked,
                     guess_layer: 0,
                     guess_count: 0,
                     time: 0.0,
@@ -140,7 +146,9 @@ impl<'m> Experts<'m> {
         let lists = 2 * Arena::bytes_for::<u32>(experts) + Arena::bytes_for::<u8>(experts);
         lists
             + slots.map_or(0, |slots| {
-                Slots::bytes(layers, experts, slots) + Arena::bytes_for::<u32>(experts)
+                Slots::bytes(layers, experts, slots)
+                    + Arena::bytes_for::<u32>(experts)
+                    + Arena::bytes_for::<u8>(experts)
             })
     }
 
@@ -154,9 +162,16 @@ impl<'m> Experts<'m> {
         self.cache.as_ref().map(|cache| cache.store.figures())
     }
 
-    /// Whether the reads of experts have nothing to do.
-    pub(crate) fn is_idle(&self) -> bool {
-        self.cache.as_ref().is_some_and(|cache| cache.store.is_idle())
+    /// Whether reads have nothing to do, so that it is time to guess what the next layer will want,
+    /// and a guess is likely to pay.
+    pub(crate) fn is_time_to_guess(&mut self) -> bool {
+        let Some(cache) = &mut self.cache else { return false };
+        if !cache.store.is_idle() {
+            return false;
+        }
+        let StoreFigures { busy, reads, .. } = cache.store.figures();
+        cache.guessing.begin(cache.store.now(), busy, reads / Part::ALL.len() as u64);
+        cache.guessing.is_likely_to_pay()
     }
 
     /// Begins a step of `tokens` tokens.
@@ -204,19 +219,12 @@ impl<'m> Experts<'m> {
         }
     }
 
-    /// Starts reads of experts that the next layer may want. Gives up where no slot is free.
+    /// Starts reads of experts that the next layer may want, the likeliest first, as far as that is
+    /// worth it.
     pub(crate) fn guess(&mut self, experts: impl Iterator<Item = u32>) {
-        let Some(cache) = &mut self.cache else { return };
-        (cache.guess_layer, cache.guess_count) = (self.layer + 1, 0);
-        for expert in experts {
-            let key = ExpertKey { layer: cache.guess_layer, expert: expert as usize };
-            if cache.slots.find(key).is_some() {
-                continue;
-            }
-            let Some(slot) = cache.start(key) else { break };
-            cache.guesses[cache.guess_count] = slot.0 as u32;
-            cache.guess_count += 1;
-            cache.figures.guess.asked += 1;
+        let layer = self.layer + 1;
+        if let Some(cache) = &mut self.cache {
+            cache.guess(layer, experts);
         }
     }
 
@@ -298,21 +306,47 @@ impl Cache<'_> {
             self.slots.used(ExpertKey { layer, expert: *expert as usize }, now);
         }
         self.is_late = false;
-        if self.guess_layer != layer {
-            self.guess_count = 0;
-        }
-        for slot in &self.guesses[..self.guess_count] {
-            let key = self.slots.key(SlotId(*slot as usize)).filter(|key| key.layer == layer);
-            let useful = key.is_some_and(|key| wanted.contains(&(key.expert as u32)));
-            self.figures.guess.useful += u64::from(useful);
-            self.figures.guess.wasted += u64::from(!useful);
-        }
+        self.judge_guess(layer, wanted);
         for expert in wanted {
             let key = ExpertKey { layer, expert: *expert as usize };
             self.figures.wanted += 1;
             if let Some(slot) = self.slots.find(key) {
                 self.slots.pin(slot, true);
                 self.figures.resident += u64::from(self.has(key, &Part::ALL));
+            }
+        }
+    }
+
+    /// Starts what of a guess is worth it.
+    fn guess(&mut self, layer: usize, experts: impl Iterator<Item = u32>) {
+        (self.guess_layer, self.guess_count) = (layer, 0);
+        let mut before = 0;
+        for (rank, expert) in experts.take(self.guesses.len()).enumerate() {
+            let key = ExpertKey { layer, expert: expert as usize };
+            let is_missing = self.slots.find(key).is_none();
+            let is_asked =
+                is_missing && self.guessing.is_worth_it(rank, before) && self.start(key).is_some();
+            before += usize::from(is_asked);
+            self.guesses[rank] = expert;
+            self.asked[rank] = is_asked.into();
+            self.guess_count += 1;
+        }
+        self.figures.guess.asked += before as u64;
+    }
+
+    /// Compares the last guess with what the layer wants.
+    fn judge_guess(&mut self, layer: usize, wanted: &[u32]) {
+        self.guessing.end(self.store.now());
+        if self.guess_layer != layer {
+            self.guess_count = 0;
+        }
+        let guesses = self.guesses.iter().zip(&*self.asked).take(self.guess_count);
+        for (rank, (expert, asked)) in guesses.enumerate() {
+            let is_right = wanted.contains(expert);
+            self.guessing.judge(rank, is_right);
+            if *asked != 0 {
+                self.figures.guess.useful += u64::from(is_right);
+                self.figures.guess.wasted += u64::from(!is_right);
             }
         }
     }
@@ -349,11 +383,8 @@ impl Cache<'_> {
             if self.has(key, &Part::ALL) {
                 continue;
             }
-            let slot = self.slots.find(key);
-            let guessed = |slot: SlotId| {
-                self.guesses[..self.guess_count].iter().any(|guess| *guess as usize == slot.0)
-            };
-            match slot.is_some_and(guessed) {
+            let mut guesses = self.guesses.iter().zip(&*self.asked).take(self.guess_count);
+            match guesses.any(|(guess, asked)| guess == expert && *asked != 0) {
                 true => self.figures.guess.late += 1,
                 false => self.figures.router.late += 1,
             }

@@ -196,7 +196,7 @@ impl Model<'_> {
         self.normalize(&layer.ffn_norm, s, n, |t| t);
         let mut guessed = false;
         while let Some(work) = experts.next()? {
-            if !guessed && experts.is_idle() {
+            if !guessed && experts.is_time_to_guess() {
                 self.guess(index, n, experts, s);
                 guessed = true;
             }

@@ -13,6 +13,7 @@ mod config;
 mod engine;
 mod experts;
 mod forward;
+mod guess;
 mod kv;
 mod output;
 mod parallel;

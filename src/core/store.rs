@@ -98,6 +98,12 @@ pub trait ExpertStore: Sync {
     /// If the part is not ready.
     fn bytes(&self, slot: SlotId, part: Part) -> &[u8];
 
+    /// The time since some moment; always zero where there is no clock, and then nothing is read on a
+    /// guess.
+    fn now(&self) -> Duration {
+        Duration::ZERO
+    }
+
     /// What was read so far.
     fn figures(&self) -> StoreFigures {
         StoreFigures::default()

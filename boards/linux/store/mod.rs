@@ -19,7 +19,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use wick_core::{ExpertKey, ExpertStore, Part, SlotId, StoreError, StoreReason};
 use wick_kernels::Layout;
 
@@ -40,6 +40,7 @@ pub struct FileStore {
     /// Of each matrix of the model: whether its bytes have proved to be right.
     checked: Vec<bool>,
     counters: StoreCounters,
+    opened: Instant,
     /// Since when reads are on their way, if they are.
     busy_since: Option<Instant>,
 }
@@ -103,6 +104,7 @@ impl FileStore {
             checked: vec![false; catalogue.matrices()],
             catalogue,
             counters: StoreCounters::default(),
+            opened: Instant::now(),
             busy_since: None,
         })
     }
@@ -275,6 +277,10 @@ impl ExpertStore for FileStore {
             self.note_all();
         }
         self.report()
+    }
+
+    fn now(&self) -> Duration {
+        self.opened.elapsed()
     }
 
     fn figures(&self) -> wick_core::StoreFigures {
