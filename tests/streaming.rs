@@ -43,9 +43,10 @@ fn logits(
     assert!(figures.wanted > 0 && figures.resident <= figures.wanted, "{figures:?}");
     assert_eq!(figures.router.asked, figures.router.useful);
     assert!(figures.guess.useful + figures.guess.wasted <= figures.guess.asked, "{figures:?}");
-    // With fewer slots none is free for a guess, with more there is nothing left to guess.
+    // With fewer slots none is free for a guess, with more there is nothing left to guess, and in
+    // steps of many tokens the layers want all experts.
     let has_room = slots > model.config.active && slots <= 2 * model.config.layers;
-    assert!(figures.guess.asked > 0 || !has_room, "{figures:?}");
+    assert!(figures.guess.asked > 0 || !has_room || batch > 1, "{figures:?}");
     all
 }
 

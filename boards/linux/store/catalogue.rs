@@ -6,7 +6,7 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use wick_core::{Down, ExpertKey, ExpertMatrices, Layer, Part, Weights};
+use wick_core::{ExpertKey, ExpertMatrices, Layer, Part, Weights, expert_layout};
 use wick_kernels::Layout;
 
 /// Parts of an expert.
@@ -55,10 +55,9 @@ pub(super) struct Span {
 
 impl Catalogue {
     /// Finds the experts of `weights`, which lie in the mapped `files`, without touching a byte of
-    /// them. Gates are to stand in slots [`Grouped`](Layout::Grouped), ups [`Split`](Layout::Split)
-    /// and downs with a row for each output by [`Columns`](Layout::Columns) where that fits; those that the
-    /// files have arranged already stay as they are. `checksums` are the CRC-32 of gate, up and down
-    /// of every expert, layer by layer; empty if there are none.
+    /// them. They are to stand in slots as [`expert_layout`] has it; those that the files have arranged
+    /// already stay as they are. `checksums` are the CRC-32 of gate, up and down of every expert, layer
+    /// by layer; empty if there are none.
     ///
     /// # Errors
     /// A file cannot be opened, has changed since it was mapped, or has not the experts.
@@ -177,17 +176,15 @@ impl Tensor {
         let (file, offset) =
             files.iter().enumerate().find_map(|(i, file)| Some((i, offset_in(file)?)))?;
         let span = files[file].offset_of(last.bytes())? - offset;
-        let wanted = target(layer, part);
-        let fits = wanted.fits(first.format(), first.rows(), first.cols());
-        let is_arranged = first.layout() == Layout::Rows && wanted != Layout::Rows && fits;
+        let layout = expert_layout(layer, part);
         Some(Tensor {
             file,
             offset: offset as u64,
             stride: (span / (matrices.count() - 1).max(1)) as u64,
             size: first.bytes().len(),
             cols: first.cols(),
-            layout: if is_arranged { wanted } else { first.layout() },
-            is_arranged,
+            layout,
+            is_arranged: layout != first.layout(),
             place,
         })
     }
@@ -215,16 +212,6 @@ fn matrices<'a, 'm>(layer: &'a Layer<'m>, part: Part) -> &'a ExpertMatrices<'m> 
         Part::Gate => &layer.gate,
         Part::Up => &layer.up,
         Part::Down => layer.down.matrices(),
-    }
-}
-
-/// How a matrix stands in a slot if that fits.
-fn target(layer: &Layer<'_>, part: Part) -> Layout {
-    match (part, &layer.down) {
-        (Part::Gate, _) => Layout::Grouped,
-        (Part::Up, _) => Layout::Split,
-        (Part::Down, Down::Outputs(_)) => Layout::Columns,
-        (Part::Down, Down::Neurons(_)) => Layout::Rows,
     }
 }
 

@@ -1,14 +1,12 @@
 //! Experts read from a model's files into slots.
 
 mod catalogue;
-mod figures;
 mod preparation;
 
 #[cfg(test)]
 mod tests;
 
 pub use catalogue::{Catalogue, CatalogueError};
-pub use figures::{StoreCounters, StoreFigures};
 
 use crate::reads::{Completion, READERS, Reader, Reads, Request, Retries};
 use crate::slot_memory::Memory;
@@ -20,7 +18,7 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use wick_core::{ExpertKey, ExpertStore, Part, SlotId, StoreError, StoreReason};
+use wick_core::{ExpertKey, ExpertStore, Part, SlotId, StoreError, StoreFigures, StoreReason};
 use wick_kernels::Layout;
 
 /// Experts read from a model's files, or from a block device, into slots of its own memory.
@@ -39,7 +37,7 @@ pub struct FileStore {
     errors: VecDeque<StoreError>,
     /// Of each matrix of the model: whether its bytes have proved to be right.
     checked: Vec<bool>,
-    counters: StoreCounters,
+    figures: StoreFigures,
     opened: Instant,
     /// Since when reads are on their way, if they are.
     busy_since: Option<Instant>,
@@ -60,7 +58,7 @@ struct Slot {
 impl fmt::Debug for FileStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut debug = f.debug_struct("FileStore");
-        debug.field("slots", &self.slots.len()).field("counters", &self.counters);
+        debug.field("slots", &self.slots.len()).field("figures", &self.figures);
         debug.finish_non_exhaustive()
     }
 }
@@ -103,7 +101,7 @@ impl FileStore {
             errors: VecDeque::with_capacity(slots),
             checked: vec![false; catalogue.matrices()],
             catalogue,
-            counters: StoreCounters::default(),
+            figures: StoreFigures::default(),
             opened: Instant::now(),
             busy_since: None,
         })
@@ -112,11 +110,6 @@ impl FileStore {
     /// Where the experts lie.
     pub fn catalogue(&self) -> &Catalogue {
         &self.catalogue
-    }
-
-    /// The store's counters, which can be looked at while an engine has the store.
-    pub fn counters(&self) -> StoreCounters {
-        self.counters.clone()
     }
 
     /// Begins to read a part of the expert in a slot.
@@ -150,11 +143,11 @@ impl FileStore {
         let (place, part) = (id / PARTS, Part::ALL[id % PARTS]);
         let Some(key) = self.slots[place].key else { return false };
         let outcome = self.judge(key, part, id, completion.result);
-        self.counters.set_retries(self.reads.retries());
+        self.figures.retries = self.reads.retries();
         if self.reads.in_flight() == 0
             && let Some(since) = self.busy_since.take()
         {
-            self.counters.add_busy(since.elapsed());
+            self.figures.busy += since.elapsed();
         }
         let slot = &mut self.slots[place];
         slot.reading -= 1;
@@ -194,7 +187,8 @@ impl FileStore {
             StoreReason::Refused { code: error.raw_os_error().unwrap_or(unknown) }
         };
         let read = result.map_err(refused)?;
-        self.counters.add_read(read);
+        self.figures.reads += 1;
+        self.figures.bytes += read as u64;
         let found = read.saturating_sub(job.shift).min(job.size);
         if found < job.size {
             return Err(StoreReason::Short { expected: job.size, found });
@@ -273,19 +267,10 @@ impl ExpertStore for FileStore {
                     break;
                 }
             }
-            self.counters.add_stall(start.elapsed());
+            self.figures.waited += start.elapsed();
             self.note_all();
         }
         self.report()
-    }
-
-    fn now(&self) -> Duration {
-        self.opened.elapsed()
-    }
-
-    fn figures(&self) -> wick_core::StoreFigures {
-        let StoreFigures { reads, bytes, retries, stall, busy } = self.counters.figures();
-        wick_core::StoreFigures { reads, bytes, retries, busy, waited: stall }
     }
 
     fn bytes(&self, slot: SlotId, part: Part) -> &[u8] {
@@ -298,5 +283,14 @@ impl ExpertStore for FileStore {
         // SAFETY: the part has come, and nothing is read into the slot before `start` has the store
         // to itself, when nobody holds what is lent here.
         unsafe { std::slice::from_raw_parts(target.as_ptr(), size) }
+    }
+
+    fn now(&self) -> Duration {
+        self.opened.elapsed()
+    }
+
+    fn figures(&self) -> StoreFigures {
+        let since = self.busy_since.map_or(Duration::ZERO, |since| since.elapsed());
+        StoreFigures { busy: self.figures.busy + since, ..self.figures }
     }
 }

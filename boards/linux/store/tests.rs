@@ -190,18 +190,16 @@ fn every_kind_of_file_is_read_by_every_reader() {
 fn a_packed_expert_takes_its_blocks_and_no_more() {
     let source = Source::packed();
     let catalogue = source.catalogue(source.checksums(), Caching::Direct);
-    assert_eq!(catalogue.slot_bytes(), PARTS * room());
+    assert_eq!(catalogue.slot_bytes(), source.weights().slot_bytes());
     assert_eq!((catalogue.scratch_bytes(4), catalogue.expert_bytes(1)), (0, PARTS * SIZE));
     let is_direct = catalogue.files()[0].is_direct();
     let mut store = FileStore::new(catalogue, 4).unwrap();
-    let counters = store.counters();
-    let before = counters.figures();
     source.check_all(&mut store);
-    let figures = counters.figures().since(&before);
+    let figures = store.figures();
     let reads = (2 * LAYERS * EXPERTS * PARTS) as u64;
     assert_eq!((figures.reads, figures.retries), (reads, 0));
     assert_eq!(figures.bytes, reads * if is_direct { room() } else { SIZE } as u64);
-    assert!(figures.busy > Duration::ZERO && figures.stall > Duration::ZERO, "{figures:?}");
+    assert!(figures.busy > Duration::ZERO && figures.waited > Duration::ZERO, "{figures:?}");
 }
 
 #[test]
@@ -223,7 +221,7 @@ fn faults_that_pass_leave_no_trace() {
             script.add(Which::Numbers(number..number + 2), fault);
         }
         source.check_all(&mut store);
-        assert!(store.counters().figures().retries >= 3);
+        assert!(store.figures().retries >= 3);
     }
 }
 
@@ -252,7 +250,7 @@ fn faults_that_stay_are_reported_once_and_alone() {
         assert_eq!(errors(&mut store), []);
         source.check(&store, SlotId(0), bad);
     }
-    assert_eq!(store.counters().figures().retries, 2 * u64::from(ATTEMPTS - 1));
+    assert_eq!(store.figures().retries, 2 * u64::from(ATTEMPTS - 1));
 }
 
 #[test]
