@@ -10,6 +10,7 @@ mod inspect;
 mod interrupt;
 mod logits;
 mod model;
+mod pack;
 mod run;
 mod sampling;
 mod session;
@@ -57,6 +58,8 @@ enum Verb {
     Eval(eval::Arguments),
     Bench(bench::Arguments),
     Synth(synth::Arguments),
+    Pack(pack::PackArguments),
+    Unpack(pack::UnpackArguments),
 }
 
 fn main() -> ExitCode {
@@ -73,6 +76,8 @@ fn main() -> ExitCode {
         Verb::Eval(a) => eval::run(&a),
         Verb::Bench(a) => bench::run(&a, started),
         Verb::Synth(a) => synth::run(&a),
+        Verb::Pack(a) => pack::pack(&a),
+        Verb::Unpack(a) => pack::unpack(&a),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

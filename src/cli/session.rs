@@ -7,7 +7,7 @@ use anyhow::Context;
 use clap::{Args, ValueEnum};
 use log::{info, warn};
 use std::num::NonZeroUsize;
-use wick_core::{Arena, Config, Engine, Options, Output, Parallel, Plan};
+use wick_core::{Arena, Config, Engine, Options, Output, OutputError, Parallel, Plan};
 use wick_linux::{ArrangedMemory, Cpus, MemoryLimit, Pool, memory_limit};
 
 /// How many threads compute.
@@ -52,11 +52,15 @@ enum OutputArgument {
 impl OutputArguments {
     /// `options` with this output.
     pub(crate) fn apply(&self, options: Options) -> Options {
-        let output = match self.output {
+        Options { output: self.output(), ..options }
+    }
+
+    /// Which rows are.
+    pub(crate) fn output(&self) -> Output {
+        match self.output {
             OutputArgument::Exact => Output::Exact,
             OutputArgument::Profiler => Output::Profiler,
-        };
-        Options { output, ..options }
+        }
     }
 
     /// Whether all rows are.
@@ -82,7 +86,7 @@ pub(crate) fn with_engine<R>(
     work: impl for<'e> FnOnce(Engine<'e>, &mut Arena<'e>) -> Result<R, Failure>,
 ) -> Result<R, Failure> {
     let Model { config, weights, .. } = model;
-    options.output.check(weights).map_err(|e| model.files.blame(e))?;
+    check_output(model, options.output)?;
     let plan = Plan::new(config, weights, &options).or_exit(Exit::Usage)?;
     let limit = memory_limit();
     check(&plan, options.context, limit)?;
@@ -112,6 +116,24 @@ pub(crate) fn with_engine<R>(
         warn!("the model was made for {} positions, not {}", config.context, options.context);
     }
     work(engine, &mut arena)
+}
+
+/// Refuses an output that the file has no predictor for, or that it is not packed for.
+fn check_output(model: &Model<'_>, output: Output) -> Result<(), Failure> {
+    let error = match output.check(&model.weights) {
+        Ok(()) => return Ok(()),
+        Err(error) => error,
+    };
+    Err(match (error, output) {
+        (OutputError::Arranged { .. }, Output::Exact) => model.files.blame(
+            "the file is packed for --output profiler: run it with that, or pack it again without",
+        ),
+        (OutputError::Arranged { .. }, Output::Profiler) => model.files.blame(
+            "the file is packed for exact output: run it without --output profiler, or pack it \
+             again with --output profiler",
+        ),
+        (error, _) => model.files.blame(error),
+    })
 }
 
 /// Refuses a plan that cannot be held. Weights are mapped: pages of theirs that do not fit are read

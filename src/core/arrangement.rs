@@ -5,6 +5,7 @@
 //! is arranged depends on the [`Output`] that the engine is asked for.
 
 use crate::output::Output;
+use crate::store::Part;
 use crate::weights::{Down, ExpertMatrices, Layer, Matrix, Weights};
 use wick_kernels::Layout;
 
@@ -29,6 +30,18 @@ impl<'s> Piece<'s, '_> {
         self.layout.arrange(self.cols, self.source, self.target);
         self.source
     }
+}
+
+/// The layout that suits a matrix of a layer's experts; by rows where it does not fit.
+pub fn expert_layout(layer: &Layer<'_>, part: Part) -> Layout {
+    let (matrices, layout) = match (part, &layer.down) {
+        (Part::Gate, _) => (&layer.gate, Layout::Grouped),
+        (Part::Up, _) => (&layer.up, Layout::Split),
+        (Part::Down, Down::Outputs(down)) => (down, Layout::Columns),
+        (Part::Down, Down::Neurons(down)) => (down, Layout::Rows),
+    };
+    let fits = layout.fits(matrices.format(), matrices.rows(), matrices.cols());
+    if fits { layout } else { Layout::Rows }
 }
 
 /// Bytes of memory that [`for_each_piece`] fills.

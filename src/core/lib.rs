@@ -27,7 +27,7 @@ mod traffic;
 mod weights;
 
 pub use arena::{Arena, ArenaError};
-pub use arrangement::{Piece, arranged, arranged_bytes, for_each_piece};
+pub use arrangement::{Piece, arranged, arranged_bytes, expert_layout, for_each_piece};
 pub use config::{Config, ConfigError, Gating, MAX_ACTIVE, MAX_EXPERTS, MAX_LAYERS, Window};
 pub use engine::{Engine, EngineError, StepError, Token};
 pub use experts::{ExpertFigures, Prefetch};

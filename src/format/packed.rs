@@ -287,6 +287,11 @@ impl<'m> PackedLayer<'m> {
         self.start + (expert * self.stride + self.parts[part as usize].offset) as u64
     }
 
+    /// The byte of the file after a part of an expert; zeros follow.
+    pub fn end(&self, expert: usize, part: Part) -> u64 {
+        self.offset(expert, part) + self.parts[part as usize].bytes as u64
+    }
+
     /// All bytes of the layer's experts, if they are at hand.
     pub fn bytes(&self) -> Option<&'m [u8]> {
         self.bytes
