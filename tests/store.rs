@@ -4,8 +4,8 @@ use crate::Model;
 use crate::random::Random;
 use std::collections::VecDeque;
 use wick_core::{
-    Arena, Down, Engine, ExpertKey, ExpertMatrices, ExpertStore, Options, Parallel, Part, Plan,
-    Policy, SlotId, StoreError, StoreReason, Weights,
+    Arena, Engine, ExpertKey, ExpertMatrices, ExpertStore, Options, Parallel, Part, Plan, Policy,
+    SlotId, StoreError, StoreReason, Weights, expert_layout,
 };
 use wick_kernels::Layout;
 
@@ -43,12 +43,7 @@ impl MemoryStore {
     }
 
     fn matrices(&self, layer: usize, part: Part) -> &'static ExpertMatrices<'static> {
-        let layer = &self.weights.layers[layer];
-        match part {
-            Part::Gate => &layer.gate,
-            Part::Up => &layer.up,
-            Part::Down => layer.down.matrices(),
-        }
+        self.weights.layers[layer].experts(part)
     }
 
     /// Lets one of the parts on their way arrive.
@@ -82,15 +77,7 @@ impl ExpertStore for MemoryStore {
     }
 
     fn layout(&self, layer: usize, part: Part) -> Layout {
-        let layout = match (part, &self.weights.layers[layer].down) {
-            (Part::Gate, _) => Layout::Grouped,
-            (Part::Up, _) => Layout::Split,
-            (Part::Down, Down::Outputs(_)) => Layout::Columns,
-            (Part::Down, Down::Neurons(_)) => Layout::Rows,
-        };
-        let first = self.matrices(layer, part).expert(0);
-        let fits = layout.fits(first.format(), first.rows(), first.cols());
-        if fits { layout } else { Layout::Rows }
+        expert_layout(&self.weights.layers[layer], part)
     }
 
     fn start(&mut self, slot: SlotId, key: ExpertKey) {

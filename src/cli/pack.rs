@@ -15,6 +15,9 @@ use std::time::Instant;
 use wick_format::Model;
 use wick_prepare::{Error, Pack, Unpack, verify};
 
+/// Bytes of the input that stay in memory, about.
+const HELD: usize = 16 << 20;
+
 /// Arrange a model's weights for the kernels in a file that starts at once and streams
 ///
 /// The packed file has the same weights, to the bit: dense tensors are used in place from the mapped
@@ -138,9 +141,15 @@ fn with_progress<'m, R>(
     let bar = ProgressBar::new(bytes);
     let style = ProgressStyle::with_template("{bar:40} {bytes} of {total_bytes}, {eta} left");
     bar.set_style(style.or_exit(Exit::Failed)?);
+    let mut held = 0;
     let result = work(&mut |done| {
         bar.inc(done.len() as u64);
-        files.parts().iter().for_each(|file| file.release(done));
+        held += done.len();
+        if held > HELD {
+            // Whole files, since more pages are mapped than were asked for.
+            files.parts().iter().for_each(|file| file.release(file));
+            held = 0;
+        }
         match interrupt.check() {
             Err(_) => ControlFlow::Break(()),
             Ok(()) => ControlFlow::Continue(()),

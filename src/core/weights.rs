@@ -438,10 +438,11 @@ pub struct LayoutError {
 impl fmt::Display for LayoutError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let LayoutError { tensor, layer, expected, found } = self;
-        write!(
-            f,
-            "blk.{layer}.{tensor}.weight: arranged by rows or {expected} expected, {found} found"
-        )
+        write!(f, "blk.{layer}.{tensor}.weight: arranged by rows ")?;
+        if *expected != Layout::Rows {
+            write!(f, "or {expected} ")?;
+        }
+        write!(f, "expected, {found} found")
     }
 }
 
