@@ -47,12 +47,7 @@ impl MemoryStore {
     }
 
     fn matrices(&self, layer: usize, part: Part) -> &'static ExpertMatrices<'static> {
-        let layer = &self.weights.layers[layer];
-        match part {
-            Part::Gate => &layer.gate,
-            Part::Up => &layer.up,
-            Part::Down => layer.down.matrices(),
-        }
+        self.weights.layers[layer].experts(part)
     }
 
     /// Lets one of the parts on their way arrive.

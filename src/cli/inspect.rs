@@ -9,8 +9,9 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::PathBuf;
-use wick_core::{Config, Down, Gating, Plan};
-use wick_format::{Gguf, Overrides};
+use wick_core::{Config, Down, Gating, Part, Plan, Weights};
+use wick_format::{Gguf, Overrides, PACK_VERSION};
+use wick_kernels::Format;
 use wick_linux::Cpus;
 use wick_text::Tokenizer;
 
@@ -36,6 +37,8 @@ struct Report {
     bytes: usize,
     gguf_version: u32,
     alignment: usize,
+    /// Layout of the output matrix of a packed file.
+    packed: Option<&'static str>,
     parameters: usize,
     shape: Shape,
     tensors: usize,
@@ -123,13 +126,7 @@ fn report(
 ) -> Result<Report, Failure> {
     let file = wick_format::Model::new(parts).map_err(|e| files.blame(e))?;
     let metadata = file.metadata();
-    let mut types = BTreeMap::<_, TypeTotal>::new();
-    for tensor in file.tensors() {
-        let total = types.entry(tensor.format().map_or("unknown", |f| f.name())).or_default();
-        total.tensors += 1;
-        total.weights += tensor.dims().elements();
-        total.bytes += tensor.bytes().map_or(0, <[u8]>::len);
-    }
+    let types = types(&file, &model.weights);
     Ok(Report {
         file: files.name(),
         name: metadata.get("general.name").and_then(|e| e.str().ok()).map(str::to_owned),
@@ -137,6 +134,7 @@ fn report(
         bytes: file.bytes(),
         gguf_version: metadata.version(),
         alignment: metadata.alignment(),
+        packed: file.packed().map(|_| model.weights.output.layout().name()),
         parameters: types.values().map(|total| total.weights).sum(),
         shape: shape(model),
         tensors: file.tensors().count(),
@@ -148,6 +146,32 @@ fn report(
         processor_features: wick_linux::features(),
         threads: Cpus::detect().threads(),
     })
+}
+
+/// What there is of each type; the matrices of packed experts count as the tensors that they were.
+fn types(
+    file: &wick_format::Model<'_, '_>,
+    weights: &Weights<'_>,
+) -> BTreeMap<&'static str, TypeTotal> {
+    let mut types = BTreeMap::<_, TypeTotal>::new();
+    let mut add = |format: Option<Format>, weights, bytes| {
+        let total = types.entry(format.map_or("unknown", Format::name)).or_default();
+        total.tensors += 1;
+        total.weights += weights;
+        total.bytes += bytes;
+    };
+    let packed = file.packed();
+    for tensor in file.tensors().filter(|t| packed.is_none_or(|p| !p.has_experts(t))) {
+        let bytes = tensor.bytes().map_or(0, <[u8]>::len);
+        add(tensor.format(), tensor.dims().elements(), bytes);
+    }
+    for layer in weights.layers.iter().filter(|_| packed.is_some()) {
+        for matrices in Part::ALL.map(|part| layer.experts(part)) {
+            let weights = matrices.count() * matrices.rows() * matrices.cols();
+            add(Some(matrices.format()), weights, matrices.size());
+        }
+    }
+    types
 }
 
 fn shape(model: &Model<'_>) -> Shape {
@@ -214,6 +238,9 @@ impl Report {
             "format      GGUF version {}, alignment {}",
             self.gguf_version, self.alignment
         )?;
+        if let Some(output) = self.packed {
+            writeln!(out, "packed      version {PACK_VERSION}, output matrix {output}")?;
+        }
         writeln!(out, "parameters  {:.3} M", self.parameters as f64 / 1e6)?;
         writeln!(
             out,

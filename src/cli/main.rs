@@ -11,6 +11,7 @@ mod interrupt;
 mod logits;
 mod memory;
 mod model;
+mod pack;
 mod plan;
 mod run;
 mod sampling;
@@ -61,6 +62,8 @@ enum Verb {
     Bench(bench::Arguments),
     Plan(plan::Arguments),
     Synth(synth::Arguments),
+    Pack(pack::PackArguments),
+    Unpack(pack::UnpackArguments),
 }
 
 fn main() -> ExitCode {
@@ -78,6 +81,8 @@ fn main() -> ExitCode {
         Verb::Bench(a) => bench::run(&a, started),
         Verb::Plan(a) => plan::run(&a),
         Verb::Synth(a) => synth::run(&a),
+        Verb::Pack(a) => pack::pack(&a),
+        Verb::Unpack(a) => pack::unpack(&a),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -11,8 +11,8 @@ use clap::{Args, ValueEnum};
 use log::{info, warn};
 use std::num::NonZeroUsize;
 use wick_core::{
-    Arena, Arrangement, Config, Decaying, Engine, ExpertStore, Options, Output, Parallel, Plan,
-    Policy,
+    Arena, Arrangement, Config, Decaying, Engine, ExpertStore, Options, Output, OutputError,
+    Parallel, Plan, Policy,
 };
 use wick_linux::{ArrangedMemory, Cpus, Pool};
 
@@ -62,11 +62,15 @@ enum OutputArgument {
 impl OutputArguments {
     /// `options` with this output.
     pub(crate) fn apply(&self, options: Options) -> Options {
-        let output = match self.output {
+        Options { output: self.output(), ..options }
+    }
+
+    /// Which rows are.
+    pub(crate) fn output(&self) -> Output {
+        match self.output {
             OutputArgument::Exact => Output::Exact,
             OutputArgument::Profiler => Output::Profiler,
-        };
-        Options { output, ..options }
+        }
     }
 
     /// Whether all rows are.
@@ -96,7 +100,7 @@ pub(crate) fn with_engine<R>(
     work: impl for<'e> FnOnce(Engine<'e>, &mut Arena<'e>) -> Result<R, Failure>,
 ) -> Result<R, Failure> {
     let Model { config, weights, files, .. } = model;
-    options.output.check(weights).map_err(|e| files.blame(e))?;
+    check_output(model, options.output)?;
     let budget = arguments.memory.budget()?;
     let Placement { options, plan, catalogue } =
         Placement::choose(model, options, budget.as_ref())?;
@@ -126,6 +130,24 @@ pub(crate) fn with_engine<R>(
     let mut engine = engine.or_exit(Exit::Model)?;
     engine.approximate(arguments.streaming.approximation());
     work(engine, &mut arena)
+}
+
+/// Refuses an output that the file has no predictor for, or that it is not packed for.
+fn check_output(model: &Model<'_>, output: Output) -> Result<(), Failure> {
+    let error = match output.check(&model.weights) {
+        Ok(()) => return Ok(()),
+        Err(error) => error,
+    };
+    Err(match (error, output) {
+        (OutputError::Arranged { .. }, Output::Exact) => model.files.blame(
+            "the file is packed for --output profiler: run it with that, or pack it again without",
+        ),
+        (OutputError::Arranged { .. }, Output::Profiler) => model.files.blame(
+            "the file is packed for exact output: run it without --output profiler, or pack it \
+             again with --output profiler",
+        ),
+        (error, _) => model.files.blame(error),
+    })
 }
 
 fn report(plan: &Plan) {

@@ -32,8 +32,8 @@ impl Output {
         }
     }
 
-    /// The layout of the output matrix that suits.
-    pub(crate) fn layout(self) -> Layout {
+    /// The layout of the output matrix that suits, where it fits.
+    pub fn layout(self) -> Layout {
         match self {
             Output::Exact => Layout::Grouped,
             Output::Profiler => Layout::Split,

@@ -1,6 +1,7 @@
 //! The tensors of a model, borrowed from wherever its file lies.
 
 use crate::config::{Config, MAX_LAYERS};
+use crate::store::Part;
 use core::fmt;
 use wick_kernels::{Encodings, Format, Layout, scalar};
 
@@ -181,6 +182,16 @@ impl<'m> ExpertMatrices<'m> {
         self.count
     }
 
+    /// Rows of a matrix.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Columns of a matrix.
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+
     /// Bytes of all matrices.
     pub fn size(&self) -> usize {
         self.size * self.count
@@ -241,7 +252,16 @@ pub struct Layer<'m> {
     pub down: Down<'m>,
 }
 
-impl Layer<'_> {
+impl<'m> Layer<'m> {
+    /// A matrix of all experts.
+    pub fn experts(&self, part: Part) -> &ExpertMatrices<'m> {
+        match part {
+            Part::Gate => &self.gate,
+            Part::Up => &self.up,
+            Part::Down => self.down.matrices(),
+        }
+    }
+
     /// Bytes of all tensors of the layer.
     pub fn bytes(&self) -> usize {
         let experts = [&self.gate, &self.up, self.down.matrices()];
@@ -439,10 +459,11 @@ pub struct LayoutError {
 impl fmt::Display for LayoutError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let LayoutError { tensor, layer, expected, found } = self;
-        write!(
-            f,
-            "blk.{layer}.{tensor}.weight: arranged by rows or {expected} expected, {found} found"
-        )
+        write!(f, "blk.{layer}.{tensor}.weight: arranged by rows ")?;
+        if *expected != Layout::Rows {
+            write!(f, "or {expected} ")?;
+        }
+        write!(f, "expected, {found} found")
     }
 }
 

@@ -67,8 +67,8 @@ impl<'a, 'm> Model<'a, 'm> {
     pub fn unused(&self, layers: usize) -> impl Iterator<Item = Tensor<'m>> {
         let packed = self.packed.is_some();
         self.tensors().filter(move |tensor| {
-            let known = TensorName::parse(tensor.name(), layers).is_some();
-            !known && !(packed && packed::is_extents(tensor))
+            let experts = packed && packed::is_extents(tensor);
+            !experts && TensorName::parse(tensor.name(), layers).is_none()
         })
     }
 

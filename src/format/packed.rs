@@ -176,6 +176,11 @@ impl<'a, 'm> Packed<'a, 'm> {
         self.tensors.strings().into_iter().flatten()
     }
 
+    /// Whether a tensor of the table has the experts of a layer.
+    pub fn has_experts(&self, tensor: &Tensor<'_>) -> bool {
+        is_extents(tensor)
+    }
+
     /// How the tensor of this name is arranged, as the file says it; empty if there is no such tensor.
     pub fn layout_name(&self, name: &str) -> &'m str {
         let layouts = self.layouts.strings().into_iter().flatten();
@@ -208,7 +213,9 @@ impl<'a, 'm> Packed<'a, 'm> {
     /// # Errors
     /// The file contradicts itself or the shape.
     pub fn layer(&self, config: &Config, layer: usize) -> Result<PackedLayer<'m>, Error<'m>> {
-        let by_neuron = matches!(self.by_neuron.iter().nth(layer), Some(Value::Bool(true)));
+        let Some(Value::Bool(by_neuron)) = self.by_neuron.iter().nth(layer) else {
+            return Err(Error::MissingExtents { layer });
+        };
         let mut stride = 0usize;
         let mut parts = [None; 3];
         for (place, part) in parts.iter_mut().zip(Part::ALL) {
@@ -290,6 +297,11 @@ impl<'m> PackedLayer<'m> {
     /// The byte of the file at which a part of an expert begins.
     pub fn offset(&self, expert: usize, part: Part) -> u64 {
         self.start + (expert * self.stride + self.parts[part as usize].offset) as u64
+    }
+
+    /// The byte of the file after a part of an expert; zeros follow.
+    pub fn end(&self, expert: usize, part: Part) -> u64 {
+        self.offset(expert, part) + self.parts[part as usize].bytes as u64
     }
 
     /// All bytes of the layer's experts, if they are at hand.

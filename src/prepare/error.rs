@@ -47,6 +47,11 @@ pub enum Error {
         /// What the system says.
         source: io::Error,
     },
+    /// The model that was given cannot be used.
+    Input {
+        /// What is wrong with it.
+        message: String,
+    },
     /// The caller wants no more of it.
     Interrupted,
 }
@@ -73,6 +78,7 @@ impl fmt::Display for Error {
             Error::File { path, bytes, .. } => {
                 write!(f, "{}: {bytes} bytes cannot be written", path.display())
             }
+            Error::Input { message } => f.write_str(message),
             Error::Interrupted => f.write_str("interrupted"),
         }
     }
@@ -84,6 +90,12 @@ impl std::error::Error for Error {
             Error::File { source, .. } => Some(source),
             _ => None,
         }
+    }
+}
+
+impl From<wick_format::Error<'_>> for Error {
+    fn from(error: wick_format::Error<'_>) -> Error {
+        Error::Input { message: error.to_string() }
     }
 }
 

@@ -4,14 +4,16 @@
 use crate::Error;
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use wick_format::Kind;
+use wick_format::{Array, Kind, Value};
 use wick_kernels::Format;
 
 /// What offsets are a multiple of where a file does not say.
 const ALIGNMENT: usize = 32;
 const VERSION: u32 = 3;
+/// Bytes before the metadata: magic, version and counts.
+const HEADER: u64 = 24;
 
 /// Keys and values, in the form that the file has.
 #[derive(Clone, Debug)]
@@ -30,9 +32,22 @@ impl Default for Metadata {
 impl Metadata {
     /// Metadata that say that tensors lie at multiples of `alignment`, a power of two.
     pub fn with_alignment(alignment: u32) -> Metadata {
-        let mut metadata = Metadata { alignment: alignment as usize, ..Metadata::default() };
-        metadata.u32("general.alignment", alignment);
+        let mut metadata = Metadata::default();
+        metadata.align(alignment);
         metadata
+    }
+
+    /// Says that tensors lie at multiples of `alignment`, a power of two.
+    pub fn align(&mut self, alignment: u32) -> &mut Metadata {
+        self.alignment = alignment as usize;
+        self.u32("general.alignment", alignment)
+    }
+
+    /// Adds a value as it was read.
+    pub fn value(&mut self, key: &str, value: Value<'_>) -> &mut Metadata {
+        self.add(key, value.kind(), &[]);
+        push_value(value, &mut self.bytes);
+        self
     }
 
     /// Adds an unsigned integer of 32 bits.
@@ -64,10 +79,24 @@ impl Metadata {
         self
     }
 
+    /// Adds an array of unsigned integers of 32 bits.
+    pub fn u32s(&mut self, key: &str, values: &[u32]) -> &mut Metadata {
+        self.add_array(key, Kind::U32, values.len());
+        values.iter().for_each(|value| self.bytes.extend(value.to_le_bytes()));
+        self
+    }
+
+    /// Adds an array of truth values.
+    pub fn bools(&mut self, key: &str, values: &[bool]) -> &mut Metadata {
+        self.add_array(key, Kind::Bool, values.len());
+        self.bytes.extend(values.iter().map(|&value| u8::from(value)));
+        self
+    }
+
     /// Adds an array of texts.
-    pub fn strings(&mut self, key: &str, values: &[String]) -> &mut Metadata {
+    pub fn strings<T: AsRef<str>>(&mut self, key: &str, values: &[T]) -> &mut Metadata {
         self.add_array(key, Kind::String, values.len());
-        values.iter().for_each(|value| push_string(value, &mut self.bytes));
+        values.iter().for_each(|value| push_string(value.as_ref(), &mut self.bytes));
         self
     }
 
@@ -86,8 +115,36 @@ impl Metadata {
 }
 
 fn push_string(text: &str, out: &mut Vec<u8>) {
+    push_bytes(text.as_bytes(), out);
+}
+
+fn push_bytes(text: &[u8], out: &mut Vec<u8>) {
     out.extend((text.len() as u64).to_le_bytes());
-    out.extend(text.as_bytes());
+    out.extend(text);
+}
+
+fn push_value(value: Value<'_>, out: &mut Vec<u8>) {
+    match value {
+        Value::U8(x) => out.push(x),
+        Value::I8(x) => out.push(x.cast_unsigned()),
+        Value::Bool(x) => out.push(x.into()),
+        Value::U16(x) => out.extend(x.to_le_bytes()),
+        Value::I16(x) => out.extend(x.to_le_bytes()),
+        Value::U32(x) => out.extend(x.to_le_bytes()),
+        Value::I32(x) => out.extend(x.to_le_bytes()),
+        Value::F32(x) => out.extend(x.to_bits().to_le_bytes()),
+        Value::U64(x) => out.extend(x.to_le_bytes()),
+        Value::I64(x) => out.extend(x.to_le_bytes()),
+        Value::F64(x) => out.extend(x.to_bits().to_le_bytes()),
+        Value::String(x) => push_bytes(x, out),
+        Value::Array(x) => push_array(x, out),
+    }
+}
+
+fn push_array(array: Array<'_>, out: &mut Vec<u8>) {
+    out.extend((array.kind() as u32).to_le_bytes());
+    out.extend((array.len() as u64).to_le_bytes());
+    array.iter().for_each(|value| push_value(value, out));
 }
 
 /// An entry of the tensor table.
@@ -129,6 +186,24 @@ impl Tensor {
     pub fn bytes(&self) -> Result<u64, Error> {
         Ok(self.row_bytes()? as u64 * self.rows() as u64)
     }
+
+    fn entry(&self) -> Result<Entry, Error> {
+        let (name, dims, number) = (self.name.clone(), self.dims.clone(), self.format.ggml());
+        Ok(Entry { name, dims, number, bytes: self.bytes()? })
+    }
+}
+
+/// An entry of the tensor table, of any type.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Its name.
+    pub name: String,
+    /// Its dimensions in GGUF's order.
+    pub dims: Vec<usize>,
+    /// The number of its type, `ggml_type`.
+    pub number: u32,
+    /// Its bytes.
+    pub bytes: u64,
 }
 
 /// A file that is being written. It has another name in the same folder until it is complete, and
@@ -137,6 +212,8 @@ impl Tensor {
 pub struct Writer {
     out: BufWriter<File>,
     alignment: u64,
+    /// Bytes of the metadata.
+    metadata: usize,
     /// Bytes written.
     at: u64,
     /// Bytes that the tensor at hand still takes.
@@ -162,9 +239,18 @@ impl Writer {
     /// # Errors
     /// The file cannot be written, or a tensor's rows are no whole number of blocks.
     pub fn create(path: &Path, metadata: &Metadata, tensors: &[Tensor]) -> Result<Writer, Error> {
+        let entries = tensors.iter().map(Tensor::entry).collect::<Result<Vec<Entry>, Error>>()?;
+        Writer::begin(path, metadata, &entries)
+    }
+
+    /// As [`Writer::create`], with tensors of any type.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn begin(path: &Path, metadata: &Metadata, tensors: &[Entry]) -> Result<Writer, Error> {
         let alignment = metadata.alignment as u64;
-        let sizes = tensors.iter().map(Tensor::bytes).collect::<Result<Vec<u64>, Error>>()?;
-        let head = head(metadata, tensors, &sizes);
+        let sizes: Vec<u64> = tensors.iter().map(|tensor| tensor.bytes).collect();
+        let head = head(metadata, tensors);
         let data: u64 = sizes.iter().map(|size| size.next_multiple_of(alignment)).sum();
         let bytes = (head.len() as u64).next_multiple_of(alignment) + data;
         let mut partial = OsString::from(path);
@@ -180,7 +266,8 @@ impl Writer {
         name.complete = false;
         let (left, sizes) = (0, sizes.into_iter());
         let out = BufWriter::with_capacity(1 << 20, file);
-        let mut writer = Writer { out, alignment, at: 0, left, sizes, name };
+        let metadata = metadata.bytes.len();
+        let mut writer = Writer { out, alignment, metadata, at: 0, left, sizes, name };
         writer.put(&head)?;
         writer.pad()?;
         Ok(writer)
@@ -212,6 +299,33 @@ impl Writer {
             }
         }
         Ok(())
+    }
+
+    /// Writes the metadata again, with other values that take the same room: what is known only after
+    /// the data.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    ///
+    /// # Panics
+    /// If they take another room.
+    pub fn rewrite(&mut self, metadata: &Metadata) -> Result<(), Error> {
+        assert_eq!(metadata.bytes.len(), self.metadata, "bytes of metadata");
+        let written = (|| {
+            self.out.seek(SeekFrom::Start(HEADER))?;
+            self.out.write_all(&metadata.bytes)?;
+            self.out.seek(SeekFrom::End(0))
+        })();
+        written.map(drop).map_err(|e| self.name.blame(e))
+    }
+
+    /// Waits until what was written is on the disk.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn sync(&mut self) -> Result<(), Error> {
+        let synced = self.out.flush().and_then(|()| self.out.get_ref().sync_all());
+        synced.map_err(|e| self.name.blame(e))
     }
 
     /// Gives the complete file its name, in place of a file that may stand there.
@@ -257,20 +371,20 @@ impl Drop for Name {
 }
 
 /// Header, metadata and tensor table.
-fn head(metadata: &Metadata, tensors: &[Tensor], sizes: &[u64]) -> Vec<u8> {
+fn head(metadata: &Metadata, tensors: &[Entry]) -> Vec<u8> {
     let mut out = b"GGUF".to_vec();
     out.extend(VERSION.to_le_bytes());
     out.extend((tensors.len() as u64).to_le_bytes());
     out.extend(metadata.count.to_le_bytes());
     out.extend(&metadata.bytes);
     let mut offset = 0u64;
-    for (tensor, size) in tensors.iter().zip(sizes) {
+    for tensor in tensors {
         push_string(&tensor.name, &mut out);
         out.extend((tensor.dims.len() as u32).to_le_bytes());
         tensor.dims.iter().for_each(|&d| out.extend((d as u64).to_le_bytes()));
-        out.extend(tensor.format.ggml().to_le_bytes());
+        out.extend(tensor.number.to_le_bytes());
         out.extend(offset.to_le_bytes());
-        offset += size.next_multiple_of(metadata.alignment as u64);
+        offset += tensor.bytes.next_multiple_of(metadata.alignment as u64);
     }
     out
 }

@@ -1,0 +1,165 @@
+//! `wick pack` and `wick unpack`: weights arranged for the kernels in a file, and back.
+
+use crate::exit::{Exit, Failure, OrExit};
+use crate::interrupt::Interrupt;
+use crate::memory::Mib;
+use crate::model::Files;
+use crate::session::OutputArguments;
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use std::fs;
+use std::io::{self, Write};
+use std::ops::ControlFlow;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+use wick_format::Model;
+use wick_prepare::{Error, Pack, Unpack, verify};
+
+/// Bytes of the input that stay in memory, about.
+const HELD: usize = 16 << 20;
+
+/// Arrange a model's weights for the kernels in a file that starts at once and streams
+///
+/// The packed file has the same weights, to the bit: dense tensors are used in place from the mapped
+/// file, and each expert is one piece that can be read by itself. It is still a GGUF file, but for
+/// wick alone; wick unpack gives back what was packed. A split model becomes one file.
+///
+///   wick pack model.gguf -o model.wick.gguf
+///   wick pack model.powerinfer.gguf --output profiler -o model.wick.gguf
+///   wick pack --verify model.wick.gguf
+#[derive(Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct PackArguments {
+    /// GGUF file, the first one if the model is split
+    #[arg(required_unless_present = "verify", value_name = "IN")]
+    input: Option<PathBuf>,
+    /// File to write
+    #[arg(short, value_name = "OUT", required_unless_present = "verify")]
+    out: Option<PathBuf>,
+    #[command(flatten)]
+    output: OutputArguments,
+    /// Check structure and checksums of a packed file, and name all that is damaged
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["input", "out", "output"])]
+    verify: Option<PathBuf>,
+}
+
+/// Give back the file that was packed: the same tensors to the bit, in the same order
+#[derive(Args)]
+pub(crate) struct UnpackArguments {
+    /// Packed file
+    #[arg(value_name = "IN")]
+    input: PathBuf,
+    /// File to write
+    #[arg(short, value_name = "OUT")]
+    out: PathBuf,
+}
+
+pub(crate) fn pack(arguments: &PackArguments) -> Result<(), Failure> {
+    if let Some(file) = &arguments.verify {
+        return check(file);
+    }
+    let (Some(input), Some(out)) = (&arguments.input, &arguments.out) else {
+        return Err(Failure::new(Exit::Usage, "IN and -o OUT expected"));
+    };
+    let files = Files::open(Some(input))?;
+    refuse_input(&files, out)?;
+    let parts = files.parse()?;
+    let model = Model::new(&parts).map_err(|e| files.blame(e))?;
+    let pack = Pack::new(model, arguments.output.output()).map_err(|e| files.blame(e))?;
+    let start = Instant::now();
+    let bytes = with_progress(&files, pack.bytes(), |done| pack.write(out, done))?;
+    let experts = pack.config().layers * pack.config().experts;
+    let (size, time) = (Mib(bytes as usize), start.elapsed().as_secs_f64());
+    writeln!(
+        io::stdout(),
+        "{}: {} dense tensors and {experts} experts, {size} in {time:.1} s",
+        out.display(),
+        pack.dense_tensors()
+    )?;
+    Ok(())
+}
+
+pub(crate) fn unpack(arguments: &UnpackArguments) -> Result<(), Failure> {
+    let UnpackArguments { input, out } = arguments;
+    let files = Files::open(Some(input))?;
+    refuse_input(&files, out)?;
+    let parts = files.parse()?;
+    let model = Model::new(&parts).map_err(|e| files.blame(e))?;
+    let unpack = Unpack::new(model).map_err(|e| files.blame(e))?;
+    let start = Instant::now();
+    let bytes = with_progress(&files, unpack.bytes(), |done| unpack.write(out, done))?;
+    let (size, time) = (Mib(bytes as usize), start.elapsed().as_secs_f64());
+    writeln!(io::stdout(), "{}: {size} in {time:.1} s", out.display())?;
+    Ok(())
+}
+
+/// Names everything that is damaged on stdout.
+fn check(path: &Path) -> Result<(), Failure> {
+    let files = Files::open(Some(path))?;
+    let parts = files.parse()?;
+    let model = Model::new(&parts).map_err(|e| files.blame(e))?;
+    let (start, total) = (Instant::now(), model.bytes() as u64);
+    let mut damages = Vec::new();
+    let found = |damage| damages.push(damage);
+    let bytes = with_progress(&files, total, |done| verify(model, found, done))?;
+    let mut out = io::stdout().lock();
+    for damage in &damages {
+        writeln!(out, "{damage}")?;
+    }
+    if !damages.is_empty() {
+        let message = format_args!("damaged in {} place(s)", damages.len());
+        return Err(files.blame(message));
+    }
+    let (size, time) = (Mib(bytes as usize), start.elapsed().as_secs_f64());
+    writeln!(out, "{}: as it was packed, {size} checked in {time:.1} s", path.display())?;
+    Ok(())
+}
+
+/// Refuses to write over a file that is being read.
+fn refuse_input(files: &Files, out: &Path) -> Result<(), Failure> {
+    let Ok(out_file) = fs::metadata(out) else { return Ok(()) };
+    let same = |path: &Path| {
+        fs::metadata(path).is_ok_and(|f| (f.dev(), f.ino()) == (out_file.dev(), out_file.ino()))
+    };
+    match files.parts().iter().find(|part| same(part.path())) {
+        None => Ok(()),
+        Some(_) => {
+            let message = format_args!("{}: is the input; name another file", out.display());
+            Err(Failure::new(Exit::Usage, message))
+        }
+    }
+}
+
+/// Does `work` on `files` with a bar for `bytes` on stderr, if that is a terminal. What `work` has
+/// done with is given back to the system; ctrl-C breaks it off.
+fn with_progress<'m, R>(
+    files: &'m Files,
+    bytes: u64,
+    work: impl FnOnce(&mut dyn FnMut(&'m [u8]) -> ControlFlow<()>) -> Result<R, Error>,
+) -> Result<R, Failure> {
+    let interrupt = Interrupt::watch()?;
+    let bar = ProgressBar::new(bytes);
+    let style = ProgressStyle::with_template("{bar:40} {bytes} of {total_bytes}, {eta} left");
+    bar.set_style(style.or_exit(Exit::Failed)?);
+    let mut held = 0;
+    let result = work(&mut |done| {
+        bar.inc(done.len() as u64);
+        held += done.len();
+        if held > HELD {
+            // Whole files, since more pages are mapped than were asked for.
+            files.parts().iter().for_each(|file| file.release(file));
+            held = 0;
+        }
+        match interrupt.check() {
+            Err(_) => ControlFlow::Break(()),
+            Ok(()) => ControlFlow::Continue(()),
+        }
+    });
+    bar.finish_and_clear();
+    result.map_err(|error| match &error {
+        Error::Interrupted => Failure::interrupted(),
+        Error::Input { .. } => files.blame(error),
+        _ => Err::<(), _>(error).or_exit(Exit::Failed).unwrap_err(),
+    })
+}

@@ -1,0 +1,280 @@
+//! Packing: a model's file with its weights arranged for the kernels.
+//!
+//! What a packed file looks like is told in [`wick_format::Packed`]'s module.
+
+use crate::{Entry, Error, Metadata, Writer};
+use std::ops::ControlFlow;
+use std::path::Path;
+use wick_core::{Config, Down, Output, Part, Weights, expert_layout};
+use wick_format::{EXTENT_ALIGNMENT, I8, Keys, Model, Overrides, PACK_VERSION, Tensor, TensorName};
+use wick_kernels::{Format, Layout};
+
+/// Bytes of a dense tensor that are arranged at a time, about.
+const PIECE: usize = 1 << 20;
+
+/// A model to be packed.
+pub struct Pack<'a, 'm> {
+    model: Model<'a, 'm>,
+    config: Config,
+    weights: Weights<'m>,
+    dense: Vec<Dense<'m>>,
+}
+
+/// A tensor that every token may need.
+struct Dense<'m> {
+    tensor: Tensor<'m>,
+    layout: Layout,
+    /// Its matrices, by their columns and bytes.
+    matrices: Vec<(usize, &'m [u8])>,
+}
+
+/// Checksums, in the order of the file.
+#[derive(Clone)]
+struct Checksums {
+    tensors: Vec<u32>,
+    experts: Vec<u32>,
+}
+
+impl<'a, 'm> Pack<'a, 'm> {
+    /// A model to be packed for an `output`.
+    ///
+    /// # Errors
+    /// The model is packed already, has not what the output needs, or is none that wick runs.
+    pub fn new(model: Model<'a, 'm>, output: Output) -> Result<Pack<'a, 'm>, Error> {
+        let refusal = |message: String| Error::Input { message };
+        if model.packed().is_some() {
+            return Err(refusal("the file is packed already".into()));
+        }
+        let config = model.config(Overrides::default())?;
+        let weights = model.weights(&config)?;
+        output.check(&weights).map_err(|e| refusal(e.to_string()))?;
+        let tensors = model.tensors().filter(|t| expert_part(t.name(), config.layers).is_none());
+        let dense = tensors.map(|tensor| Dense::new(tensor, &config, &weights, output));
+        let dense = dense.collect::<Result<Vec<Dense<'m>>, Error>>()?;
+        let entries = dense.len() + config.layers;
+        if entries > wick_format::MAX_TENSORS {
+            let most = wick_format::MAX_TENSORS;
+            return Err(refusal(format!("at most {most} tensors expected, {entries} found")));
+        }
+        Ok(Pack { model, config, weights, dense })
+    }
+
+    /// Bytes of tensors that are read.
+    pub fn bytes(&self) -> u64 {
+        self.model.tensors().filter_map(|tensor| tensor.bytes()).map(|b| b.len() as u64).sum()
+    }
+
+    /// Number of tensors that every token may need.
+    pub fn dense_tensors(&self) -> usize {
+        self.dense.len()
+    }
+
+    /// The model's shape.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Writes the packed file to `path` and returns its size. `done` is told which bytes of the
+    /// input are not needed any more, and may break off.
+    ///
+    /// # Errors
+    /// The file cannot be written, or was broken off; nothing is left behind then.
+    pub fn write(
+        &self,
+        path: &Path,
+        mut done: impl FnMut(&'m [u8]) -> ControlFlow<()>,
+    ) -> Result<u64, Error> {
+        let Config { layers, experts, .. } = self.config;
+        let mut sums = Checksums {
+            tensors: vec![0; self.dense.len() + layers],
+            experts: vec![0; layers * experts * Part::ALL.len()],
+        };
+        let mut writer = Writer::begin(path, &self.metadata(&sums), &self.entries())?;
+        for (dense, sum) in self.dense.iter().zip(&mut sums.tensors) {
+            *sum = dense.write(&mut writer, &mut done)?;
+        }
+        let mut extent = Vec::new();
+        let mut next = sums.experts.iter_mut();
+        for layer in 0..layers {
+            for expert in 0..experts {
+                extent.clear();
+                for (part, sum) in Part::ALL.into_iter().zip(&mut next) {
+                    *sum = self.arrange(layer, expert, part, &mut extent);
+                }
+                writer.write(&extent)?;
+                let matrices = Part::ALL.map(|p| self.weights.layers[layer].experts(p));
+                for matrices in matrices {
+                    break_off(done(matrices.expert(expert).bytes()))?;
+                }
+            }
+        }
+        writer.rewrite(&self.metadata(&sums))?;
+        writer.sync()?;
+        let bytes = writer.bytes();
+        writer.finish()?;
+        Ok(bytes)
+    }
+
+    /// Adds a matrix of an expert and the zeros after it to an extent, and returns its CRC-32.
+    fn arrange(&self, layer: usize, expert: usize, part: Part, extent: &mut Vec<u8>) -> u32 {
+        let layer = &self.weights.layers[layer];
+        let matrix = layer.experts(part).expert(expert);
+        let (start, len) = (extent.len(), matrix.bytes().len());
+        extent.resize(start + len.next_multiple_of(EXTENT_ALIGNMENT), 0);
+        let target = &mut extent[start..][..len];
+        match expert_layout(layer, part) {
+            Layout::Rows => target.copy_from_slice(matrix.bytes()),
+            layout => layout.arrange(matrix.cols(), matrix.bytes(), target),
+        }
+        crc32fast::hash(target)
+    }
+
+    /// The tensor table.
+    fn entries(&self) -> Vec<Entry> {
+        let mut entries: Vec<Entry> = self.dense.iter().map(Dense::entry).collect();
+        for (number, layer) in self.weights.layers.iter().enumerate() {
+            let sizes = Part::ALL.map(|part| layer.experts(part).expert(0).bytes().len());
+            let extent: usize = sizes.iter().map(|n| n.next_multiple_of(EXTENT_ALIGNMENT)).sum();
+            let dims = vec![extent, self.config.experts];
+            let bytes = extent as u64 * self.config.experts as u64;
+            entries.push(Entry { name: format!("blk.{number}.experts"), dims, number: I8, bytes });
+        }
+        entries
+    }
+
+    fn metadata(&self, sums: &Checksums) -> Metadata {
+        let keys = self.model.metadata();
+        let mut metadata = Metadata::default();
+        let mut alignment = None;
+        for entry in keys.entries().filter(|entry| !entry.key.starts_with("split.")) {
+            if entry.key == "general.alignment" {
+                alignment = Some(keys.alignment() as u32);
+                metadata.align(EXTENT_ALIGNMENT as u32);
+            } else {
+                metadata.value(entry.key, entry.value);
+            }
+        }
+        if alignment.is_none() {
+            metadata.align(EXTENT_ALIGNMENT as u32);
+        }
+        metadata.u32(Keys::VERSION, PACK_VERSION);
+        if let Some(alignment) = alignment {
+            metadata.u32(Keys::ALIGNMENT, alignment);
+        }
+        self.add_arrangement(&mut metadata);
+        metadata.u32s(Keys::CHECKSUMS, &sums.tensors);
+        metadata.u32s(Keys::EXPERT_CHECKSUMS, &sums.experts);
+        metadata
+    }
+
+    /// What stands where, and how.
+    fn add_arrangement(&self, metadata: &mut Metadata) {
+        let layers = &self.weights.layers;
+        let each = || layers.iter().flat_map(|layer| Part::ALL.map(|part| (layer, part)));
+        let formats: Vec<u32> = each().map(|(l, part)| l.experts(part).format().ggml()).collect();
+        let arranged: Vec<&str> = each().map(|(l, part)| expert_layout(l, part).name()).collect();
+        let by_neuron: Vec<bool> =
+            layers.iter().map(|layer| matches!(layer.down, Down::Neurons(_))).collect();
+        let names: Vec<&str> = self.model.tensors().map(|tensor| tensor.name()).collect();
+        let mut layouts: Vec<&str> = self.dense.iter().map(|dense| dense.layout.name()).collect();
+        layouts.resize(layouts.len() + layers.len(), Keys::EXPERTS);
+        metadata.strings(Keys::TENSORS, &names);
+        metadata.strings(Keys::LAYOUTS, &layouts);
+        metadata.u32(Keys::WIDTH, self.config.expert_width as u32);
+        metadata.u32s(Keys::EXPERT_FORMATS, &formats);
+        metadata.strings(Keys::EXPERT_LAYOUTS, &arranged);
+        metadata.bools(Keys::BY_NEURON, &by_neuron);
+    }
+}
+
+impl<'m> Dense<'m> {
+    fn new(
+        tensor: Tensor<'m>,
+        config: &Config,
+        weights: &Weights<'m>,
+        output: Output,
+    ) -> Result<Dense<'m>, Error> {
+        let Some(bytes) = tensor.bytes() else {
+            let (name, number) = (tensor.name(), tensor.number());
+            let message =
+                format!("{name}: a type of known size expected, ggml type {number} found");
+            return Err(Error::Input { message });
+        };
+        let stem = TensorName::parse(tensor.name(), config.layers).map(|name| name.stem);
+        let tied = std::ptr::eq(weights.output.bytes(), weights.embedding.bytes());
+        let mut matrices = vec![(tensor.dims().as_slice()[0], bytes)];
+        let layout = match (stem, &weights.profiler) {
+            (Some("attn_q" | "attn_k" | "attn_v" | "attn_output"), _) => Layout::Grouped,
+            (Some("output"), _) => output.layout(),
+            (Some("token_embd"), _) if tied => output.layout(),
+            (Some("lm_head_profiler"), Some(profiler)) if output == Output::Profiler => {
+                let both = [profiler.fc1, profiler.fc2];
+                matrices = both.map(|matrix| (matrix.cols(), matrix.bytes())).into();
+                Layout::Grouped
+            }
+            _ => Layout::Rows,
+        };
+        let fits = |format: Format| {
+            let rows =
+                |&(cols, bytes): &(usize, &[u8])| bytes.len() / format.row_bytes(cols).unwrap_or(1);
+            matrices.iter().all(|matrix| layout.fits(format, rows(matrix), matrix.0))
+        };
+        let layout = if tensor.format().is_some_and(fits) { layout } else { Layout::Rows };
+        Ok(Dense { tensor, layout, matrices })
+    }
+
+    fn entry(&self) -> Entry {
+        let Dense { tensor, matrices, .. } = self;
+        let bytes = matrices.iter().map(|(_, bytes)| bytes.len() as u64).sum();
+        let (name, dims) = (tensor.name().into(), tensor.dims().as_slice().into());
+        Entry { name, dims, number: tensor.number(), bytes }
+    }
+
+    /// Writes the arranged tensor and returns its CRC-32.
+    fn write(
+        &self,
+        writer: &mut Writer,
+        done: &mut impl FnMut(&'m [u8]) -> ControlFlow<()>,
+    ) -> Result<u32, Error> {
+        let mut sum = crc32fast::Hasher::new();
+        let mut arranged = Vec::new();
+        for &(cols, bytes) in &self.matrices {
+            for source in pieces(self.tensor.format(), self.layout, cols, bytes) {
+                let target = match self.layout {
+                    Layout::Rows => source,
+                    layout => {
+                        arranged.resize(source.len(), 0);
+                        layout.arrange(cols, source, &mut arranged);
+                        &arranged
+                    }
+                };
+                sum.update(target);
+                writer.write(target)?;
+                break_off(done(source))?;
+            }
+        }
+        Ok(sum.finalize())
+    }
+}
+
+/// A matrix in pieces that are arranged by themselves.
+pub(crate) fn pieces(
+    format: Option<Format>,
+    layout: Layout,
+    cols: usize,
+    bytes: &[u8],
+) -> impl Iterator<Item = &[u8]> {
+    let row = format.and_then(|format| format.row_bytes(cols)).unwrap_or(1);
+    let unit = row * layout.unit_rows(bytes.len() / row);
+    bytes.chunks((PIECE / unit).max(1) * unit)
+}
+
+/// The layer and the part of an expert that a tensor has, if it has one.
+pub(crate) fn expert_part(name: &str, layers: usize) -> Option<(usize, Part)> {
+    let TensorName { layer, stem } = TensorName::parse(name, layers)?;
+    Some((layer?, Part::ALL.into_iter().find(|part| part.tensor() == stem)?))
+}
+
+pub(crate) fn break_off(flow: ControlFlow<()>) -> Result<(), Error> {
+    if flow.is_break() { Err(Error::Interrupted) } else { Ok(()) }
+}
