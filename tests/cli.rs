@@ -516,7 +516,7 @@ fn what_is_wrong_is_said_in_one_line() {
     fails(&wick(&["run", "-m", &q8_0, "--context", "0", "hi"]), 5, "context 0");
     fails(&wick(&["run", "-m", &q8_0, "--context", "99999999", "hi"]), 2, "context: 1 to 16777216");
     fails(&wick(&["run", "-m", &q8_0, "--output", "profiler", "hi"]), 3, "lm_head_profiler.weight");
-    let head_16 = golden_path("window8.gguf").display().to_string();
+    let head_16 = model("window8.gguf");
     for verb in [&["run", "hi"][..], &["logits", "--ids", "1 2"], &["bench"]] {
         let refused = wick(&[verb, &["-m", &head_16, "--kv", "q8_0"]].concat());
         fails(&refused, 2, "a head size that is a multiple of 32 expected, 16 found");
