@@ -181,19 +181,27 @@ fn q8_view_mut(slab: &mut [f32], [scales, quants, sums]: [usize; 3]) -> Q8Mut<'_
     }
 }
 
-/// Q8_0 as llama.cpp's reference: scale = largest magnitude / 127 (stored as f16, used to divide
-/// at full precision), quants rounded half away from zero. An empty form is left alone.
+/// The Q8_0 form. An empty one is left alone.
 #[inline(always)]
 fn quantize_q8_0(values: &[f32], out: Q8Mut<'_>) {
     let blocks = values.as_chunks::<32>().0.iter().zip(out.quants.as_chunks_mut::<32>().0);
-    for ((x, quants), (scale, sum)) in blocks.zip(out.scales.iter_mut().zip(out.sums)) {
-        let exact = largest_magnitude(x) / 127.0;
-        let inverse = if exact != 0.0 { 1.0 / exact } else { 0.0 };
-        let rounded = x.map(|v| round_half_away(v * inverse));
-        *quants = rounded.map(|q| q as i8);
-        *sum = rounded.map(|q| q as i16).iter().sum();
-        *scale = f16::from_f32(exact).to_f32();
+    for ((x, quants), (to, sum)) in blocks.zip(out.scales.iter_mut().zip(out.sums)) {
+        let scale;
+        (*quants, scale, *sum) = quantize_block(x);
+        *to = scale.to_f32();
     }
+}
+
+/// Quants, scale and sum of quants of a block of Q8_0 as llama.cpp's reference: scale = largest
+/// magnitude / 127 (stored as f16, used to divide at full precision), quants rounded half away from
+/// zero.
+#[inline(always)]
+pub(crate) fn quantize_block(x: &[f32; 32]) -> ([i8; 32], f16, i16) {
+    let exact = largest_magnitude(x) / 127.0;
+    let inverse = if exact != 0.0 { 1.0 / exact } else { 0.0 };
+    let rounded = x.map(|v| round_half_away(v * inverse));
+    let sum = rounded.map(|q| q as i16).iter().sum();
+    (rounded.map(|q| q as i8), f16::from_f32(exact), sum)
 }
 
 /// Q8_K as llama.cpp's reference: the value of largest magnitude becomes −127, so the scale is

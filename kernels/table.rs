@@ -1,9 +1,8 @@
 //! The table of kernels that a model computes with.
 
-use crate::{Activation, Format, Layout, RowLayout, scalar};
+use crate::{Activation, Format, KvView, Layout, RowLayout, scalar};
 use core::fmt;
 use core::ops::Range;
-use half::f16;
 
 /// `out[t · rows + r] = Σ_c weights[r][c] · xs[t][c]` for every activation row `xs[t]` and as many
 /// rows of `xs[0].values.len()` weights as `out` has room for. A product is the same bits whatever
@@ -29,49 +28,6 @@ pub type Encode = fn(layout: &RowLayout, slab: &mut [f32]);
 
 /// Asks for bytes that will soon be read.
 pub type Prefetch = fn(bytes: &[u8]);
-
-/// Keys and values of one KV head and the positions to attend to.
-///
-/// Position `p` lies in row `p % rows` of `rows × head` values, which is a ring when `rows` is
-/// less than the context. `rows` is a multiple of [`crate::KEY_TILE`].
-#[derive(Clone, Copy, Debug)]
-pub struct KvView<'a> {
-    /// Keys, `rows × head`.
-    pub keys: &'a [f16],
-    /// Values, `rows × head`.
-    pub values: &'a [f16],
-    /// Size of a head.
-    pub head: usize,
-    /// First position to attend to.
-    pub from: usize,
-    /// One past the last position; more than `from`, by `rows` at most.
-    pub to: usize,
-}
-
-impl<'a> KvView<'a> {
-    /// The key at a position.
-    pub fn key(&self, position: usize) -> &'a [f16] {
-        self.row(self.keys, position)
-    }
-
-    /// The value at a position.
-    pub fn value(&self, position: usize) -> &'a [f16] {
-        self.row(self.values, position)
-    }
-
-    /// Keys and values of the positions `from .. to`, which lie in one tile: row after row.
-    #[inline(always)]
-    pub(crate) fn rows(&self, from: usize, to: usize) -> (&'a [f16], &'a [f16]) {
-        let start = from % (self.keys.len() / self.head) * self.head;
-        let len = (to - from) * self.head;
-        (&self.keys[start..][..len], &self.values[start..][..len])
-    }
-
-    fn row(&self, slab: &'a [f16], position: usize) -> &'a [f16] {
-        let row = position % (slab.len() / self.head);
-        &slab[row * self.head..][..self.head]
-    }
-}
 
 /// Function pointers to one variant of every kernel.
 ///

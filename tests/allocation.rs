@@ -3,7 +3,7 @@
 //! All threads of the process are counted, so this program runs without the test harness, whose own
 //! thread allocates when it likes.
 
-use wick_core::{Arena, Options, Output, Parallel, Sampler, Sampling, Serial};
+use wick_core::{Arena, KvFormat, Options, Output, Parallel, Sampler, Sampling, Serial};
 use wick_linux::{Cpus, Pool};
 use wick_tests::counting::{Counting, process_bytes};
 use wick_tests::{Model, ids, step};
@@ -25,8 +25,12 @@ fn main() {
             let model = Model::golden(name);
             let outputs = [Output::Exact, Output::Profiler];
             for output in outputs.into_iter().filter(|o| o.check(model.weights).is_ok()) {
-                let found = allocated(&model, output, parallel);
-                assert_eq!(found, 0, "{name}, {output:?}, {} threads", parallel.threads());
+                let kept = [KvFormat::F16, KvFormat::Q8_0];
+                for kv in kept.into_iter().filter(|kv| kv.check(model.config.head).is_ok()) {
+                    let found = allocated(&model, output, kv, parallel);
+                    let threads = parallel.threads();
+                    assert_eq!(found, 0, "{name}, {output:?}, {kv:?}, {threads} threads");
+                }
             }
         }
     }
@@ -34,10 +38,15 @@ fn main() {
 }
 
 /// Bytes that are allocated while a model reads two texts and speaks.
-fn allocated(model: &Model, output: Output, parallel: &'static dyn Parallel) -> usize {
+fn allocated(
+    model: &Model,
+    output: Output,
+    kv: KvFormat,
+    parallel: &'static dyn Parallel,
+) -> usize {
     let vocab = model.config.vocab;
     let text = ids(40, vocab);
-    let options = Options { context: 64, sequences: 2, batch: 8, outputs: 8, output };
+    let options = Options { context: 64, sequences: 2, batch: 8, outputs: 8, output, kv };
     let mut engine = model.engine(options, parallel);
     let memory = vec![0u8; Sampler::bytes(vocab) + 64].leak();
     let sampling = Sampling { min_p: 0.01, repeat_penalty: 1.1, ..Sampling::default() };

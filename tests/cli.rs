@@ -501,6 +501,13 @@ fn every_golden_model_can_be_inspected() {
 }
 
 #[test]
+fn keys_and_values_are_kept_as_asked() {
+    let logits = |kv: &[&str]| stdout(&wick(&[&["logits", "--ids", "1 2 3 4 5"], kv].concat()));
+    assert_eq!(logits(&["--kv", "f16"]), logits(&[]));
+    assert_ne!(logits(&["--kv", "q8_0"]), logits(&[]));
+}
+
+#[test]
 fn what_is_wrong_is_said_in_one_line() {
     let q8_0 = model(Q8_0);
     fails(&wick(&["run", "-m", "/nowhere.gguf", "hi"]), 3, "/nowhere.gguf: No such file");
@@ -509,6 +516,11 @@ fn what_is_wrong_is_said_in_one_line() {
     fails(&wick(&["run", "-m", &q8_0, "--context", "0", "hi"]), 5, "context 0");
     fails(&wick(&["run", "-m", &q8_0, "--context", "99999999", "hi"]), 2, "context: 1 to 16777216");
     fails(&wick(&["run", "-m", &q8_0, "--output", "profiler", "hi"]), 3, "lm_head_profiler.weight");
+    let head_16 = model("window8.gguf");
+    for verb in [&["run", "hi"][..], &["logits", "--ids", "1 2"], &["bench"]] {
+        let refused = wick(&[verb, &["-m", &head_16, "--kv", "q8_0"]].concat());
+        fails(&refused, 2, "a head size that is a multiple of 32 expected, 16 found");
+    }
     let text = "@index.json";
     fails(&wick(&["eval", "--output", "profiler", "--text", text]), 2, "--output exact expected");
     fails(&wick(&["run", "-m", &q8_0, "--top-p", "1.5", "hi"]), 2, "a number from 0 to 1 expected");

@@ -3,25 +3,42 @@
 
 use std::sync::LazyLock;
 use wick_core::{
-    Config, Engine, Options, Output, Parallel, Plan, Serial, StepError, Token, TruncateError,
-    Window,
+    Config, Engine, EngineError, KvFormat, Options, OptionsError, Output, Parallel, Plan, Serial,
+    StepError, Token, TruncateError, Window,
 };
 use wick_kernels::Kernels;
 use wick_linux::{Cpus, Pool, all_kernels};
 use wick_tests::tiny::Tiny;
-use wick_tests::{Model, bits, ids, step};
+use wick_tests::{Model, bits, ids, largest_difference, range, step};
 
 /// Models that together go through every way of computing: both orientations of down, windows,
 /// blocks of 1, 32 and 256.
 const MODELS: [&str; 5] = ["window8", "q4_0-tied", "powerinfer", "q4_k_m", "legacy-mix"];
+
+/// These models, and some with keys and values in Q8_0: heads of 32 and 96, one KV head and two, rings.
+fn models() -> Vec<(String, Model)> {
+    let mut models = Vec::from(MODELS.map(|name| (name.to_owned(), Model::golden(name))));
+    let kept = KvFormat::Q8_0;
+    for name in ["q4_0-tied", "legacy-mix"] {
+        models.push((format!("{name} in Q8_0"), Model::golden(name).keeping(kept)));
+    }
+    models.push(("a ring in Q8_0".to_owned(), windowed(8).keeping(kept)));
+    models
+}
+
+/// A model with windows of this size and heads of 96.
+fn windowed(size: usize) -> Model {
+    let window = Some(Window { size, period: 4 });
+    let heads = Config { layers: 5, heads: 4, kv_heads: 2, head: 96, ..Tiny::default().config };
+    Model::read(&[Tiny { config: Config { window, ..heads }, ..Tiny::default() }.to_bytes().leak()])
+}
 
 static TWO: LazyLock<Pool> = LazyLock::new(|| Pool::new(2, &Cpus::detect()));
 static FOUR: LazyLock<Pool> = LazyLock::new(|| Pool::new(4, &Cpus::detect()));
 
 #[test]
 fn threads_and_batches_leave_no_trace() {
-    for name in MODELS {
-        let model = Model::golden(name);
+    for (name, model) in models() {
         let ids = ids(40, model.config.vocab);
         let expected = bits(&model.logits(&ids, 1, &Serial));
         let pools: [&'static dyn Parallel; 3] = [&Serial, &*TWO, &*FOUR];
@@ -35,8 +52,9 @@ fn threads_and_batches_leave_no_trace() {
 #[test]
 fn kernels_and_arrangements_leave_no_trace() {
     let nano = Model::golden("../models/nano/nano");
-    let models = MODELS.map(|name| (name, Model::golden(name)));
-    for (name, model) in models.into_iter().chain([("nano", nano)]) {
+    let nanos =
+        [KvFormat::F16, KvFormat::Q8_0].map(|kv| (format!("nano in {kv:?}"), nano.keeping(kv)));
+    for (name, model) in models().into_iter().chain(nanos) {
         let ids = ids(70, model.config.vocab);
         let expected = bits(&model.logits(&ids, 1, &Serial));
         for kernels in all_kernels() {
@@ -53,13 +71,16 @@ fn kernels_and_arrangements_leave_no_trace() {
 /// A ring holds the window and a batch: 64 positions for one token at a time, 128 for 40.
 #[test]
 fn rings_of_any_length_see_the_same_window() {
-    let window = Some(Window { size: 60, period: 4 });
-    let config = Config { layers: 5, window, ..Tiny::default().config };
-    let model = Model::read(&[Tiny { config, ..Tiny::default() }.to_bytes().leak()]);
-    let ids = ids(200, config.vocab);
-    let expected = bits(&model.logits(&ids, 1, &Serial));
-    for batch in [4, 40, 200] {
-        assert!(bits(&model.logits(&ids, batch, &Serial)) == expected, "batch {batch}");
+    for kept in [KvFormat::F16, KvFormat::Q8_0] {
+        let model = windowed(60).keeping(kept);
+        let ids = ids(200, model.config.vocab);
+        let expected = bits(&model.logits(&ids, 1, &Serial));
+        for batch in [4, 40, 200] {
+            assert!(
+                bits(&model.logits(&ids, batch, &Serial)) == expected,
+                "{kept:?}, batch {batch}"
+            );
+        }
     }
 }
 
@@ -70,7 +91,14 @@ fn prefill_ends_with_the_same_logits() {
     let all = model.logits(&ids, 1, &Serial);
     for batch in [1, 4, 50] {
         let mut engine = model.engine(
-            Options { context: 64, sequences: 1, batch, outputs: 1, output: Output::Exact },
+            Options {
+                context: 64,
+                sequences: 1,
+                batch,
+                outputs: 1,
+                output: Output::Exact,
+                kv: KvFormat::F16,
+            },
             &*TWO,
         );
         engine.prefill(0, &ids).unwrap();
@@ -83,13 +111,18 @@ fn prefill_ends_with_the_same_logits() {
 
 #[test]
 fn sequences_do_not_see_each_other() {
-    for name in MODELS {
-        let model = Model::golden(name);
+    for (name, model) in models() {
         let vocab = model.config.vocab;
         let texts = [ids(30, vocab), ids(60, vocab)[30..].to_vec(), ids(90, vocab)[60..].to_vec()];
         let alone = texts.clone().map(|text| bits(&model.logits(&text, 5, &Serial)));
-        let options =
-            Options { context: 30, sequences: 3, batch: 9, outputs: 9, output: Output::Exact };
+        let options = Options {
+            context: 30,
+            sequences: 3,
+            batch: 9,
+            outputs: 9,
+            output: Output::Exact,
+            kv: model.kv,
+        };
         let mut engine = model.engine(options, &*FOUR);
         let mut found = [vec![], vec![], vec![]];
         // Each step takes one token of the first sequence, two of the second and three of the third.
@@ -113,12 +146,17 @@ fn sequences_do_not_see_each_other() {
 
 #[test]
 fn truncation_forgets_exactly() {
-    for name in MODELS {
-        let model = Model::golden(name);
+    for (name, model) in models() {
         let ids = ids(40, model.config.vocab);
         let expected = bits(&model.logits(&ids, 1, &Serial));
-        let options =
-            Options { context: 64, sequences: 2, batch: 8, outputs: 8, output: Output::Exact };
+        let options = Options {
+            context: 64,
+            sequences: 2,
+            batch: 8,
+            outputs: 8,
+            output: Output::Exact,
+            kv: model.kv,
+        };
         let mut engine = model.engine(options, &Serial);
         engine.prefill(1, &ids[..33]).unwrap();
         // What is forgotten was another text.
@@ -137,8 +175,14 @@ fn truncation_forgets_exactly() {
 #[test]
 fn a_window_tells_what_it_has_forgotten() {
     let model = Model::golden("window8");
-    let options =
-        Options { context: 400, sequences: 1, batch: 8, outputs: 1, output: Output::Exact };
+    let options = Options {
+        context: 400,
+        sequences: 1,
+        batch: 8,
+        outputs: 1,
+        output: Output::Exact,
+        kv: KvFormat::F16,
+    };
     let mut engine = model.engine(options, &Serial);
     let ids = ids(300, model.config.vocab);
     engine.prefill(0, &ids).unwrap();
@@ -158,7 +202,14 @@ fn refused_steps_change_nothing() {
     let model = Model::golden("q4_0-tied");
     let vocab = model.config.vocab;
     let mut engine = model.engine(
-        Options { context: 8, sequences: 1, batch: 4, outputs: 1, output: Output::Exact },
+        Options {
+            context: 8,
+            sequences: 1,
+            batch: 4,
+            outputs: 1,
+            output: Output::Exact,
+            kv: KvFormat::F16,
+        },
         &Serial,
     );
     engine.prefill(0, &[1, 2, 3, 4, 5]).unwrap();
@@ -194,12 +245,12 @@ fn refused_steps_change_nothing() {
 
 #[test]
 fn a_plan_is_what_is_taken() {
-    for name in MODELS {
-        let model = Model::golden(name);
+    for (name, model) in models() {
         for (context, sequences, batch, outputs) in
             [(1, 1, 1, 1), (100, 3, 17, 5), (777, 2, 64, 64)]
         {
-            let options = Options { context, sequences, batch, outputs, output: Output::Exact };
+            let options =
+                Options { context, sequences, batch, outputs, output: Output::Exact, kv: model.kv };
             let plan = Plan::new(&model.config, model.weights, &options).unwrap();
             let mut arena = wick_core::Arena::new(vec![0; plan.arena()].leak());
             let (kernels, serial) = (Kernels::scalar(), &Serial);
@@ -209,12 +260,67 @@ fn a_plan_is_what_is_taken() {
     }
 }
 
+/// A position of a KV head of 96 takes 3 blocks of 34 bytes in place of 192 bytes, and the logits are
+/// close to those of f16, but others.
+#[test]
+fn keys_and_values_in_q8_0_are_smaller_and_close() {
+    let model = windowed(8);
+    let (layers, kv_heads) = (model.config.layers, model.config.kv_heads);
+    let options = |kv| Options {
+        context: 1024,
+        sequences: 1,
+        batch: 1024,
+        outputs: 1,
+        output: Output::Exact,
+        kv,
+    };
+    let plan = |kv| Plan::new(&model.config, model.weights, &options(kv)).unwrap().kv;
+    // Rings are as long as the context here; 64 bytes say how far the sequence has come.
+    let positions = 1024 * 2 * layers * kv_heads;
+    assert_eq!(plan(KvFormat::F16), positions * 192 + 64);
+    assert_eq!(plan(KvFormat::Q8_0), positions * 3 * 34 + 64);
+
+    // In a single layer, whose router stands before attention, the same experts are chosen.
+    let config = Config { layers: 1, ..model.config };
+    let model = Model::read(&[Tiny { config, ..Tiny::default() }.to_bytes().leak()]);
+    let ids = ids(100, model.config.vocab);
+    let exact = model.logits(&ids, 16, &Serial);
+    let found = model.keeping(KvFormat::Q8_0).logits(&ids, 16, &Serial);
+    let distance = largest_difference(&exact, &found) / range(&exact);
+    assert!((1e-6..0.03).contains(&distance), "{distance} of the range");
+}
+
+#[test]
+fn heads_that_are_no_blocks_cannot_be_kept_in_q8_0() {
+    let model = Model::golden("window8").keeping(KvFormat::Q8_0);
+    let options = Options {
+        context: 8,
+        sequences: 1,
+        batch: 1,
+        outputs: 1,
+        output: Output::Exact,
+        kv: model.kv,
+    };
+    let error = Plan::new(&model.config, model.weights, &options).unwrap_err();
+    assert_eq!(error, OptionsError::Head { head: 16 });
+    let mut arena = wick_core::Arena::new(vec![0; 1 << 20].leak());
+    let engine =
+        Engine::new(model.config, model.weights, options, &mut arena, model.kernels, &Serial);
+    assert_eq!(engine.unwrap_err(), EngineError::Options(error));
+}
+
 #[test]
 fn a_step_tells_what_it_computed() {
     let model = Model::golden("window8");
     let Config { active, experts, expert_width, layers, .. } = model.config;
-    let options =
-        Options { context: 64, sequences: 1, batch: 8, outputs: 8, output: Output::Exact };
+    let options = Options {
+        context: 64,
+        sequences: 1,
+        batch: 8,
+        outputs: 8,
+        output: Output::Exact,
+        kv: KvFormat::F16,
+    };
     let mut together = model.engine(options, &Serial);
     assert!(together.chosen_experts(0).is_empty() && together.active_neurons(0) == 0);
     assert!(together.residual(0).is_none());

@@ -4,7 +4,7 @@
 use std::fs::{self, OpenOptions};
 use std::path::Path;
 use wick_core::{
-    Decaying, Engine, Options, Output, Parallel, Serial, StepError, StoreReason, Token,
+    Decaying, Engine, KvFormat, Options, Output, Parallel, Serial, StepError, StoreReason, Token,
 };
 use wick_linux::reads::{ATTEMPTS, Device, Fault, FaultScript, Faults, Reader, Reads, Throttle};
 use wick_linux::{Caching, Catalogue, FileStore, ModelFile, kernels};
@@ -54,7 +54,14 @@ impl Mapped {
 }
 
 fn options(context: usize, batch: usize) -> Options {
-    Options { context, sequences: 1, batch, outputs: batch, output: Output::Exact }
+    Options {
+        context,
+        sequences: 1,
+        batch,
+        outputs: batch,
+        output: Output::Exact,
+        kv: KvFormat::default(),
+    }
 }
 
 fn plain() -> Wrap {

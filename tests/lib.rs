@@ -9,7 +9,7 @@ pub mod tiny;
 use std::fs;
 use std::path::PathBuf;
 use wick_core::{
-    Arena, Arrangement, Config, Engine, Options, Output, Parallel, Plan, Token, Weights,
+    Arena, Arrangement, Config, Engine, KvFormat, Options, Output, Parallel, Plan, Token, Weights,
 };
 use wick_format::{Gguf, Overrides};
 use wick_kernels::Kernels;
@@ -47,6 +47,8 @@ pub struct Model {
     pub weights: &'static Weights<'static>,
     /// What it is computed with.
     pub kernels: &'static Kernels,
+    /// How keys and values are kept.
+    pub kv: KvFormat,
 }
 
 impl Model {
@@ -60,7 +62,12 @@ impl Model {
         let files = wick_format::Model::new(parts).unwrap();
         let config = files.config(Overrides::default()).unwrap();
         let weights = files.weights(&config).unwrap();
-        Model { config, weights: Box::leak(Box::new(weights)), kernels: Kernels::scalar() }
+        Model {
+            config,
+            weights: Box::leak(Box::new(weights)),
+            kernels: Kernels::scalar(),
+            kv: KvFormat::F16,
+        }
     }
 
     /// The committed model of this name.
@@ -93,6 +100,12 @@ impl Model {
         Model { kernels, ..self }
     }
 
+    /// The same model, with keys and values kept in another way.
+    #[must_use]
+    pub fn keeping(self, kv: KvFormat) -> Model {
+        Model { kv, ..self }
+    }
+
     /// An engine in memory of its own.
     ///
     /// # Panics
@@ -114,6 +127,7 @@ impl Model {
             batch,
             outputs: batch,
             output: Output::Exact,
+            kv: self.kv,
         };
         let mut engine = self.engine(options, parallel);
         let mut all = Vec::new();

@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 use wick_core::{
-    EngineError, Matrix, Options, Output, OutputError, Parallel, Plan, Serial, Weights,
+    EngineError, KvFormat, Matrix, Options, Output, OutputError, Parallel, Plan, Serial, Weights,
 };
 use wick_kernels::{Encodings, Format, Kernels, Layout, RowLayout};
 use wick_linux::{Cpus, Pool, all_kernels};
@@ -47,7 +47,14 @@ fn logits(
     batch: usize,
     parallel: &'static dyn Parallel,
 ) -> (Vec<f32>, usize) {
-    let options = Options { context: ids.len(), sequences: 1, batch, outputs: batch, output };
+    let options = Options {
+        context: ids.len(),
+        sequences: 1,
+        batch,
+        outputs: batch,
+        output,
+        kv: KvFormat::F16,
+    };
     let mut engine = model.engine(options, parallel);
     let (mut all, mut rows) = (Vec::new(), 0);
     for chunk in ids.chunks(batch) {
@@ -90,7 +97,8 @@ fn the_profiler_chooses_rows() {
 #[test]
 fn what_the_model_has_not_is_refused() {
     let refused = |model: &Model, output| {
-        let options = Options { context: 8, sequences: 1, batch: 1, outputs: 1, output };
+        let options =
+            Options { context: 8, sequences: 1, batch: 1, outputs: 1, output, kv: KvFormat::F16 };
         let plan = Plan::new(&model.config, model.weights, &options).unwrap();
         let mut arena = wick_core::Arena::new(vec![0; plan.arena()].leak());
         let (weights, kernels) = (model.weights, model.kernels);

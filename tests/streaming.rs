@@ -3,8 +3,8 @@
 
 use std::sync::LazyLock;
 use wick_core::{
-    Decaying, ExpertKey, ExpertStore, LeastFrequent, LeastRecent, Options, Output, Parallel,
-    Policy, Serial, StepError, StoreReason, Token,
+    Decaying, ExpertKey, ExpertStore, KvFormat, LeastFrequent, LeastRecent, Options, Output,
+    Parallel, Policy, Serial, StepError, StoreReason, Token,
 };
 use wick_linux::{Cpus, Pool, kernels};
 use wick_tests::store::MemoryStore;
@@ -16,7 +16,14 @@ const MODELS: [&str; 4] = ["window8", "q4_0-tied", "powerinfer", "q4_k_m"];
 static TWO: LazyLock<Pool> = LazyLock::new(|| Pool::new(2, &Cpus::detect()));
 
 fn options(context: usize, batch: usize) -> Options {
-    Options { context, sequences: 1, batch, outputs: batch, output: Output::Exact }
+    Options {
+        context,
+        sequences: 1,
+        batch,
+        outputs: batch,
+        output: Output::Exact,
+        kv: KvFormat::F16,
+    }
 }
 
 fn store(model: &Model, slots: usize, seed: u64) -> &'static mut MemoryStore {

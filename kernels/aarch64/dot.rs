@@ -29,6 +29,24 @@ pub(super) trait Dot {
     unsafe fn signed(weights: [int8x16_t; 2], x: [int8x16_t; 2]) -> int32x4_t;
     /// Four sums that together are the product of 16 weights and 16 activations above −128.
     unsafe fn group(weights: int8x16_t, x: int8x16_t) -> int32x4_t;
+    /// The products of eight keys, of which four bytes each lie together in turn, with a block above
+    /// −128.
+    unsafe fn interleaved(keys: &[i8; 256], x: [int8x16_t; 2]) -> [int32x4_t; 2];
+}
+
+/// Vector `i` of some keys.
+#[inline(always)]
+fn keys_at(keys: &[i8; 256], i: usize) -> int8x16_t {
+    let vector: &[i8; 16] = &keys.as_chunks().0[i];
+    // SAFETY: the array is as large as the vector.
+    unsafe { vld1q_s8(vector.as_ptr()) }
+}
+
+/// Bytes `4 I .. 4 I + 4` of `x`, four times.
+#[inline(always)]
+fn repeat<const I: i32>(x: int8x16_t) -> int8x16_t {
+    // SAFETY: NEON is always there.
+    unsafe { vreinterpretq_s8_s32(vdupq_laneq_s32::<I>(vreinterpretq_s32_s8(x))) }
 }
 
 /// Products in 16 bits: 8 additions of `15 · 128` do not overflow.
@@ -99,6 +117,32 @@ impl Dot for Smlal {
         unsafe {
             let sums = vmull_s8(vget_low_s8(a), vget_low_s8(x));
             vpaddlq_s16(vmlal_high_s8(sums, a, x))
+        }
+    }
+
+    /// Two products of `128 · 127` fit into 16 bits.
+    #[inline(always)]
+    unsafe fn interleaved(keys: &[i8; 256], [x, y]: [int8x16_t; 2]) -> [int32x4_t; 2] {
+        // SAFETY: NEON is always there.
+        unsafe {
+            let mut sums = [vdupq_n_s32(0); 4];
+            let pairs = [
+                [repeat::<0>(x), repeat::<1>(x)],
+                [repeat::<2>(x), repeat::<3>(x)],
+                [repeat::<0>(y), repeat::<1>(y)],
+                [repeat::<2>(y), repeat::<3>(y)],
+            ];
+            for (i, [x, y]) in pairs.into_iter().enumerate() {
+                for half in 0..2 {
+                    let (a, b) = (keys_at(keys, 4 * i + half), keys_at(keys, 4 * i + half + 2));
+                    let low = vmull_s8(vget_low_s8(a), vget_low_s8(x));
+                    let low = vmlal_s8(low, vget_low_s8(b), vget_low_s8(y));
+                    let high = vmlal_high_s8(vmull_high_s8(a, x), b, y);
+                    sums[2 * half] = vpadalq_s16(sums[2 * half], low);
+                    sums[2 * half + 1] = vpadalq_s16(sums[2 * half + 1], high);
+                }
+            }
+            [vpaddq_s32(sums[0], sums[1]), vpaddq_s32(sums[2], sums[3])]
         }
     }
 }
@@ -184,6 +228,24 @@ impl Dot for Sdot {
                 x = in(vreg) x,
                 options(pure, nomem, nostack, preserves_flags),
             );
+            sums
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn interleaved(keys: &[i8; 256], [x, y]: [int8x16_t; 2]) -> [int32x4_t; 2] {
+        // SAFETY: the caller has the extension.
+        unsafe {
+            let mut sums = Self::start(0);
+            let at = |i| keys_at(keys, i);
+            Self::add::<0>(&mut sums, at(0), at(1), x);
+            Self::add::<1>(&mut sums, at(2), at(3), x);
+            Self::add::<2>(&mut sums, at(4), at(5), x);
+            Self::add::<3>(&mut sums, at(6), at(7), x);
+            Self::add::<0>(&mut sums, at(8), at(9), y);
+            Self::add::<1>(&mut sums, at(10), at(11), y);
+            Self::add::<2>(&mut sums, at(12), at(13), y);
+            Self::add::<3>(&mut sums, at(14), at(15), y);
             sums
         }
     }

@@ -9,16 +9,19 @@ mod dot;
 mod q4_0;
 mod q8_0;
 
-use crate::scalar::attention::{Widen, attend};
+use crate::scalar::attention::{Steps, attend};
+use crate::scalar::attention_q8_0::QueryBlock;
 use crate::scalar::block256::{Q4_K, Q6_K};
 use crate::tokens::{self, Product};
 use crate::{Activation, Format, Kernels, KvView, scalar};
-use core::arch::aarch64::{float32x4_t, uint16x8_t, vld1q_u16, vst1q_f32};
+use core::arch::aarch64::{float32x4_t, uint16x8_t, vld1q_s8, vld1q_u16, vst1q_f32, vst1q_s32};
 use core::arch::asm;
+use core::marker::PhantomData;
 use core::ops::Range;
 use half::f16;
 
 use block256::Block256;
+use dot::Dot;
 
 /// Eight half-precision values as singles.
 #[inline(always)]
@@ -38,10 +41,10 @@ fn widen(halves: uint16x8_t) -> (float32x4_t, float32x4_t) {
     (low, high)
 }
 
-/// Conversion by NEON.
-struct Neon;
+/// Steps of attention by NEON and `D`.
+struct Vectors<D>(PhantomData<D>);
 
-impl Widen for Neon {
+impl<D: Dot> Steps for Vectors<D> {
     #[inline(always)]
     fn widen(halves: &[f16; 8]) -> [f32; 8] {
         let mut out = [0f32; 8];
@@ -53,10 +56,20 @@ impl Widen for Neon {
         }
         out
     }
-}
 
-fn attention(queries: &[f32], kv: &KvView<'_>, out: &mut [f32]) {
-    attend::<Neon>(queries, kv, out);
+    #[inline(always)]
+    fn multiply(keys: &[i8; 256], query: &QueryBlock) -> [i32; 8] {
+        let mut out = [0; 8];
+        // SAFETY: the query is two vectors and `out` is as large as two. The caller has the variant's
+        // features.
+        unsafe {
+            let query = query.quants.as_ptr();
+            let [low, high] = D::interleaved(keys, [vld1q_s8(query), vld1q_s8(query.add(16))]);
+            vst1q_s32(out.as_mut_ptr(), low);
+            vst1q_s32(out.as_mut_ptr().add(4), high);
+        }
+        out
+    }
 }
 
 /// Asks for the first cache lines of `bytes`: enough for the processor to see a stream and follow.
@@ -119,6 +132,15 @@ macro_rules! variant {
                 }
                 // SAFETY: the table is given out only where the features exist.
                 unsafe { inner(weights, rows, x, out) }
+            }
+
+            fn attention(queries: &[f32], kv: &KvView<'_>, out: &mut [f32]) {
+                #[target_feature(enable = $features)]
+                fn inner(queries: &[f32], kv: &KvView<'_>, out: &mut [f32]) {
+                    attend::<Vectors<$dot>>(queries, kv, out);
+                }
+                // SAFETY: the table is given out only where the features exist.
+                unsafe { inner(queries, kv, out) }
             }
 
             fn columns(weights: &[u8], x: &Activation<'_>, rows: Range<usize>, out: &mut [f32]) {

@@ -6,6 +6,7 @@
 
 pub(crate) mod arranged;
 pub(crate) mod attention;
+pub(crate) mod attention_q8_0;
 pub(crate) mod block256;
 pub(crate) mod block32;
 pub(crate) mod plain;

@@ -6,7 +6,7 @@ use core::arch::x86_64::*;
 ///
 /// The functions may be called only where the variant's features exist.
 pub(super) trait Dot {
-    /// What [`Dot::multiply`] adds to each weight.
+    /// What [`Dot::multiply`] and [`Dot::add_signed`] add to each weight.
     const BIAS: i32;
 
     /// Adds the products of 32 unsigned bytes, at most 15 each, and 32 signed bytes to running sums
@@ -18,6 +18,8 @@ pub(super) trait Dot {
     /// Products of 32 signed weights, plus [`Dot::BIAS`], and 32 signed bytes above −128, as 8 sums
     /// of four products each.
     unsafe fn multiply(weights: __m256i, x: __m256i) -> __m256i;
+    /// Adds such products to 8 sums.
+    unsafe fn add_signed(sums: __m256i, weights: __m256i, x: __m256i) -> __m256i;
 
     /// Adds the products of 16 words with 16 words to 8 sums.
     unsafe fn add_words(sums: __m256i, a: __m256i, b: __m256i) -> __m256i;
@@ -53,6 +55,12 @@ impl Dot for Maddubs {
     }
 
     #[inline(always)]
+    unsafe fn add_signed(sums: __m256i, weights: __m256i, x: __m256i) -> __m256i {
+        // SAFETY: the caller has AVX2.
+        unsafe { _mm256_add_epi32(sums, Self::multiply(weights, x)) }
+    }
+
+    #[inline(always)]
     unsafe fn add_words(sums: __m256i, a: __m256i, b: __m256i) -> __m256i {
         // SAFETY: the caller has AVX2.
         unsafe { _mm256_add_epi32(sums, _mm256_madd_epi16(a, b)) }
@@ -79,9 +87,15 @@ impl Dot for Vnni {
     #[inline(always)]
     unsafe fn multiply(weights: __m256i, x: __m256i) -> __m256i {
         // SAFETY: the caller has AVX-VNNI.
+        unsafe { Self::add_signed(_mm256_setzero_si256(), weights, x) }
+    }
+
+    #[inline(always)]
+    unsafe fn add_signed(sums: __m256i, weights: __m256i, x: __m256i) -> __m256i {
+        // SAFETY: the caller has AVX-VNNI.
         unsafe {
             let unsigned = _mm256_xor_si256(weights, _mm256_set1_epi8(-128));
-            _mm256_dpbusd_avx_epi32(_mm256_setzero_si256(), unsigned, x)
+            _mm256_dpbusd_avx_epi32(sums, unsigned, x)
         }
     }
 
@@ -112,9 +126,15 @@ impl Dot for Vnni512 {
     #[inline(always)]
     unsafe fn multiply(weights: __m256i, x: __m256i) -> __m256i {
         // SAFETY: the caller has AVX512-VNNI and AVX512-VL.
+        unsafe { Self::add_signed(_mm256_setzero_si256(), weights, x) }
+    }
+
+    #[inline(always)]
+    unsafe fn add_signed(sums: __m256i, weights: __m256i, x: __m256i) -> __m256i {
+        // SAFETY: the caller has AVX512-VNNI and AVX512-VL.
         unsafe {
             let unsigned = _mm256_xor_si256(weights, _mm256_set1_epi8(-128));
-            _mm256_dpbusd_epi32(_mm256_setzero_si256(), unsigned, x)
+            _mm256_dpbusd_epi32(sums, unsigned, x)
         }
     }
 

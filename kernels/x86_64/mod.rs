@@ -8,24 +8,28 @@ mod dot;
 mod q4_0;
 mod q8_0;
 
-use crate::scalar::attention::{Widen, attend};
+use crate::scalar::attention::{Steps, attend};
+use crate::scalar::attention_q8_0::QueryBlock;
 use crate::scalar::block32::Rows32;
 use crate::scalar::block256::Rows256;
 use crate::scalar::{Row, block32, block256 as k_quants, matmul_rows, plain};
 use crate::tokens::{self, Product};
 use crate::{Activation, Format, Kernels, KvView, RowLayout, scalar};
 use core::arch::x86_64::{
-    _MM_HINT_T0, _mm_loadu_si128, _mm_prefetch, _mm256_cvtph_ps, _mm256_storeu_ps,
+    _MM_HINT_T0, _mm_loadu_si128, _mm_prefetch, _mm256_cvtph_ps, _mm256_loadu_si256,
+    _mm256_set1_epi32, _mm256_storeu_ps, _mm256_storeu_si256,
 };
+use core::marker::PhantomData;
 use core::ops::Range;
 use half::f16;
 
 use block256::Block256;
+use dot::Dot;
 
-/// Conversion by F16C.
-struct F16c;
+/// Steps of attention by F16C and `D`.
+struct Vectors<D>(PhantomData<D>);
 
-impl Widen for F16c {
+impl<D: Dot> Steps for Vectors<D> {
     #[inline(always)]
     fn widen(halves: &[f16; 8]) -> [f32; 8] {
         let mut out = [0f32; 8];
@@ -33,6 +37,23 @@ impl Widen for F16c {
         unsafe {
             let halves = _mm_loadu_si128(halves.as_ptr().cast());
             _mm256_storeu_ps(out.as_mut_ptr(), _mm256_cvtph_ps(halves));
+        }
+        out
+    }
+
+    #[inline(always)]
+    fn multiply(keys: &[i8; 256], query: &QueryBlock) -> [i32; 8] {
+        let mut out = [0; 8];
+        // SAFETY: keys are 8 vectors, the query 8 pieces of four bytes, and `out` is as large as a
+        // vector. The caller has the variant's features.
+        unsafe {
+            let mut sums = _mm256_set1_epi32(-D::BIAS * query.sum);
+            for piece in 0..8 {
+                let keys = _mm256_loadu_si256(keys.as_ptr().add(32 * piece).cast());
+                let query = query.quants.as_ptr().add(4 * piece).cast::<i32>().read_unaligned();
+                sums = D::add_signed(sums, keys, _mm256_set1_epi32(query));
+            }
+            _mm256_storeu_si256(out.as_mut_ptr().cast(), sums);
         }
         out
     }
@@ -140,7 +161,7 @@ macro_rules! variant {
             fn attention(queries: &[f32], kv: &KvView<'_>, out: &mut [f32]) {
                 #[target_feature(enable = $features)]
                 fn inner(queries: &[f32], kv: &KvView<'_>, out: &mut [f32]) {
-                    attend::<F16c>(queries, kv, out);
+                    attend::<Vectors<$dot>>(queries, kv, out);
                 }
                 // SAFETY: the table is given out only where the features exist.
                 unsafe { inner(queries, kv, out) }

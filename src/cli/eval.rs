@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use wick_core::{Engine, Options, Output, Sampling, Token};
+use wick_core::{Engine, KvFormat, Options, Output, Sampling, Token};
 use wick_text::{Special, Tokenizer};
 
 /// Measure a model: perplexity of a text, or exact answers to questions
@@ -127,8 +127,8 @@ fn perplexity(
     }
     // Half a window of logits at a time would take 300 MB of the published models' vocabulary.
     let batch = 32.min(context);
-    let output = Output::Exact;
-    let options = Options { context, sequences: 1, batch, outputs: batch, output };
+    let (output, kv) = (Output::Exact, KvFormat::default());
+    let options = Options { context, sequences: 1, batch, outputs: batch, output, kv };
     let prefix = tokenizer.prefix();
     let found = with_engine(model, options, &arguments.engine, |mut engine, _| {
         let mut losses = Vec::new();

@@ -10,7 +10,7 @@ use serde::Serialize;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
-use wick_core::{Engine, Options, Output, Token};
+use wick_core::{Engine, KvFormat, Options, Output, Token};
 use wick_format::Gguf;
 use wick_text::Tokenizer;
 
@@ -67,8 +67,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let model = Model::read(&files, &parts, arguments.model.overrides())?;
 
     let batch = BATCH.min(ids.len());
-    let output = Output::Exact;
-    let options = Options { context: ids.len(), sequences: 1, batch, outputs: batch, output };
+    let (output, kv) = (Output::Exact, KvFormat::default());
+    let options = Options { context: ids.len(), sequences: 1, batch, outputs: batch, output, kv };
     with_engine(&model, options, &arguments.engine, |engine, _| {
         write(engine, &ids, arguments.out.as_deref(), || Names::read(&files, &parts))
     })

@@ -3,7 +3,7 @@
 use crate::exit::{Exit, Failure, OrExit};
 use crate::memory::{Budget, MemoryArguments, Mib};
 use crate::model::{Model, ModelArguments, tokenizer};
-use crate::session::{OutputArguments, conversation};
+use crate::session::{KvArguments, OutputArguments, conversation};
 use clap::Args;
 use clap::builder::PossibleValuesParser;
 use serde::Serialize;
@@ -30,6 +30,8 @@ pub(crate) struct Arguments {
     memory: MemoryArguments,
     #[command(flatten)]
     output: OutputArguments,
+    #[command(flatten)]
+    kv: KvArguments,
     /// Positions for prompt and answer together [default: 4096, or the model's own if that is less]
     #[arg(short, long, value_name = "N")]
     context: Option<usize>,
@@ -85,6 +87,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let _tokenizer = tokenizer(&files, &parts).ok();
     let budget = arguments.memory.budget()?;
     let options = arguments.output.apply(conversation(&model.config, arguments.context));
+    let options = arguments.kv.apply(options);
     let placement = Placement::choose(&model, options, budget.as_ref())?;
     let board = arguments.board.as_deref().and_then(Board::find);
     let report = Report::new(&model, &placement, budget.as_ref(), board);

@@ -11,8 +11,8 @@ use clap::{Args, ValueEnum};
 use log::{info, warn};
 use std::num::NonZeroUsize;
 use wick_core::{
-    Arena, Arrangement, Config, Decaying, Engine, ExpertStore, Options, Output, OutputError,
-    Parallel, Plan, Policy,
+    Arena, Arrangement, Config, Decaying, Engine, ExpertStore, KvFormat, Options, Output,
+    OutputError, Parallel, Plan, Policy,
 };
 use wick_linux::{ArrangedMemory, Cpus, Pool};
 
@@ -22,6 +22,8 @@ pub(crate) struct EngineArguments {
     /// Threads that compute [default: one for each big core, within the control group's quota]
     #[arg(short, long, value_name = "N")]
     threads: Option<NonZeroUsize>,
+    #[command(flatten)]
+    kv: KvArguments,
     #[command(flatten)]
     memory: MemoryArguments,
     #[command(flatten)]
@@ -79,12 +81,41 @@ impl OutputArguments {
     }
 }
 
+/// How keys and values are kept.
+#[derive(Args, Clone)]
+pub(crate) struct KvArguments {
+    /// How keys and values are kept in memory
+    #[arg(long, value_name = "TYPE", default_value = "f16")]
+    kv: KvArgument,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum KvArgument {
+    /// 16 bits a value
+    #[value(name = "f16")]
+    F16,
+    /// 8 bits and a share of a scale, a little less exact
+    #[value(name = "q8_0")]
+    Q8_0,
+}
+
+impl KvArguments {
+    /// `options` with keys and values kept so.
+    pub(crate) fn apply(&self, options: Options) -> Options {
+        let kv = match self.kv {
+            KvArgument::F16 => KvFormat::F16,
+            KvArgument::Q8_0 => KvFormat::Q8_0,
+        };
+        Options { kv, ..options }
+    }
+}
+
 /// Room for one conversation of `context` positions; where nothing is asked for, 4096 or what the
 /// model was made for, whichever is less.
 pub(crate) fn conversation(config: &Config, context: Option<usize>) -> Options {
     let context = context.unwrap_or_else(|| 4096.min(config.context));
-    let output = Output::Exact;
-    Options { context, sequences: 1, batch: BATCH.min(context), outputs: 1, output }
+    let (output, kv) = (Output::Exact, KvFormat::F16);
+    Options { context, sequences: 1, batch: BATCH.min(context), outputs: 1, output, kv }
 }
 
 /// Counts the uses of experts, of which those of 256 tokens ago count half: of what was measured
@@ -92,6 +123,7 @@ pub(crate) fn conversation(config: &Config, context: Option<usize>) -> Options {
 static POLICY: Decaying = Decaying { half_life: 256.0 };
 
 /// Sets an engine up for `model` and hands it to `work`, with an arena that has room for a sampler.
+/// How keys and values are kept is up to the `arguments`.
 /// Refuses, with numbers, what the machine, the control group or the user's `--memory` cannot hold.
 pub(crate) fn with_engine<R>(
     model: &Model<'_>,
@@ -100,6 +132,7 @@ pub(crate) fn with_engine<R>(
     work: impl for<'e> FnOnce(Engine<'e>, &mut Arena<'e>) -> Result<R, Failure>,
 ) -> Result<R, Failure> {
     let Model { config, weights, files, .. } = model;
+    let options = arguments.kv.apply(options);
     check_output(model, options.output)?;
     let budget = arguments.memory.budget()?;
     let Placement { options, plan, catalogue } =

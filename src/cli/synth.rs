@@ -14,7 +14,7 @@ use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::Instant;
-use wick_core::{Options, Output};
+use wick_core::{KvFormat, Options, Output};
 use wick_format::Overrides;
 use wick_kernels::Format;
 use wick_linux::Cpus;
@@ -126,8 +126,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let model = Model::read(&files, &parts, Overrides::default())?;
     let tokens = arguments.tokens.get();
     let batch = BATCH.min(tokens);
-    let output = Output::Exact;
-    let options = Options { context: tokens, sequences: 1, batch, outputs: 1, output };
+    let (output, kv) = (Output::Exact, KvFormat::default());
+    let options = Options { context: tokens, sequences: 1, batch, outputs: 1, output, kv };
     with_engine(&model, options, &arguments.engine, |engine, arena| {
         let mut trial = Trial::new(engine, arguments.seed, &interrupt, arena)?;
         trial.run(tokens)?;

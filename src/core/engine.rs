@@ -50,6 +50,7 @@ impl<'m> State<'m> {
         weights.validate(config)?;
         weights.check_layouts()?;
         options.validate()?;
+        options.kv.check(config.head)?;
         options.output.check(weights)?;
         let kv = KvCache::new(Layout::new(config, &options), options.sequences, arena)?;
         let scratch = Scratch::new(&Sizes::new(config, weights, &options), arena)?;

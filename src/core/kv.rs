@@ -1,19 +1,55 @@
-//! The KV cache: keys and values of past positions, as f16.
+//! The KV cache: keys and values of past positions, as f16 or Q8_0.
 //!
 //! Layers that see everything keep the whole context. Windowed layers keep a ring, as long as the
 //! window and one batch together, because a batch writes its positions before it attends.
 
 use crate::arena::{Arena, ArenaError};
 use crate::config::{Config, MAX_LAYERS};
-use crate::plan::Options;
+use crate::plan::{Options, OptionsError};
+use bytemuck::{cast_slice, cast_slice_mut};
 use core::fmt;
+use core::ops::Range;
 use half::f16;
-use wick_kernels::{KEY_TILE, KvView};
+use wick_kernels::{
+    KEY_TILE, KvCells, KvView, Q8Cells, Q8CellsMut, store_f16, store_key_q8_0, store_value_q8_0,
+};
+
+/// How keys and values are kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum KvFormat {
+    /// 16 bits a value.
+    #[default]
+    F16,
+    /// 8 bits a value and a scale for 32 values. Queries are rounded to as many bits where they are
+    /// multiplied with keys.
+    Q8_0,
+}
+
+/// Values that share a scale in [`KvFormat::Q8_0`].
+const BLOCK: usize = 32;
+
+impl KvFormat {
+    /// Checks that heads of this size can be kept so.
+    pub fn check(self, head: usize) -> Result<(), OptionsError> {
+        match self {
+            KvFormat::Q8_0 if !head.is_multiple_of(BLOCK) => Err(OptionsError::Head { head }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Bytes of the key or the value of a position in one KV head.
+    pub const fn bytes(self, head: usize) -> usize {
+        match self {
+            KvFormat::F16 => head * size_of::<f16>(),
+            KvFormat::Q8_0 => head + head / BLOCK * size_of::<f16>(),
+        }
+    }
+}
 
 /// Where a layer's keys and values lie in the memory of a sequence.
 #[derive(Clone, Copy, Debug)]
 struct Place {
-    /// Offset of the first key, in elements.
+    /// Offset of the first key, in bytes.
     start: usize,
     /// Positions kept; a multiple of [`KEY_TILE`].
     rows: usize,
@@ -24,12 +60,13 @@ struct Place {
 /// Where everything lies in the memory of one sequence.
 #[derive(Clone, Debug)]
 pub(crate) struct Layout {
+    format: KvFormat,
     places: heapless::Vec<Place, MAX_LAYERS>,
     kv_heads: usize,
     head: usize,
     context: usize,
-    /// Elements of one sequence.
-    pub(crate) elements: usize,
+    /// Bytes of one sequence.
+    pub(crate) bytes: usize,
 }
 
 impl Layout {
@@ -39,12 +76,19 @@ impl Layout {
             let window = config.layer_window(layer).unwrap_or(usize::MAX);
             let rows = options.context.min(window.saturating_add(options.batch));
             let place = Place { start, rows: rows.next_multiple_of(KEY_TILE), window };
-            start += 2 * place.rows * config.kv_width();
+            start += 2 * place.rows * config.kv_heads * options.kv.bytes(config.head);
             place
         });
         let places = places.collect();
         let (kv_heads, head, context) = (config.kv_heads, config.head, options.context);
-        Layout { places, kv_heads, head, context, elements: start }
+        Layout { format: options.kv, places, kv_heads, head, context, bytes: start }
+    }
+
+    /// The keys and the values of a layer in the memory of all sequences.
+    fn halves(&self, sequence: usize, layer: usize) -> [Range<usize>; 2] {
+        let start = sequence * self.bytes + self.places[layer].start;
+        let half = self.places[layer].rows * self.kv_heads * self.format.bytes(self.head);
+        [start..start + half, start + half..start + 2 * half]
     }
 }
 
@@ -64,7 +108,7 @@ struct Progress {
 pub(crate) struct KvCache<'m> {
     layout: Layout,
     progress: &'m mut [Progress],
-    data: &'m mut [f16],
+    data: &'m mut [u8],
 }
 
 impl<'m> KvCache<'m> {
@@ -75,13 +119,12 @@ impl<'m> KvCache<'m> {
     ) -> Result<KvCache<'m>, ArenaError> {
         let progress = arena.take("sequences", sequences)?;
         progress.fill(Progress::default());
-        let data = arena.take("KV cache", sequences * layout.elements)?;
+        let data = arena.take("KV cache", sequences * layout.bytes)?;
         Ok(KvCache { layout, progress, data })
     }
 
     pub(crate) fn bytes(layout: &Layout, sequences: usize) -> usize {
-        Arena::bytes_for::<Progress>(sequences)
-            + Arena::bytes_for::<f16>(sequences * layout.elements)
+        Arena::bytes_for::<Progress>(sequences) + Arena::bytes_for::<u8>(sequences * layout.bytes)
     }
 
     /// Number of sequences.
@@ -142,15 +185,21 @@ impl<'m> KvCache<'m> {
         keys: &[f32],
         values: &[f32],
     ) {
-        let (head, place) = (self.layout.head, self.layout.places[layer]);
-        let half = self.layout.kv_heads * place.rows * head;
-        let slab = &mut self.data[sequence * self.layout.elements + place.start..][..2 * half];
-        let (key_slab, value_slab) = slab.split_at_mut(half);
-        for (source, slab) in [(keys, key_slab), (values, value_slab)] {
+        let Layout { format, head, kv_heads, .. } = self.layout;
+        let rows = self.layout.places[layer].rows;
+        let halves = self.layout.halves(sequence, layer);
+        let q8_0 = [store_key_q8_0, store_value_q8_0];
+        for ((source, half), store_q8_0) in [keys, values].into_iter().zip(halves).zip(q8_0) {
+            let half = &mut self.data[half];
             for (h, source) in source.chunks_exact(head).enumerate() {
-                let row = h * place.rows + position % place.rows;
-                for (to, from) in slab[row * head..][..head].iter_mut().zip(source) {
-                    *to = f16::from_f32(*from);
+                let row = h * rows + position % rows;
+                match format {
+                    KvFormat::F16 => store_f16(cast_slice_mut(half), row, source),
+                    KvFormat::Q8_0 => {
+                        let (quants, scales) = half.split_at_mut(kv_heads * rows * head);
+                        let (quants, scales) = (cast_slice_mut(quants), cast_slice_mut(scales));
+                        store_q8_0(Q8CellsMut { quants, scales }, row, source);
+                    }
                 }
             }
         }
@@ -164,15 +213,32 @@ impl<'m> KvCache<'m> {
         kv_head: usize,
         position: usize,
     ) -> KvView<'_> {
-        let (head, place) = (self.layout.head, self.layout.places[layer]);
-        let (one, half) = (place.rows * head, self.layout.kv_heads * place.rows * head);
-        let slab = &self.data[sequence * self.layout.elements + place.start..][..2 * half];
-        KvView {
-            keys: &slab[kv_head * one..][..one],
-            values: &slab[half + kv_head * one..][..one],
-            head,
-            from: (position + 1).saturating_sub(place.window),
-            to: position + 1,
+        let Layout { format, head, .. } = self.layout;
+        let place = self.layout.places[layer];
+        let [keys, values] = self.layout.halves(sequence, layer).map(|half| &self.data[half]);
+        let cells = match format {
+            KvFormat::F16 => {
+                let one = place.rows * head;
+                let of_head = |half| &cast_slice(half)[kv_head * one..][..one];
+                KvCells::F16 { keys: of_head(keys), values: of_head(values) }
+            }
+            KvFormat::Q8_0 => KvCells::Q8_0 {
+                keys: self.q8_0(keys, place.rows, kv_head),
+                values: self.q8_0(values, place.rows, kv_head),
+            },
+        };
+        let from = (position + 1).saturating_sub(place.window);
+        KvView { cells, head, from, to: position + 1 }
+    }
+
+    /// The cells of a KV head among the keys or values of a layer: first the quants of all heads, then
+    /// their scales.
+    fn q8_0<'a>(&self, half: &'a [u8], rows: usize, kv_head: usize) -> Q8Cells<'a> {
+        let one = rows * self.layout.head;
+        let (quants, scales) = half.split_at(self.layout.kv_heads * one);
+        Q8Cells {
+            quants: &cast_slice(quants)[kv_head * one..][..one],
+            scales: &cast_slice(scales)[kv_head * one / BLOCK..][..one / BLOCK],
         }
     }
 }

@@ -34,7 +34,7 @@ pub use arrangement::{
 pub use config::{Config, ConfigError, Gating, MAX_ACTIVE, MAX_EXPERTS, MAX_LAYERS, Window};
 pub use engine::{Engine, EngineError, StepError, Token};
 pub use experts::{ExpertFigures, Prefetch};
-pub use kv::TruncateError;
+pub use kv::{KvFormat, TruncateError};
 pub use output::{Output, OutputError};
 pub use parallel::{Bands, Grid, Parallel, Serial, Tile};
 pub use plan::{MAX_BATCH, MAX_SEQUENCES, Options, OptionsError, Plan};

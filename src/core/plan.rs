@@ -3,7 +3,7 @@
 use crate::arena::{ALIGNMENT, Arena};
 use crate::config::Config;
 use crate::experts::Experts;
-use crate::kv::{KvCache, Layout};
+use crate::kv::{KvCache, KvFormat, Layout};
 use crate::output::Output;
 use crate::sampler::Sampler;
 use crate::scratch::Sizes;
@@ -23,6 +23,8 @@ pub struct Options {
     pub outputs: usize,
     /// Which rows of the output matrix are multiplied.
     pub output: Output,
+    /// How keys and values are kept.
+    pub kv: KvFormat,
 }
 
 /// Sequences an engine may hold.
@@ -78,10 +80,11 @@ impl Plan {
         slots: Option<usize>,
     ) -> Result<Plan, OptionsError> {
         options.validate()?;
+        options.kv.check(config.head)?;
         let layout = Layout::new(config, options);
-        let most = isize::MAX as usize / 4 / layout.elements;
+        let most = isize::MAX as usize / 4 / layout.bytes;
         if options.sequences > most {
-            return Err(OptionsError { what: "sequences", found: options.sequences, most });
+            return Err(OptionsError::Range { what: "sequences", found: options.sequences, most });
         }
         Ok(Plan {
             weights: 0,
@@ -130,7 +133,7 @@ impl Options {
     /// Checks that every number is possible.
     pub fn validate(&self) -> Result<(), OptionsError> {
         let within = |what, found, most| match found {
-            n if n < 1 || n > most => Err(OptionsError { what, found, most }),
+            n if n < 1 || n > most => Err(OptionsError::Range { what, found, most }),
             _ => Ok(()),
         };
         within("context", self.context, 1 << 24)?;
@@ -140,20 +143,37 @@ impl Options {
     }
 }
 
-/// A number of [`Options`] is out of range.
+/// [`Options`] that no engine can have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OptionsError {
-    /// Which number.
-    pub what: &'static str,
-    /// Its value.
-    pub found: usize,
-    /// Most that is possible; the least is 1.
-    pub most: usize,
+pub enum OptionsError {
+    /// A number is out of range.
+    Range {
+        /// Which number.
+        what: &'static str,
+        /// Its value.
+        found: usize,
+        /// Most that is possible; the least is 1.
+        most: usize,
+    },
+    /// The model's heads cannot be kept as [`KvFormat::Q8_0`].
+    Head {
+        /// Size of a head.
+        head: usize,
+    },
 }
 
 impl fmt::Display for OptionsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: 1 to {} expected, {} found", self.what, self.most, self.found)
+        match self {
+            OptionsError::Range { what, found, most } => {
+                write!(f, "{what}: 1 to {most} expected, {found} found")
+            }
+            OptionsError::Head { head } => write!(
+                f,
+                "KV cache in Q8_0: a head size that is a multiple of 32 expected, {head} found; keep \
+                 keys and values as f16"
+            ),
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use criterion::{BenchmarkId, Criterion, Throughput};
 use half::f16;
 use std::hint::black_box;
-use wick_kernels::{Encodings, Format, Kernels, KvView, Layout, RowLayout};
+use wick_kernels::{Encodings, Format, Kernels, KvCells, KvView, Layout, Q8Cells, RowLayout};
 use wick_linux::all_kernels;
 use wick_tests::random::Random;
 
@@ -91,16 +91,22 @@ fn attention(criterion: &mut Criterion) {
         let mut halves =
             || Vec::from_iter((0..positions * HEAD).map(|_| f16::from_f32(random.float())));
         let (keys, values) = (halves(), halves());
-        let view = KvView { keys: &keys, values: &values, head: HEAD, from: 0, to: positions };
+        let cells = KvCells::F16 { keys: &keys, values: &values };
+        let (quants, scales) = (vec![77; positions * HEAD], vec![f16::ONE; positions * HEAD / 32]);
+        let q8_0 = Q8Cells { quants: &quants, scales: &scales };
+        let q8_0 = KvCells::Q8_0 { keys: q8_0, values: q8_0 };
         let queries = Vec::from_iter((0..GROUP * HEAD).map(|_| random.float()));
         let mut out = [0.0; GROUP * HEAD];
         group.throughput(Throughput::Elements(positions as u64));
         for kernels in all_kernels() {
             let attention = kernels.attention();
-            let id = BenchmarkId::new(kernels.name(), positions);
-            group.bench_function(id, |bencher| {
-                bencher.iter(|| attention(black_box(&queries), &view, &mut out));
-            });
+            for (name, cells) in [("F16", cells), ("Q8_0", q8_0)] {
+                let view = KvView { cells, head: HEAD, from: 0, to: positions };
+                let id = BenchmarkId::new(format!("{name}/{}", kernels.name()), positions);
+                group.bench_function(id, |bencher| {
+                    bencher.iter(|| attention(black_box(&queries), &view, &mut out));
+                });
+            }
         }
     }
 }

@@ -10,7 +10,8 @@
 use std::collections::HashMap;
 use std::process::ExitCode;
 use wick_core::{
-    Arena, Decaying, ExpertKey, LeastFrequent, LeastRecent, Options, Output, Policy, Slots,
+    Arena, Decaying, ExpertKey, KvFormat, LeastFrequent, LeastRecent, Options, Output, Policy,
+    Slots,
 };
 use wick_linux::{Cpus, Pool, kernels};
 use wick_tests::{Model, ids};
@@ -32,8 +33,14 @@ impl Trace {
         let config = &model.config;
         let (layers, experts, active) = (config.layers, config.experts, config.active);
         let context = ids.len().min(config.context);
-        let options =
-            Options { context, sequences: 1, batch: BATCH, outputs: 1, output: Output::Exact };
+        let options = Options {
+            context,
+            sequences: 1,
+            batch: BATCH,
+            outputs: 1,
+            output: Output::Exact,
+            kv: KvFormat::F16,
+        };
         let cpus = Cpus::detect();
         let pool = Box::leak(Box::new(Pool::new(cpus.threads(), &cpus)));
         let mut engine = model.engine(options, pool);

@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::LazyLock;
 use wick_core::{
-    Arrangement, Config, Down, ExpertKey, LeastRecent, Options, Output, Part, Serial,
+    Arrangement, Config, Down, ExpertKey, KvFormat, LeastRecent, Options, Output, Part, Serial,
     arranged_bytes,
 };
 use wick_format::{EXTENT_ALIGNMENT, Error, Gguf, Overrides, SplitName, Value as Read};
@@ -236,7 +236,14 @@ fn files_packed_for_the_profiler_choose_the_same_rows() {
         let ids = ids(20, model.config.vocab);
         let [expected, found] = [model, packed].map(|model| {
             let output = Output::Profiler;
-            let options = Options { context: 20, sequences: 1, batch: 20, outputs: 20, output };
+            let options = Options {
+                context: 20,
+                sequences: 1,
+                batch: 20,
+                outputs: 20,
+                output,
+                kv: KvFormat::default(),
+            };
             let mut engine = model.engine(options, &Serial);
             step(&mut engine, 0, &ids);
             let all: Vec<u32> = (0..20).flat_map(|i| bits(engine.logits(i).unwrap())).collect();
@@ -318,7 +325,14 @@ fn the_front_is_enough_to_stream() {
         let expected = bits(&whole.logits(&ids, 30, &Serial));
         let store = Box::leak(Box::new(MemoryStore::new(whole.weights, 3, 1)));
         let output = Output::Exact;
-        let options = Options { context: 30, sequences: 1, batch: 30, outputs: 30, output };
+        let options = Options {
+            context: 30,
+            sequences: 1,
+            batch: 30,
+            outputs: 30,
+            output,
+            kv: KvFormat::default(),
+        };
         let model = Model { weights, ..whole };
         let mut engine = model.streaming(options, store, &LeastRecent, &Serial);
         step(&mut engine, 0, &ids);
