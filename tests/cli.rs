@@ -582,9 +582,9 @@ fn too_little_memory_is_said_with_numbers() {
     let config = Config { heads: 64, kv_heads: 64, head: 64, ..Tiny::default().config };
     std::fs::write(&path, Tiny { config, ..Tiny::default() }.to_bytes()).unwrap();
     let arguments = ["run", "-m", path.to_str().unwrap(), "--context", "16777216", "hi"];
-    fails(&wick(&arguments), 4, "for a context of 16777216 take 524");
+    fails(&wick(&arguments), 4, "for a context of 16777216 524");
     let arguments = ["bench", "-m", path.to_str().unwrap(), "-p", "16777215", "-n", "1"];
-    fails(&wick(&arguments), 4, "for a context of 16777216 take 524");
+    fails(&wick(&arguments), 4, "for a context of 16777216 524");
 }
 
 /// The numbers of a line.
@@ -806,4 +806,91 @@ fn ctrl_c_ends_cleanly() {
     let err = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(130), "{err}");
     assert!(err.contains("decode: "), "figures in {err:?}");
+}
+
+/// nano as a file, which has experts to be read.
+fn nano() -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/models/nano/nano.gguf");
+    path.display().to_string()
+}
+
+/// The least memory that a refusal names, as `--memory` takes it.
+fn least(refusal: &Output) -> usize {
+    fails(refusal, 4, "is the least that would do");
+    let err = String::from_utf8_lossy(&refusal.stderr).into_owned();
+    let (_, rest) = err.split_once(" (").unwrap();
+    rest.split_once("K)").unwrap().0.parse().unwrap()
+}
+
+#[test]
+fn a_model_answers_the_same_within_any_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let packed = folder.path().join("nano.wick.gguf").display().to_string();
+    let nano = nano();
+    stdout(&wick(&["pack", &nano, "-o", &packed]));
+    let ask = |model: &str, more: &[&str]| {
+        let question = "remember: the code is 4711. set a timer for 5 minutes";
+        let mut arguments = vec!["run", "-m", model, "--temperature", "0", question];
+        arguments.extend(more);
+        wick(&arguments)
+    };
+    let expected = stdout(&ask(&nano, &[]));
+    for model in [&nano, &packed] {
+        let least = least(&ask(model, &["--memory", "1M"]));
+        // What the process has taken already differs a little from run to run.
+        for more in [256, 1024, 2048] {
+            let memory = format!("{}K", least + more);
+            let output = ask(model, &["-v", "--memory", &memory]);
+            assert_eq!(stdout(&output), expected, "{memory}");
+            let err = String::from_utf8_lossy(&output.stderr);
+            assert!(err.contains(" in a slot when wanted"), "{memory}: {err}");
+        }
+        let output = ask(model, &["-v", "--memory", "1G"]);
+        assert_eq!(stdout(&output), expected);
+        assert!(!String::from_utf8_lossy(&output.stderr).contains("in a slot"));
+    }
+}
+
+#[test]
+fn plans_tell_what_memory_is_for() {
+    let nano = nano();
+    let least = least(&wick(&["plan", "-m", &nano, "--memory", "100K"]));
+    let memory = format!("{}K", least + 1024);
+    let text = wick(&["plan", "-m", &nano, "--memory", &memory, "--board", "pi5", "--json"]);
+    let plan: Value = serde_json::from_str(&stdout(&text)).unwrap();
+    let number = |key: &str| plan[key].as_u64().unwrap() as usize;
+    let parts = ["dense_weights", "kv", "scratch", "sampler", "program", "margin", "slots"];
+    let sum: usize = parts.into_iter().map(number).sum();
+    // What aligns the arena is no part.
+    assert!((sum..sum + 4096).contains(&number("total")), "{plan}");
+    assert!(number("total") <= (least + 1024) * 1024, "{plan}");
+    assert!(number("expert_slots") >= 4 && number("expert_slots") < number("experts"), "{plan}");
+    assert!(plan["bounds"]["storage"].as_f64().unwrap() > 0.0, "{plan}");
+    let text = stdout(&wick(&["plan", "-m", &nano]));
+    assert!(text.contains("128 of 128 in memory"), "{text}");
+    fails(&wick(&["plan", "--memory", "lots"]), 2, "a size such as 512M");
+    fails(&wick(&["plan", "--board", "toaster"]), 2, "pi5");
+    fails(&wick(&["plan", "--memory", "100K"]), 4, "is the least that would do");
+}
+
+#[test]
+fn a_device_can_be_emulated_and_results_approximated() {
+    let nano = nano();
+    let least = least(&wick(&["plan", "-m", &nano, "--memory", "100K", "-c", "128"]));
+    let memory = format!("{}K", least + 1024);
+    let bench = |more: &[&str]| -> Value {
+        let mut arguments = vec!["bench", "-m", &nano, "--memory", &memory, "--json"];
+        arguments.extend(["--no-bandwidth", "-p", "16", "-n", "16", "-r", "1"]);
+        arguments.extend(more);
+        serde_json::from_str(&stdout(&wick(&arguments))).unwrap()
+    };
+    let report = bench(&["--emulate", "sd"]);
+    let decode = &report["decode_experts"];
+    assert!(decode["hit_rate"].as_f64().unwrap() < 1.0, "{report}");
+    assert!(decode["bytes_per_token"].as_f64().unwrap() > 0.0, "{report}");
+    // As much as the device moves, and what rounding adds.
+    assert!(decode["device_bytes_per_second"].as_f64().unwrap() < 95e6, "{report}");
+    let preferring = bench(&["--prefer-resident", "100"]);
+    let read = |report: &Value| report["decode_experts"]["bytes_per_token"].as_f64().unwrap();
+    assert!(read(&preferring) < read(&report), "{preferring}");
 }

@@ -4,6 +4,7 @@ use crate::exit::{Exit, Failure};
 use clap::Args;
 use std::fmt;
 use std::str::FromStr;
+use wick_core::Plan;
 use wick_linux::memory_limit;
 
 /// A number of bytes, as people write it.
@@ -52,49 +53,71 @@ pub(crate) struct MemoryArguments {
 
 /// The memory that a model may take.
 pub(crate) struct Budget {
-    /// Bytes that are left for the model beside what the process has taken and may still take.
-    pub(crate) bytes: usize,
-    /// Bytes of the process so far.
+    /// Bytes that the whole process may take.
+    pub(crate) whole: usize,
+    /// Bytes that it has taken already.
     pub(crate) taken: usize,
-    /// Bytes that are kept free.
-    pub(crate) margin: usize,
     /// Who set the limit.
-    pub(crate) source: String,
+    source: String,
 }
 
 impl MemoryArguments {
-    /// What is left for a model; `None` if nobody knows.
-    pub(crate) fn budget(&self) -> Result<Option<Budget>, Failure> {
+    /// What a model may take; `None` if nobody knows.
+    pub(crate) fn budget(&self) -> Option<Budget> {
         let taken = wick_linux::resident().unwrap_or(0) as usize;
-        let (whole, source) = match (self.memory, memory_limit()) {
-            (Some(Size(bytes)), _) => (bytes, "--memory".to_string()),
-            (None, None) => return Ok(None),
-            // What is left to the process does not count what it has.
-            (None, Some(limit)) => {
-                ((limit.bytes as usize).saturating_add(taken), limit.source.to_string())
-            }
-        };
-        let margin = margin(whole);
-        match whole.checked_sub(taken + margin) {
-            Some(bytes) => Ok(Some(Budget { bytes, taken, margin, source })),
-            None => Err(Failure::new(
-                Exit::Memory,
-                format_args!(
-                    "{source} is {}, of which the program itself takes {} and {} are kept free; \
-                     allow more memory",
-                    Mib(whole),
-                    Mib(taken),
-                    Mib(margin)
-                ),
-            )),
+        if let Some(Size(whole)) = self.memory {
+            return Some(Budget { whole, taken, source: "--memory".into() });
         }
+        // What is left to the process does not count what it has.
+        let limit = memory_limit()?;
+        let whole = (limit.bytes as usize).saturating_add(taken);
+        Some(Budget { whole, taken, source: limit.source.to_string() })
     }
 }
 
-/// Bytes of a budget that are kept free: for stacks, buffers of reads, what the allocator holds back
-/// and what the system counts on top (page tables, pages of the file that it reads ahead).
-fn margin(whole: usize) -> usize {
-    (8 << 20) + whole / 64
+/// Bytes that are kept free of any budget: for stacks, buffers of reads, what the allocator holds back.
+const KEPT_FREE: usize = 8 << 20;
+/// Of a budget, one byte in so many is kept free for what the system counts on top, such as page
+/// tables; but no more than [`MOST_ON_TOP`].
+const ON_TOP: usize = 64;
+const MOST_ON_TOP: usize = 64 << 20;
+
+impl Budget {
+    /// Bytes that are kept free.
+    pub(crate) fn margin(&self) -> usize {
+        KEPT_FREE + (self.whole / ON_TOP).min(MOST_ON_TOP)
+    }
+
+    /// Bytes that are left for the model.
+    pub(crate) fn bytes(&self) -> usize {
+        self.whole.saturating_sub(self.taken + self.margin())
+    }
+
+    /// The refusal of a model that takes at least `least`, and `buffers` for reads.
+    pub(crate) fn refuse(&self, least: &Plan, buffers: usize, context: usize) -> Failure {
+        let program = self.taken + KEPT_FREE + buffers;
+        let needed = least.total() + program;
+        // The margin is a share of the whole.
+        let on_top = (needed / (ON_TOP - 1) + 1).min(MOST_ON_TOP);
+        let kib = |bytes: usize| bytes.div_ceil(1024);
+        Failure::new(
+            Exit::Memory,
+            format_args!(
+                "{} is {}, but {} ({}K) is the least that would do: weights {}, KV cache for a \
+                 context of {context} {}, scratch {}, expert slots {}, the program {}; allow more \
+                 memory or ask for a smaller --context",
+                self.source,
+                Mib(self.whole),
+                Mib(needed + on_top),
+                kib(needed + on_top),
+                Mib(least.weights),
+                Mib(least.kv),
+                Mib(least.scratch + least.sampler),
+                Mib(least.slots),
+                Mib(program + on_top),
+            ),
+        )
+    }
 }
 
 #[cfg(test)]

@@ -85,7 +85,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let model = Model::read(&files, &parts, arguments.model.overrides())?;
     // Held while the process is measured, as it will be.
     let _tokenizer = tokenizer(&files, &parts).ok();
-    let budget = arguments.memory.budget()?;
+    let budget = arguments.memory.budget();
     let options = arguments.output.apply(conversation(&model.config, arguments.context));
     let options = arguments.kv.apply(options);
     let placement = Placement::choose(&model, options, budget.as_ref())?;
@@ -123,17 +123,18 @@ impl Placement {
     ) -> Result<Placement, Failure> {
         let Model { config, weights, files, .. } = model;
         let whole = Plan::new(config, weights, &options).or_exit(Exit::Usage)?;
-        let Some(budget) = budget.filter(|budget| whole.total() > budget.bytes) else {
+        let Some(budget) = budget.filter(|budget| whole.total() > budget.bytes()) else {
             return Ok(Placement { options, plan: whole, catalogue: None });
         };
         if files.parts().is_empty() {
-            return Err(too_small(budget, &whole, options.context));
+            return Err(budget.refuse(&whole, 0, options.context));
         }
         let checksums = model.checksums.clone();
         let catalogue = Catalogue::new(weights, files.parts(), checksums, Caching::Direct);
         let catalogue = catalogue.or_exit(Exit::Model)?;
         let slot_bytes = catalogue.slot_bytes();
-        let left = budget.bytes.saturating_sub(catalogue.scratch_bytes(READERS));
+        let buffers = catalogue.scratch_bytes(READERS);
+        let left = budget.bytes().saturating_sub(buffers);
         let least = |options| {
             Plan::streaming(config, weights, &options, config.active, slot_bytes)
                 .or_exit(Exit::Usage)
@@ -152,31 +153,9 @@ impl Placement {
         let plan = Plan::within(config, weights, &chosen, slot_bytes, left).or_exit(Exit::Usage)?;
         match plan {
             Some(plan) => Ok(Placement { options: chosen, plan, catalogue: Some(catalogue) }),
-            None => Err(too_small(budget, &least(chosen)?, options.context)),
+            None => Err(budget.refuse(&least(chosen)?, buffers, options.context)),
         }
     }
-}
-
-fn too_small(budget: &Budget, least: &Plan, context: usize) -> Failure {
-    let (program, whole) = (budget.taken, budget.bytes + budget.taken + budget.margin);
-    // The margin grows with the whole.
-    let needed = least.total() + program + budget.margin + least.total() / 64;
-    Failure::new(
-        Exit::Memory,
-        format_args!(
-            "{} is {}, but {} is the least that would do: weights that every token needs {}, KV cache \
-             for a context of {context} {}, scratch {}, expert slots {}, program {}; allow more \
-             memory or ask for a smaller --context",
-            budget.source,
-            Mib(whole),
-            Mib(needed),
-            Mib(least.weights),
-            Mib(least.kv),
-            Mib(least.scratch + least.sampler),
-            Mib(least.slots),
-            Mib(program + budget.margin),
-        ),
-    )
 }
 
 impl Report {
@@ -194,7 +173,7 @@ impl Report {
         let expert_slots = if plan.slots == 0 { experts } else { plan.slots / slot_bytes };
         let (hit_rate, storage) = expected_misses(weights, &statistics, expert_slots);
         let memory = expected_traffic(config, weights, &statistics);
-        let (program, margin) = budget.map_or((0, 0), |budget| (budget.taken, budget.margin));
+        let (program, margin) = budget.map_or((0, 0), |budget| (budget.taken, budget.margin()));
         let bounds = board.map(|board| Bounds {
             board: board.name,
             memory: board.memory / memory,

@@ -134,7 +134,7 @@ pub(crate) fn with_engine<R>(
     let Model { config, weights, files, .. } = model;
     let options = arguments.kv.apply(options);
     check_output(model, options.output)?;
-    let budget = arguments.memory.budget()?;
+    let budget = arguments.memory.budget();
     let Placement { options, plan, catalogue } =
         Placement::choose(model, options, budget.as_ref())?;
     report(&plan);
