@@ -260,6 +260,16 @@ impl Random {
         Kernels::scalar().encode()(&layout, &mut slab);
         slab
     }
+
+    /// An activation row of values of one size, in every form, with one sign or with both.
+    fn extremes(&mut self, layout: RowLayout, mixed: bool) -> Vec<f32> {
+        let mut slab = vec![0.0; layout.stride()];
+        let sign = |random: &mut Random| if random.bits().is_multiple_of(2) { -3.0 } else { 3.0 };
+        let one = sign(self);
+        slab[..layout.cols()].fill_with(|| if mixed { sign(self) } else { one });
+        Kernels::scalar().encode()(&layout, &mut slab);
+        slab
+    }
 }
 
 /// Where a block has half-precision numbers.
@@ -325,16 +335,7 @@ proptest! {
         let mut random = Random(seed);
         let cols = blocks * 256;
         let layout = RowLayout::new(cols, BOTH);
-        let mut sign = |often: bool| if often && random.bits().is_multiple_of(2) { -1.0 } else { 1.0 };
-        let slabs: Vec<_> = (0..tokens)
-            .map(|t| {
-                let mut slab = vec![0.0; layout.stride()];
-                slab[..cols].fill_with(|| 3.0 * sign(t != 0));
-                slab[0] *= if seed % 2 == 0 { 1.0 } else { -1.0 };
-                Kernels::scalar().encode()(&layout, &mut slab);
-                slab
-            })
-            .collect();
+        let slabs: Vec<_> = (0..tokens).map(|t| random.extremes(layout, t != 0)).collect();
         let xs: Vec<_> = slabs.iter().map(|slab| layout.view(slab)).collect();
         for format in Format::ALL.into_iter().filter(|format| format.block_len() > 1) {
             for byte in [0x00, 0x7F, 0x80, 0x81, 0xFF] {
@@ -351,6 +352,45 @@ proptest! {
                     kernels.matmul(format, Layout::Rows).unwrap()(&weights, &xs, &mut found);
                     prop_assert_eq!(bits(&found), bits(&expected), "{} {} {:#x}", kernels.name(), format, byte);
                 }
+            }
+        }
+    }
+
+    /// The same in the layouts of Q4_0, whose kernels let sums in 16 bits overflow on the way.
+    #[test]
+    fn variants_multiply_arranged_extremes_alike(
+        seed in any::<u32>(), runs in 1usize..7, blocks in 1usize..9, tokens in 1usize..6,
+    ) {
+        let mut random = Random(seed);
+        let (rows, cols) = (runs * 32, blocks * 32);
+        let layout = RowLayout::new(cols, BOTH);
+        let slabs: Vec<_> = (0..tokens).map(|t| random.extremes(layout, t != 0)).collect();
+        let xs: Vec<_> = slabs.iter().map(|slab| layout.view(slab)).collect();
+        let chosen: Vec<u32> = (0..rows as u32).collect();
+        for byte in [0x00, 0x0F, 0x77, 0x88, 0xFF] {
+            let mut weights = vec![byte; rows * blocks * 18];
+            for block in weights.chunks_exact_mut(18) {
+                block[..2].copy_from_slice(&f16::from_f32(random.float()).to_le_bytes());
+            }
+            let mut expected = vec![f32::NAN; tokens * rows];
+            Kernels::scalar().matmul(Format::Q4_0, Layout::Rows).unwrap()(&weights, &xs, &mut expected);
+            for (kernels, arrangement) in all_kernels().into_iter().flat_map(|k| {
+                [Layout::Grouped, Layout::Split, Layout::Columns].map(|arrangement| (k, arrangement))
+            }) {
+                let mut arranged = vec![0; weights.len()];
+                arrangement.arrange(cols, &weights, &mut arranged);
+                let mut found = vec![f32::NAN; tokens * rows];
+                for (x, found) in xs.iter().zip(found.chunks_mut(rows)) {
+                    match arrangement {
+                        Layout::Split => kernels.pick_rows()(&arranged, &chosen, x, found),
+                        Layout::Columns => kernels.sum_columns()(&arranged, x, 0..rows, found),
+                        _ => {}
+                    }
+                }
+                if let Some(product) = kernels.matmul(Format::Q4_0, arrangement) {
+                    product(&arranged, &xs, &mut found);
+                }
+                prop_assert_eq!(bits(&found), bits(&expected), "{} {} {:#x}", kernels.name(), arrangement, byte);
             }
         }
     }

@@ -95,6 +95,10 @@ pub fn all_kernels() -> Vec<&'static Kernels> {
         if has!("dotprod") {
             // SAFETY: the feature is there.
             all.push(unsafe { Kernels::neon_dotprod() });
+            if has!("i8mm") {
+                // SAFETY: the features are there.
+                all.push(unsafe { Kernels::neon_i8mm() });
+            }
         }
     }
     #[cfg(target_arch = "x86_64")]

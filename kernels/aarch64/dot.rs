@@ -7,12 +7,14 @@ use core::arch::asm;
 ///
 /// The functions may be called only where the variant's features exist.
 pub(super) trait Dot {
-    /// Whether the sums of two groups of eight rows fit into registers together.
-    const PAIRS: bool;
+    /// What the sums of four blocks start with, a block in each lane.
+    type Starts: Copy;
     /// Running sums of eight rows.
     type Sums: Copy;
-    /// Sums of eight rows that start at `start`.
-    unsafe fn start(start: i32) -> Self::Sums;
+    /// What makes up for weights that stand 8 above zero, from the sums of blocks of activations.
+    unsafe fn starts(sums: int16x4_t) -> Self::Starts;
+    /// Sums of eight rows for the block in lane `I`.
+    unsafe fn start<const I: i32>(starts: Self::Starts) -> Self::Sums;
     /// Adds to the sums of eight rows the products of four bytes of each, in `low` (rows 0 to 3) and
     /// `high` (rows 4 to 7), with bytes `4 I .. 4 I + 4` of `x`. At most 8 times.
     unsafe fn add<const I: i32>(
@@ -49,18 +51,25 @@ fn repeat<const I: i32>(x: int8x16_t) -> int8x16_t {
     unsafe { vreinterpretq_s8_s32(vdupq_laneq_s32::<I>(vreinterpretq_s32_s8(x))) }
 }
 
-/// Products in 16 bits: 8 additions of `15 · 128` do not overflow.
+/// Products in 16 bits. The sum of a block is at most `32 · 8 · 127` once it has made up for the
+/// weights' 8, so it does not matter what overflows on the way.
 pub(super) struct Smlal;
 
 impl Dot for Smlal {
-    const PAIRS: bool = false;
+    type Starts = int16x4_t;
     /// The start, and sums of two rows in each vector, each in four parts.
-    type Sums = (i32, [int16x8_t; 4]);
+    type Sums = (int16x8_t, [int16x8_t; 4]);
 
     #[inline(always)]
-    unsafe fn start(start: i32) -> Self::Sums {
+    unsafe fn starts(sums: int16x4_t) -> Self::Starts {
         // SAFETY: NEON is always there.
-        (start, [unsafe { vdupq_n_s16(0) }; 4])
+        unsafe { vmul_n_s16(sums, -8) }
+    }
+
+    #[inline(always)]
+    unsafe fn start<const I: i32>(starts: Self::Starts) -> Self::Sums {
+        // SAFETY: NEON is always there.
+        unsafe { (vdupq_lane_s16::<I>(starts), [vdupq_n_s16(0); 4]) }
     }
 
     #[inline(always)]
@@ -84,9 +93,10 @@ impl Dot for Smlal {
     unsafe fn finish((start, sums): Self::Sums) -> [int32x4_t; 2] {
         // SAFETY: NEON is always there.
         unsafe {
-            let start = vdupq_n_s32(start);
-            let pair = |a, b| vpaddq_s32(vpaddlq_s16(a), vpaddlq_s16(b));
-            [vaddq_s32(pair(sums[0], sums[1]), start), vaddq_s32(pair(sums[2], sums[3]), start)]
+            let [a, b, c, d] = sums;
+            let sums = vpaddq_s16(vpaddq_s16(a, b), vpaddq_s16(c, d));
+            let sums = vaddq_s16(sums, start);
+            [vmovl_s16(vget_low_s16(sums)), vmovl_high_s16(sums)]
         }
     }
 
@@ -152,13 +162,19 @@ impl Dot for Smlal {
 pub(super) struct Sdot;
 
 impl Dot for Sdot {
-    const PAIRS: bool = true;
+    type Starts = int32x4_t;
     type Sums = [int32x4_t; 2];
 
     #[inline(always)]
-    unsafe fn start(start: i32) -> Self::Sums {
+    unsafe fn starts(sums: int16x4_t) -> Self::Starts {
         // SAFETY: NEON is always there.
-        [unsafe { vdupq_n_s32(start) }; 2]
+        unsafe { vmull_n_s16(sums, -8) }
+    }
+
+    #[inline(always)]
+    unsafe fn start<const I: i32>(starts: Self::Starts) -> Self::Sums {
+        // SAFETY: NEON is always there.
+        [unsafe { vdupq_laneq_s32::<I>(starts) }; 2]
     }
 
     #[inline(always)]
@@ -236,7 +252,7 @@ impl Dot for Sdot {
     unsafe fn interleaved(keys: &[i8; 256], [x, y]: [int8x16_t; 2]) -> [int32x4_t; 2] {
         // SAFETY: the caller has the extension.
         unsafe {
-            let mut sums = Self::start(0);
+            let mut sums = [vdupq_n_s32(0); 2];
             let at = |i| keys_at(keys, i);
             Self::add::<0>(&mut sums, at(0), at(1), x);
             Self::add::<1>(&mut sums, at(2), at(3), x);

@@ -1,4 +1,5 @@
-//! Kernels for aarch64 processors, with and without instructions for 8-bit dot products.
+//! Kernels for aarch64 processors, with and without instructions for 8-bit dot products and
+//! matrix products.
 //!
 //! The loops are written once; each variant compiles them with its own features and its own
 //! [`Dot`](dot::Dot). NEON is part of every processor that these targets run on, so the kernels in
@@ -6,6 +7,7 @@
 
 mod block256;
 mod dot;
+mod i8mm;
 mod q4_0;
 mod q8_0;
 
@@ -81,9 +83,10 @@ fn prefetch(bytes: &[u8]) {
     }
 }
 
-/// A table of kernels compiled with some features, and the function that gives it out.
+/// A table of kernels compiled with some features, and the function that gives it out: how bytes are
+/// multiplied, and the products with grouped Q4_0 and with Q8_0 matrices.
 macro_rules! variant {
-    ($function:ident, $name:literal, $features:literal, $dot:ty) => {
+    ($function:ident, $name:literal, $features:literal, $dot:ty, $grouped:ty, $q8_0:ty) => {
         impl Kernels {
             #[doc = concat!("The `", $name, "` kernels.")]
             ///
@@ -101,12 +104,12 @@ macro_rules! variant {
                 name: $name,
                 rows: {
                     let mut rows = scalar::KERNELS.rows;
-                    rows[Format::Q8_0 as usize] = product::<q8_0::Q8_0<$dot>>;
+                    rows[Format::Q8_0 as usize] = product::<$q8_0>;
                     rows[Format::Q4_K as usize] = product::<Block256<Q4_K, $dot>>;
                     rows[Format::Q6_K as usize] = product::<Block256<Q6_K, $dot>>;
                     rows
                 },
-                grouped: product::<q4_0::Grouped<$dot>>,
+                grouped: product::<$grouped>,
                 split,
                 columns,
                 attention,
@@ -150,5 +153,13 @@ macro_rules! variant {
     };
 }
 
-variant!(neon, "neon", "neon", dot::Smlal);
-variant!(neon_dotprod, "neon-dotprod", "neon,dotprod", dot::Sdot);
+variant!(neon, "neon", "neon", dot::Smlal, q4_0::Grouped<dot::Smlal>, q8_0::Q8_0<dot::Smlal>);
+variant!(
+    neon_dotprod,
+    "neon-dotprod",
+    "neon,dotprod",
+    dot::Sdot,
+    q4_0::Grouped<dot::Sdot>,
+    q8_0::Q8_0<dot::Sdot>
+);
+variant!(neon_i8mm, "neon-i8mm", "neon,dotprod,i8mm", dot::Sdot, i8mm::Grouped, i8mm::Q8_0);

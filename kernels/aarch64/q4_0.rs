@@ -12,6 +12,7 @@ use crate::scalar::arranged::add_blocks;
 use crate::tokens::Product;
 use crate::{Activation, Layout, Q8};
 use core::arch::aarch64::*;
+use core::arch::asm;
 use core::marker::PhantomData;
 use core::ops::Range;
 
@@ -32,8 +33,8 @@ unsafe fn grouped<D: Dot, const T: usize>(weights: &[u8], xs: [&Q8<'_>; T], out:
     let rows = out.len() / T;
     let groups = rows / GROUP;
     assert!(weights.len() >= groups * blocks * GROUP_BLOCK && rows.is_multiple_of(GROUP));
-    // Where a single token leaves registers for two groups, they share what is loaded of it.
-    let pairs = if T == 1 && D::PAIRS { groups / 2 * 2 } else { 0 };
+    // A single token leaves registers for two groups, which share what is loaded of it.
+    let pairs = if T == 1 { groups / 2 * 2 } else { 0 };
     for group in (0..pairs).step_by(2) {
         // SAFETY: as for single groups below.
         unsafe { some_groups::<D, T, 2>(weights, group, xs, rows, out) };
@@ -59,37 +60,26 @@ unsafe fn some_groups<D: Dot, const T: usize, const G: usize>(
     rows: usize,
     out: &mut [f32],
 ) {
+    let xs = xs.map(|x| *x);
     let blocks = xs[0].scales.len();
+    let stride = blocks * GROUP_BLOCK;
+    // What several tokens need of more than one block at once does not fit into registers.
+    let fours = if T == 1 { blocks / 4 * 4 } else { 0 };
     // SAFETY: the caller's promise.
     unsafe {
-        let mut block = weights.as_ptr().add(group * blocks * GROUP_BLOCK);
+        let weights = weights.as_ptr().add(group * stride);
+        let block = |b: usize| weights.add(b * GROUP_BLOCK);
         let mut totals = [[[vdupq_n_f32(0.0); 2]; T]; G];
-        for b in 0..blocks {
-            let mut x = [[vdupq_n_s8(0); 2]; T];
-            let mut starts = [D::start(0); T];
-            for t in 0..T {
-                x[t] = load_block(xs[t], b);
-                starts[t] = D::start(-8 * i32::from(*xs[t].sums.get_unchecked(b)));
-            }
-            for (g, totals) in totals.iter_mut().enumerate() {
-                let block = block.add(g * blocks * GROUP_BLOCK);
-                let mut sums = starts;
-                add_quarter::<D, T, 0>(&mut sums, block, &x);
-                add_quarter::<D, T, 1>(&mut sums, block, &x);
-                add_quarter::<D, T, 2>(&mut sums, block, &x);
-                add_quarter::<D, T, 3>(&mut sums, block, &x);
-                let (low, high) = widen(vld1q_u16(block.cast()));
-                for t in 0..T {
-                    let scale = *xs[t].scales.get_unchecked(b);
-                    let sums = D::finish(sums[t]);
-                    for (half, scales) in [low, high].into_iter().enumerate() {
-                        let product =
-                            vmulq_f32(vcvtq_f32_s32(sums[half]), vmulq_n_f32(scales, scale));
-                        totals[t][half] = vaddq_f32(totals[t][half], product);
-                    }
-                }
-            }
-            block = block.add(GROUP_BLOCK);
+        for b in (0..fours).step_by(4) {
+            let factors = xs.map(|x| Factors::<D>::four(&x, b));
+            add_block::<D, T, G, 0>(&mut totals, block(b), stride, xs, b, factors);
+            add_block::<D, T, G, 1>(&mut totals, block(b + 1), stride, xs, b + 1, factors);
+            add_block::<D, T, G, 2>(&mut totals, block(b + 2), stride, xs, b + 2, factors);
+            add_block::<D, T, G, 3>(&mut totals, block(b + 3), stride, xs, b + 3, factors);
+        }
+        for b in fours..blocks {
+            let factors = xs.map(|x| Factors::one(&x, b));
+            add_block::<D, T, G, 0>(&mut totals, block(b), stride, xs, b, factors);
         }
         for (g, totals) in totals.into_iter().enumerate() {
             for (t, [low, high]) in totals.into_iter().enumerate() {
@@ -99,6 +89,118 @@ unsafe fn some_groups<D: Dot, const T: usize, const G: usize>(
             }
         }
     }
+}
+
+/// What the sums of some blocks start with, and what they are scaled by: a block in each lane.
+struct Factors<D: Dot> {
+    starts: D::Starts,
+    scales: float32x4_t,
+}
+
+impl<D: Dot> Clone for Factors<D> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<D: Dot> Copy for Factors<D> {}
+
+impl<D: Dot> Factors<D> {
+    /// Those of four blocks.
+    #[inline(always)]
+    unsafe fn four(x: &Q8<'_>, block: usize) -> Self {
+        // SAFETY: the caller has four blocks.
+        unsafe {
+            let starts = D::starts(vld1_s16(x.sums.as_ptr().add(block)));
+            Factors { starts, scales: vld1q_f32(x.scales.as_ptr().add(block)) }
+        }
+    }
+
+    /// Those of one block, in lane 0.
+    #[inline(always)]
+    unsafe fn one(x: &Q8<'_>, block: usize) -> Self {
+        // SAFETY: the caller has the block.
+        unsafe {
+            let sums = vset_lane_s16::<0>(*x.sums.get_unchecked(block), vdup_n_s16(0));
+            let scale = *x.scales.get_unchecked(block);
+            let scales = vsetq_lane_f32::<0>(scale, vdupq_n_f32(0.0));
+            Factors { starts: D::starts(sums), scales }
+        }
+    }
+}
+
+/// Adds the products of block `b`, which stands at `block` in the first group and `stride` bytes on
+/// in the next, and whose factors are in lane `I`.
+#[inline(always)]
+unsafe fn add_block<D: Dot, const T: usize, const G: usize, const I: i32>(
+    totals: &mut [[[float32x4_t; 2]; T]; G],
+    block: *const u8,
+    stride: usize,
+    xs: [Q8<'_>; T],
+    b: usize,
+    factors: [Factors<D>; T],
+) {
+    // SAFETY: the caller has the variant's features, and the block in each group and row.
+    unsafe {
+        let mut x = [[vdupq_n_s8(0); 2]; T];
+        for t in 0..T {
+            x[t] = load_block(&xs[t], b);
+        }
+        // No loop: the compiler would move parts of the products out of it.
+        add_group::<D, T, I>(&mut totals[0], block, &x, factors);
+        if G == 2 {
+            add_group::<D, T, I>(&mut totals[G - 1], block.add(stride), &x, factors);
+        }
+    }
+}
+
+/// Adds the products of a block of one group.
+#[inline(always)]
+unsafe fn add_group<D: Dot, const T: usize, const I: i32>(
+    totals: &mut [[float32x4_t; 2]; T],
+    block: *const u8,
+    x: &[[int8x16_t; 2]; T],
+    factors: [Factors<D>; T],
+) {
+    // SAFETY: the caller has the variant's features and the block.
+    unsafe {
+        // No closure: the features would have to reach it by being inlined.
+        let mut sums = [D::start::<I>(factors[0].starts); T];
+        for t in 1..T {
+            sums[t] = D::start::<I>(factors[t].starts);
+        }
+        add_quarter::<D, T, 0>(&mut sums, block, x);
+        add_quarter::<D, T, 1>(&mut sums, block, x);
+        add_quarter::<D, T, 2>(&mut sums, block, x);
+        add_quarter::<D, T, 3>(&mut sums, block, x);
+        let (low, high) = widen(vld1q_u16(block.cast()));
+        for t in 0..T {
+            let sums = D::finish(sums[t]);
+            for (half, scales) in [low, high].into_iter().enumerate() {
+                let scales = vmulq_laneq_f32::<I>(scales, factors[t].scales);
+                let product = vmulq_f32(vcvtq_f32_s32(sums[half]), scales);
+                totals[t][half] = vaddq_f32(totals[t][half], product);
+            }
+        }
+        if T == 1 {
+            totals.iter_mut().for_each(finish);
+        }
+    }
+}
+
+/// Has totals computed before what follows is loaded: the compiler would otherwise bring loads
+/// forward until it runs out of registers.
+#[inline(always)]
+fn finish([low, high]: &mut [float32x4_t; 2]) {
+    // SAFETY: no instruction does nothing.
+    unsafe {
+        asm!(
+            "// {0:v} {1:v}",
+            inout(vreg) * low,
+            inout(vreg) * high,
+            options(nostack, preserves_flags)
+        )
+    };
 }
 
 /// Adds the products of bytes `4 I .. 4 I + 4` of a block of eight rows.
@@ -132,7 +234,7 @@ unsafe fn load_block(x: &Q8<'_>, block: usize) -> [int8x16_t; 2] {
 
 /// Low and high nibbles of 16 bytes.
 #[inline(always)]
-fn nibbles(bytes: uint8x16_t) -> [int8x16_t; 2] {
+pub(super) fn nibbles(bytes: uint8x16_t) -> [int8x16_t; 2] {
     // SAFETY: NEON is always there.
     unsafe {
         let low = vandq_u8(bytes, vdupq_n_u8(15));
@@ -218,17 +320,32 @@ fn transpose([a, b, c, d]: [float32x4_t; 4]) -> [float32x4_t; 4] {
     }
 }
 
-/// A column of a [`Layout::Columns`] matrix that meets a value other than zero.
-#[derive(Clone, Copy, Default)]
-struct Column {
-    /// Where its quants start.
-    start: usize,
-    /// The value.
-    x: i8,
+/// The columns of a block that meet values other than zero.
+struct ActiveColumns {
+    count: usize,
+    /// Where their quants start.
+    starts: [usize; BLOCK],
+    /// The values.
+    xs: [i8; BLOCK],
 }
 
-/// Columns whose products with at most `15 · 128` can be added in 16 bits.
-const SHORT: usize = 16;
+impl ActiveColumns {
+    /// The active columns of a block whose quants start at `quants`, `stride` bytes each.
+    #[inline(always)]
+    fn find(xs: &[i8; BLOCK], quants: usize, stride: usize) -> ActiveColumns {
+        let mut active = ActiveColumns { count: 0, starts: [0; BLOCK], xs: [0; BLOCK] };
+        for (column, x) in xs.iter().enumerate() {
+            // The next one takes the place of one that meets a zero.
+            active.starts[active.count % BLOCK] = quants + column * stride;
+            active.xs[active.count % BLOCK] = *x;
+            active.count += usize::from(*x != 0);
+        }
+        active
+    }
+}
+
+/// Runs of 32 rows that are computed together: a cache line of each column.
+const RUNS: usize = 4;
 
 /// The product with some rows of a [`Layout::Columns`] matrix.
 pub(super) fn columns(weights: &[u8], x: &Activation<'_>, rows: Range<usize>, out: &mut [f32]) {
@@ -239,69 +356,81 @@ pub(super) fn columns(weights: &[u8], x: &Activation<'_>, rows: Range<usize>, ou
     assert!(rows.start <= rows.end && rows.end <= height && out.len() == rows.len());
     assert!(rows.start.is_multiple_of(BLOCK) && rows.end.is_multiple_of(BLOCK));
     out.fill(0.0);
-    for b in 0..blocks {
+    for (b, xs) in q8.quants.as_chunks::<BLOCK>().0.iter().enumerate() {
         let scales = b * height * BLOCK_BYTES;
-        let quants = scales + height * 2;
-        let mut room = [Column::default(); BLOCK];
-        let mut count = 0;
-        for (column, x) in q8.quants[b * BLOCK..][..BLOCK].iter().enumerate() {
-            if *x != 0 {
-                room[count] = Column { start: quants + column * (height / 2), x: *x };
-                count += 1;
-            }
-        }
-        if count == 0 {
+        let active = ActiveColumns::find(xs, scales + height * 2, height / 2);
+        if active.count == 0 {
             continue;
         }
-        let offset = -8 * i32::from(q8.sums[b]);
-        for run in rows.start / BLOCK..rows.end / BLOCK {
-            // SAFETY: block `b` has `height` scales and then 32 columns of `height / 2` bytes, all
-            // inside `weights`; runs of 32 rows lie inside `rows`, which `out` has room for.
-            unsafe {
-                let sums = sum_run(weights, &room[..count], run, offset);
-                let out = out.as_mut_ptr().add(run * BLOCK - rows.start);
-                let halves = weights.as_ptr().add(scales + run * BLOCK * 2).cast::<u16>();
-                for (i, [first, second]) in sums.into_iter().enumerate() {
-                    let (low, high) = widen(vld1q_u16(halves.add(i * 8)));
-                    for (j, (sum, scales)) in [(first, low), (second, high)].into_iter().enumerate()
-                    {
-                        let scales = vmulq_n_f32(scales, q8.scales[b]);
-                        let out = out.add(i * 8 + j * 4);
-                        let product = vmulq_f32(vcvtq_f32_s32(sum), scales);
-                        vst1q_f32(out, vaddq_f32(vld1q_f32(out), product));
-                    }
+        let scales = &weights[scales..][rows.start * 2..rows.end * 2];
+        let factors = (q8.sums[b], q8.scales[b]);
+        let runs = rows.len() / BLOCK;
+        let fours = runs / RUNS * RUNS;
+        // SAFETY: block `b` has `height` scales and then 32 columns of `height / 2` bytes, all
+        // inside `weights`; runs of 32 rows lie inside `rows`, as long as `out` and `scales`.
+        unsafe {
+            let weights = weights.as_ptr().add(rows.start / 2);
+            for run in (0..fours).step_by(RUNS) {
+                add_runs::<RUNS>(weights, &active, run, scales, factors, out);
+            }
+            for run in fours..runs {
+                add_runs::<1>(weights, &active, run, scales, factors, out);
+            }
+        }
+    }
+}
+
+/// Adds the products of `R` runs of 32 rows with the active columns of a block.
+///
+/// Sums are added in 16 bits: those of all quants, less the 8 that they stand above zero, are at
+/// most `32 · 8 · 127`, so it does not matter what overflows on the way.
+#[inline(always)]
+unsafe fn add_runs<const R: usize>(
+    weights: *const u8,
+    active: &ActiveColumns,
+    run: usize,
+    scales: &[u8],
+    (sum, x_scale): (i16, f32),
+    out: &mut [f32],
+) {
+    // SAFETY: each active column has 16 bytes for each run, and the slices have what belongs to them.
+    unsafe {
+        let mut sums = [[vdupq_n_s16(sum.wrapping_mul(-8)); 4]; R];
+        for (start, x) in active.starts.iter().zip(&active.xs).take(active.count) {
+            let x = in_every_lane(*x);
+            for (r, sums) in sums.iter_mut().enumerate() {
+                let [low, high] = nibbles(vld1q_u8(weights.add(start + (run + r) * 16)));
+                sums[0] = vmlal_s8(sums[0], vget_low_s8(low), vget_low_s8(x));
+                sums[1] = vmlal_high_s8(sums[1], low, x);
+                sums[2] = vmlal_s8(sums[2], vget_low_s8(high), vget_low_s8(x));
+                sums[3] = vmlal_high_s8(sums[3], high, x);
+            }
+        }
+        for (r, sums) in sums.into_iter().enumerate() {
+            let run = (run + r) * BLOCK;
+            let halves = scales.as_ptr().cast::<u16>().add(run);
+            let out = out.as_mut_ptr().add(run);
+            for (i, sums) in sums.into_iter().enumerate() {
+                let (low, high) = widen(vld1q_u16(halves.add(i * 8)));
+                let (first, second) = (vmovl_s16(vget_low_s16(sums)), vmovl_high_s16(sums));
+                for (j, (sum, scales)) in [(first, low), (second, high)].into_iter().enumerate() {
+                    let product = vmulq_f32(vcvtq_f32_s32(sum), vmulq_n_f32(scales, x_scale));
+                    let out = out.add(i * 8 + j * 4);
+                    vst1q_f32(out, vaddq_f32(vld1q_f32(out), product));
                 }
             }
         }
     }
 }
 
-/// The sums of a run of 32 rows over the active columns of a block, by eights.
+/// `x` in every lane. What the compiler knows to be the same in all lanes it takes from the lower
+/// half, and moves the upper half of the other factor there.
 #[inline(always)]
-unsafe fn sum_run(
-    weights: &[u8],
-    active: &[Column],
-    run: usize,
-    offset: i32,
-) -> [[int32x4_t; 2]; 4] {
-    // SAFETY: each active column has 16 bytes for each run.
+fn in_every_lane(x: i8) -> int8x16_t {
+    // SAFETY: no instruction does nothing.
     unsafe {
-        let mut sums = [[vdupq_n_s32(offset); 2]; 4];
-        for active in active.chunks(SHORT) {
-            let mut short = [vdupq_n_s16(0); 4];
-            for column in active {
-                let [low, high] = nibbles(vld1q_u8(weights.as_ptr().add(column.start + run * 16)));
-                let x = vdupq_n_s8(column.x);
-                short[0] = vmlal_s8(short[0], vget_low_s8(low), vget_low_s8(x));
-                short[1] = vmlal_high_s8(short[1], low, x);
-                short[2] = vmlal_s8(short[2], vget_low_s8(high), vget_low_s8(x));
-                short[3] = vmlal_high_s8(short[3], high, x);
-            }
-            for ([first, second], short) in sums.iter_mut().zip(short) {
-                *first = vaddw_s16(*first, vget_low_s16(short));
-                *second = vaddw_high_s16(*second, short);
-            }
-        }
-        sums
+        let mut x = vdupq_n_s8(x);
+        asm!("// {0:v}", inout(vreg) x, options(pure, nomem, nostack, preserves_flags));
+        x
     }
 }

@@ -70,7 +70,7 @@ impl<D: Dot> Product for Q8_0<D> {
 
 /// The half-precision numbers at an offset from four places.
 #[inline(always)]
-unsafe fn widen_four(starts: &[*const u8; 4], offset: usize) -> float32x4_t {
+pub(super) unsafe fn widen_four(starts: &[*const u8; 4], offset: usize) -> float32x4_t {
     // SAFETY: the caller has two bytes at each place.
     unsafe {
         let half = |i: usize| starts[i].add(offset).cast::<u16>();
