@@ -865,7 +865,7 @@ fn plans_tell_what_memory_is_for() {
     assert!((sum..sum + 4096).contains(&number("total")), "{plan}");
     assert!(number("total") <= (least + 1024) * 1024, "{plan}");
     assert!(number("expert_slots") >= 4 && number("expert_slots") < number("experts"), "{plan}");
-    assert!(plan["bounds"]["storage"].as_f64().unwrap() > 0.0, "{plan}");
+    assert!(plan["bounds"][0]["storage"].as_f64().unwrap() > 0.0, "{plan}");
     let text = stdout(&wick(&["plan", "-m", &nano]));
     assert!(text.contains("128 of 128 in memory"), "{text}");
     fails(&wick(&["plan", "--memory", "lots"]), 2, "a size such as 512M");

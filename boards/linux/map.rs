@@ -1,7 +1,7 @@
 //! Model files, mapped read-only.
 
 use crate::block_file::{Identity, size_of};
-use memmap2::{Mmap, MmapOptions, UncheckedAdvice};
+use memmap2::{Advice, Mmap, MmapOptions, UncheckedAdvice};
 use std::fmt;
 use std::fs::File;
 use std::io;
@@ -53,6 +53,15 @@ impl ModelFile {
         let (whole, part) = (self.map.as_ptr_range(), bytes.as_ptr_range());
         let inside = whole.start <= part.start && part.end <= whole.end;
         inside.then(|| part.start as usize - whole.start as usize)
+    }
+
+    /// Asks the system to read `bytes` ahead, if they are the file's. A refusal costs time only, so it
+    /// is just logged.
+    pub fn will_need(&self, bytes: &[u8]) {
+        let Some(offset) = self.offset_of(bytes) else { return };
+        if let Err(error) = self.map.advise_range(Advice::WillNeed, offset, bytes.len()) {
+            log::debug!("{}: cannot read ahead: {error}", self.path.display());
+        }
     }
 
     /// Gives the pages of `bytes` back to the system, if they are the file's; they are read again

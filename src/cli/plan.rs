@@ -4,12 +4,14 @@ use crate::exit::{Exit, Failure, OrExit};
 use crate::memory::{Budget, MemoryArguments, Mib};
 use crate::model::{Model, ModelArguments, tokenizer};
 use crate::session::{KvArguments, OutputArguments, conversation};
+use anyhow::Context;
 use clap::Args;
 use clap::builder::PossibleValuesParser;
 use serde::Serialize;
 use std::io::{self, Write};
+use std::time::Duration;
 use wick_core::{Config, Options, Plan, Traffic, Weights};
-use wick_linux::reads::READERS;
+use wick_linux::reads::{READERS, SpeedSample, measure_reads};
 use wick_linux::{Board, Caching, Catalogue};
 use wick_prepare::Statistics;
 
@@ -38,6 +40,9 @@ pub(crate) struct Arguments {
     /// Board whose memory and storage bound the speed
     #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(Board::ALL.map(|b| b.name)))]
     board: Option<String>,
+    /// Read from the model's file for two seconds, and let that bound the speed
+    #[arg(long)]
+    measure: bool,
     /// Write JSON
     #[arg(long)]
     json: bool,
@@ -68,15 +73,46 @@ struct Report {
     /// Bytes that a decoded token reads, expected.
     memory_bytes_per_token: f64,
     storage_bytes_per_token: f64,
-    bounds: Option<Bounds>,
+    bounds: Vec<Bounds>,
 }
 
-/// Tokens per second, at most.
+/// Tokens per second, at most, and what says so.
 #[derive(Serialize)]
 struct Bounds {
-    board: &'static str,
-    memory: f64,
+    source: String,
+    memory: Option<f64>,
     storage: Option<f64>,
+}
+
+impl Bounds {
+    /// By the nominal figures of a board.
+    fn of_board(board: &Board, memory: f64, storage: f64) -> Bounds {
+        Bounds {
+            source: board.title.into(),
+            memory: Some(board.memory / memory),
+            storage: (storage > 0.0).then(|| board.storage / storage),
+        }
+    }
+
+    /// By reading from the model's file; `None` if there is none, or it is too small to tell.
+    fn measured(model: &Model<'_>, storage: f64) -> Result<Option<Bounds>, Failure> {
+        let Some(file) = model.files.parts().first() else { return Ok(None) };
+        let measured = measure_reads(file.path(), Duration::from_secs(2));
+        let Some(speed) = measured.context("measuring reads").or_exit(Exit::Failed)? else {
+            return Ok(None);
+        };
+        let SpeedSample { depth, size, bandwidth } = speed.best;
+        let how = if speed.is_direct { "" } else { ", through the page cache" };
+        Ok(Some(Bounds {
+            source: format!(
+                "this file: {:.0} MB/s with {depth} reads of {} KiB in flight{how}",
+                bandwidth / 1e6,
+                size >> 10
+            ),
+            memory: None,
+            storage: (storage > 0.0).then(|| bandwidth / storage),
+        }))
+    }
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
@@ -90,13 +126,16 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let options = arguments.kv.apply(options);
     let placement = Placement::choose(&model, options, budget.as_ref())?;
     let board = arguments.board.as_deref().and_then(Board::find);
-    let report = Report::new(&model, &placement, budget.as_ref(), board);
+    let mut report = Report::new(&model, &placement, budget.as_ref(), board);
+    if arguments.measure {
+        report.bounds.extend(Bounds::measured(&model, report.storage_bytes_per_token)?);
+    }
     let mut out = io::stdout().lock();
     if arguments.json {
         let json = serde_json::to_string_pretty(&report).or_exit(Exit::Failed)?;
         writeln!(out, "{json}")?;
     } else {
-        report.write(&mut out, board)?;
+        report.write(&mut out)?;
     }
     Ok(())
 }
@@ -174,11 +213,7 @@ impl Report {
         let (hit_rate, storage) = expected_misses(weights, &statistics, expert_slots);
         let memory = expected_traffic(config, weights, &statistics);
         let (program, margin) = budget.map_or((0, 0), |budget| (budget.taken, budget.margin()));
-        let bounds = board.map(|board| Bounds {
-            board: board.name,
-            memory: board.memory / memory,
-            storage: (storage > 0.0).then(|| board.storage / storage),
-        });
+        let bounds = board.map(|board| Bounds::of_board(board, memory, storage));
         Report {
             model: model.files.name(),
             context: options.context,
@@ -198,12 +233,12 @@ impl Report {
             hit_rate,
             memory_bytes_per_token: memory,
             storage_bytes_per_token: storage,
-            bounds,
+            bounds: bounds.into_iter().collect(),
         }
     }
 
     /// The report for people.
-    fn write(&self, out: &mut impl Write, board: Option<&Board>) -> io::Result<()> {
+    fn write(&self, out: &mut impl Write) -> io::Result<()> {
         let streaming = self.slots > 0;
         let weights = if streaming { "dense weights" } else { "weights" };
         writeln!(out, "model          {}", self.model)?;
@@ -239,13 +274,19 @@ impl Report {
             Mib(self.memory_bytes_per_token as usize),
             Mib(self.storage_bytes_per_token as usize)
         )?;
-        let (Some(board), Some(bounds)) = (board, &self.bounds) else { return Ok(()) };
-        writeln!(out, "board          {}", board.title)?;
-        write!(out, "at most        {:.1} tokens/s by memory", bounds.memory)?;
-        match bounds.storage {
-            None => writeln!(out),
-            Some(storage) => writeln!(out, ", {storage:.1} by storage"),
+        for Bounds { source, memory, storage } in &self.bounds {
+            writeln!(out, "by             {source}")?;
+            let by = |what, rate: &f64| format!("{rate:.1} tokens/s by {what}");
+            let bounds = [
+                memory.as_ref().map(|r| by("memory", r)),
+                storage.as_ref().map(|r| by("storage", r)),
+            ];
+            let bounds: Vec<String> = bounds.into_iter().flatten().collect();
+            if !bounds.is_empty() {
+                writeln!(out, "at most        {}", bounds.join(", "))?;
+            }
         }
+        Ok(())
     }
 }
 

@@ -149,6 +149,10 @@ pub(crate) fn with_engine<R>(
         .context("memory for the weights")
         .or_exit(Exit::Memory)?;
     let weights = &wick_core::arranged(weights, what, arranged.bytes());
+    // What stays in the file's pages is read now, not page by page when it is first used.
+    for (matrix, file) in weights.dense().flat_map(|m| files.parts().iter().map(move |f| (m, f))) {
+        file.will_need(matrix.bytes());
+    }
     let mut memory = arena_memory(&plan)?;
     let mut arena = Arena::new(&mut memory);
     let mut store;

@@ -25,6 +25,9 @@ pub(crate) const TILE: usize = 32;
 /// Neurons of an expert in one tile: enough for the first rows of `Wup` to arrive while the last
 /// gates are computed.
 const NEURONS: usize = 128;
+/// Gates that are computed before the rows of `Wup` are asked for where they are open: two groups of
+/// rows, which share what is loaded of a token.
+const GATES: usize = 2 * GROUP;
 /// Tokens that a kernel is handed at a time.
 const TOKENS: usize = 4;
 /// Outputs in one tile of a product by columns, which reads as many nibbles of each column: long runs,
@@ -258,9 +261,9 @@ impl Model<'_> {
                 let up = experts.matrix(Part::Up, expert);
                 let z = |place: usize| hidden.row(choices[place] / active);
                 for_some_tokens(tile.rows(), z, |places, xs| {
-                    let mut room = [0.0; TOKENS * GROUP];
-                    for first in cols.clone().step_by(GROUP) {
-                        let some = first..cols.end.min(first + GROUP);
+                    let mut room = [0.0; TOKENS * GATES];
+                    for first in cols.clone().step_by(GATES) {
+                        let some = first..cols.end.min(first + GATES);
                         let gates = &mut room[..xs.len() * some.len()];
                         product(gate.row_bytes(first, some.len()), xs, gates);
                         for (place, gates) in places.clone().zip(gates.chunks_exact(some.len())) {

@@ -336,6 +336,17 @@ impl Weights<'_> {
         ends + output + profiler + layers
     }
 
+    /// The matrices and vectors that every token may need: all but the experts.
+    pub fn dense(&self) -> impl Iterator<Item = &Matrix<'_>> {
+        let ends = [&self.embedding, &self.output_norm, &self.output];
+        let profiler = self.profiler.iter().flat_map(|p| [&p.fc1, &p.fc2]);
+        let layers = self
+            .layers
+            .iter()
+            .flat_map(|l| [&l.attn_norm, &l.q, &l.k, &l.v, &l.o, &l.ffn_norm, &l.router]);
+        ends.into_iter().chain(profiler).chain(layers)
+    }
+
     /// The encodings that rows of `hidden` values need somewhere in the model.
     pub fn hidden_encodings(&self) -> Encodings {
         let mut all = Encodings::default().with(self.output.format.encoding());
