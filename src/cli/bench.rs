@@ -34,6 +34,9 @@ pub(crate) struct Arguments {
     /// Rounds
     #[arg(short, long, value_name = "N", default_value = "3")]
     rounds: NonZeroUsize,
+    /// Positions that there is room for [default: those of the prompt and of what is decoded]
+    #[arg(short, long, value_name = "N")]
+    context: Option<usize>,
     #[command(flatten)]
     engine: EngineArguments,
     #[command(flatten)]
@@ -106,7 +109,8 @@ pub(crate) fn run(arguments: &Arguments, started: Instant) -> Result<(), Failure
     let model = Model::read(&files, &parts, arguments.model.overrides())?;
     // Not needed, but part of what it takes to load a model that answers.
     let _tokenizer = tokenizer(&files, &parts).ok();
-    let context = arguments.prompt.get().saturating_add(arguments.n.get());
+    let used = arguments.prompt.get().saturating_add(arguments.n.get());
+    let context = arguments.context.unwrap_or(used);
     let options = arguments.output.apply(conversation(&model.config, Some(context)));
     let report = with_engine(&model, options, &arguments.engine, |mut engine, _| {
         let load = started.elapsed();
