@@ -894,3 +894,28 @@ fn a_device_can_be_emulated_and_results_approximated() {
     let read = |report: &Value| report["decode_experts"]["bytes_per_token"].as_f64().unwrap();
     assert!(read(&preferring) < read(&report), "{preferring}");
 }
+
+#[test]
+fn a_damaged_expert_ends_an_answer_and_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let packed = folder.path().join("nano.wick.gguf").display().to_string();
+    stdout(&wick(&["pack", &nano(), "-o", &packed]));
+    let within = |memory: &str| {
+        wick(&["run", "-m", &packed, "--memory", memory, "--temperature", "0", "hello"])
+    };
+    let memory = format!("{}K", least(&within("1M")) + 512);
+    let ask = || within(&memory);
+    stdout(&ask());
+    // The last layers' experts are at the end of the file: a bit in each of their blocks.
+    let mut bytes = std::fs::read(&packed).unwrap();
+    let len = bytes.len();
+    (1..=16 * 15).for_each(|block| bytes[len - block * 4096 + 100] ^= 4);
+    std::fs::write(&packed, &bytes).unwrap();
+    let output = ask();
+    fails(&output, 3, "the file is damaged");
+    let err = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        err.contains(&packed) && err.contains(": blk.") && err.contains("expert "),
+        "{err}"
+    );
+}

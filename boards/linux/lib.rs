@@ -20,7 +20,7 @@ pub use block_file::{ALIGNMENT, BlockFile, Caching};
 pub use board::Board;
 pub use cpu::{Cpus, all_kernels, features, kernels};
 pub use map::{MapError, ModelFile};
-pub use memory::{MemoryLimit, memory_limit, peak_resident, resident};
+pub use memory::{MemoryLimit, memory_limit, peak_resident, resident, resident_anonymous};
 pub use pool::Pool;
 pub use slot_memory::Memory;
 pub use store::{Catalogue, CatalogueError, FileStore};

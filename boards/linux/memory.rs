@@ -94,6 +94,11 @@ pub fn resident() -> Option<u64> {
     meminfo(&fs::read_to_string("/proc/self/status").ok()?, "VmRSS:")
 }
 
+/// Bytes of this process that are in memory now and in no file: what the system cannot drop.
+pub fn resident_anonymous() -> Option<u64> {
+    meminfo(&fs::read_to_string("/proc/self/status").ok()?, "RssAnon:")
+}
+
 /// The most bytes of this process that were in memory at once.
 pub fn peak_resident() -> Option<u64> {
     meminfo(&fs::read_to_string("/proc/self/status").ok()?, "VmHWM:")
@@ -167,6 +172,7 @@ mod tests {
     #[test]
     fn this_process_has_memory() {
         assert!(resident().unwrap() <= peak_resident().unwrap());
+        assert!(resident_anonymous().unwrap() > 0);
         assert!(memory_limit().unwrap().bytes > 0);
     }
 }

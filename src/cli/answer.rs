@@ -97,7 +97,7 @@ impl<'a, 'e> Answer<'a, 'e> {
         self.sampler.forget();
         ids.iter().for_each(|id| self.sampler.accept(*id));
         for chunk in ids[kept..].chunks(self.engine.options().batch) {
-            self.engine.prefill(0, chunk).or_exit(Exit::Input)?;
+            self.engine.prefill(0, chunk)?;
             self.held.extend(chunk);
             self.figures.prompt += chunk.len();
             self.figures.prefill = start.elapsed();
@@ -168,7 +168,7 @@ impl<'a, 'e> Answer<'a, 'e> {
         }
         let start = Instant::now();
         let next = Token { id, sequence: 0, wants_logits: true };
-        self.engine.step(&[next]).or_exit(Exit::Input)?;
+        self.engine.step(&[next])?;
         self.held.push(id);
         self.figures.steps += 1;
         self.figures.decode += start.elapsed();

@@ -156,7 +156,7 @@ fn rounds(
         let before = Streaming::of(engine);
         let start = Instant::now();
         for chunk in prompt.chunks(engine.options().batch) {
-            engine.prefill(0, chunk).or_exit(Exit::Input)?;
+            engine.prefill(0, chunk)?;
         }
         rounds.prefill.push(start.elapsed());
         let read = Streaming::of(engine);
@@ -166,7 +166,7 @@ fn rounds(
         let start = Instant::now();
         for id in drawn {
             let token = Token { id: *id, sequence: 0, wants_logits: true };
-            engine.step(&[token]).or_exit(Exit::Input)?;
+            engine.step(&[token])?;
             rounds.count(engine);
         }
         rounds.decode.push(start.elapsed());

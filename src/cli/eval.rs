@@ -162,7 +162,7 @@ fn score(engine: &mut Engine<'_>, window: &[u32], losses: &mut Vec<f64>) -> Resu
             wants_logits: wanted(start + i),
         };
         let tokens: Vec<Token> = ids.iter().enumerate().map(token).collect();
-        engine.step(&tokens).or_exit(Exit::Input)?;
+        engine.step(&tokens)?;
         let positions = (start..start + ids.len()).filter(|at| wanted(*at));
         for (row, at) in positions.enumerate() {
             losses.push(loss(engine.logits(row).unwrap_or_default(), window[at + 1]));

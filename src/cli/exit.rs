@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io::{self, Write};
 use std::process::ExitCode;
+use wick_core::{StepError, StoreError};
 
 /// Exit codes, as `wick --help` lists them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +55,15 @@ impl Failure {
 
     /// Whether the model can go on with another message.
     pub(crate) fn leaves_model_ready(&self) -> bool {
-        matches!(self.exit, Exit::Input | Exit::Interrupted)
+        matches!(self.exit, Exit::Input | Exit::Interrupted) || self.unread().is_some()
+    }
+
+    /// The expert that could not be read, if that is what went wrong.
+    pub(crate) fn unread(&self) -> Option<&StoreError> {
+        match self.error.downcast_ref()? {
+            StepError::Store(error) => Some(error),
+            _ => None,
+        }
     }
 
     /// Whether the reader of the output has gone, which is its right.
@@ -75,6 +84,17 @@ impl fmt::Display for Failure {
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Failure {
         Failure { exit: Exit::Failed, error: error.into() }
+    }
+}
+
+/// A step fails for want of an expert, or because it was asked for too much.
+impl From<StepError> for Failure {
+    fn from(error: StepError) -> Failure {
+        let exit = match error {
+            StepError::Store(_) => Exit::Model,
+            _ => Exit::Input,
+        };
+        Failure { exit, error: error.into() }
     }
 }
 

@@ -108,7 +108,7 @@ fn create(path: &Path) -> Result<BufWriter<File>, Failure> {
 fn step(engine: &mut Engine<'_>, ids: &[u32]) -> Result<(), Failure> {
     let token = |id: &u32| Token { id: *id, sequence: 0, wants_logits: true };
     let batch: Vec<Token> = ids.iter().map(token).collect();
-    engine.step(&batch).or_exit(Exit::Input)
+    Ok(engine.step(&batch)?)
 }
 
 fn write_row(out: &mut impl Write, logits: &[f32]) -> io::Result<()> {

@@ -55,7 +55,7 @@ pub(crate) struct MemoryArguments {
 pub(crate) struct Budget {
     /// Bytes that the whole process may take.
     pub(crate) whole: usize,
-    /// Bytes that it has taken already.
+    /// Bytes that it has taken already, its files' pages aside.
     pub(crate) taken: usize,
     /// Who set the limit.
     source: String,
@@ -64,7 +64,7 @@ pub(crate) struct Budget {
 impl MemoryArguments {
     /// What a model may take; `None` if nobody knows.
     pub(crate) fn budget(&self) -> Option<Budget> {
-        let taken = wick_linux::resident().unwrap_or(0) as usize;
+        let taken = wick_linux::resident_anonymous().unwrap_or(0) as usize;
         if let Some(Size(whole)) = self.memory {
             return Some(Budget { whole, taken, source: "--memory".into() });
         }
@@ -75,8 +75,9 @@ impl MemoryArguments {
     }
 }
 
-/// Bytes that are kept free of any budget: for stacks, buffers of reads, what the allocator holds back.
-const KEPT_FREE: usize = 8 << 20;
+/// Bytes that are kept free of any budget: for the program's own pages, stacks, buffers of reads, what the
+/// allocator holds back.
+const KEPT_FREE: usize = 14 << 20;
 /// Of a budget, one byte in so many is kept free for what the system counts on top, such as page
 /// tables; but no more than [`MOST_ON_TOP`].
 const ON_TOP: usize = 64;

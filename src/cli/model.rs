@@ -92,6 +92,14 @@ impl Files {
         self.parts.iter().map(parse_part).collect()
     }
 
+    /// The failure to read an expert, with the name of its file; another failure as it is.
+    pub(crate) fn blame_unread(&self, failure: Failure) -> Failure {
+        let Some(error) = failure.unread() else { return failure };
+        let path = self.parts.get(error.file).map(|part| part.path().display().to_string());
+        let path = path.unwrap_or_else(|| self.name());
+        Failure::new(Exit::Model, format_args!("{path}: {error}"))
+    }
+
     /// An error in the model, with the name of its file.
     pub(crate) fn blame(&self, error: impl std::fmt::Display) -> Failure {
         Failure::new(Exit::Model, format_args!("{}: {error}", self.name()))

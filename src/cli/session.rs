@@ -134,6 +134,8 @@ pub(crate) fn with_engine<R>(
     let Model { config, weights, files, .. } = model;
     let options = arguments.kv.apply(options);
     check_output(model, options.output)?;
+    // Pages of the file's tables are not needed any more.
+    files.parts().iter().for_each(|file| file.release(file));
     let budget = arguments.memory.budget();
     let Placement { options, plan, catalogue } =
         Placement::choose(model, options, budget.as_ref())?;
@@ -166,7 +168,7 @@ pub(crate) fn with_engine<R>(
     };
     let mut engine = engine.or_exit(Exit::Model)?;
     engine.approximate(arguments.streaming.approximation());
-    work(engine, &mut arena)
+    work(engine, &mut arena).map_err(|failure| files.blame_unread(failure))
 }
 
 /// Refuses an output that the file has no predictor for, or that it is not packed for.

@@ -67,7 +67,7 @@ impl<'a, 'e> Trial<'a, 'e> {
         let token =
             |(i, id): (usize, &u32)| Token { id: *id, sequence: 0, wants_logits: i == last };
         let batch: Vec<Token> = ids.iter().enumerate().map(token).collect();
-        self.engine.step(&batch).or_exit(Exit::Failed)?;
+        self.engine.step(&batch)?;
         for (layer, (chosen, neurons)) in self.chosen.iter_mut().zip(&mut self.neurons).enumerate()
         {
             let experts = self.engine.chosen_experts(layer);
