@@ -212,6 +212,7 @@ mod tests {
     use super::*;
     use std::sync::atomic::AtomicUsize;
     use std::time::{Duration, Instant};
+    use wick_core::{Bands, Grid};
 
     fn pool(threads: usize) -> Pool {
         Pool::new(threads, &Cpus::detect())
@@ -289,5 +290,20 @@ mod tests {
             });
         });
         assert_eq!(inner.into_inner(), outer.into_inner());
+    }
+
+    /// As on a big and a little core: a thread that is eight times slower takes a ninth of the work.
+    #[test]
+    fn shares_follow_speed() {
+        let (tiles, pool) = (40, pool(2));
+        let mut data = vec![0.0; tiles];
+        let (caller, by_caller) = (thread::current().id(), AtomicUsize::new(0));
+        Grid::new(&mut data, tiles, tiles).for_each_tile(&pool, Bands::One, 1, |_| {
+            let is_slow = thread::current().id() == caller;
+            by_caller.fetch_add(usize::from(is_slow), Ordering::Relaxed);
+            thread::sleep(Duration::from_millis(if is_slow { 40 } else { 5 }));
+        });
+        let share = by_caller.into_inner();
+        assert!((1..=tiles / 3).contains(&share), "{share} of {tiles} tiles");
     }
 }
