@@ -10,7 +10,7 @@ use wick_linux::ModelFile;
 use wick_text::{Tokenizer, Vocabulary};
 
 /// nano, the model that is built in.
-static NANO: &[u8] = include_bytes!("../../tests/models/nano/nano.gguf");
+pub(crate) static NANO: &[u8] = include_bytes!("../../tests/models/nano/nano.gguf");
 
 /// Which file.
 #[derive(Args, Clone)]

@@ -79,4 +79,19 @@ mod tests {
         let error = hello("{{ raise_exception('no user') }}").unwrap_err();
         assert!(error.to_string().contains("no user"), "{error}");
     }
+
+    /// The image without an operating system has no engine for templates, but knows nano's.
+    #[test]
+    fn without_an_engine_the_same_is_written() {
+        let gguf = wick_format::Gguf::parse(crate::model::NANO).unwrap();
+        let template = gguf.need("tokenizer.chat_template").and_then(|entry| entry.str()).unwrap();
+        for content in
+            ["Hello", "", " two\n\nlines {{ and }} <|im_end|>", "é 🙂 'quoted' \"twice\""]
+        {
+            let message = Message { role: "user".into(), content: content.into() };
+            let mut found = String::new();
+            assert!(wick_virt::chat::render(template, content, &mut found));
+            assert_eq!(found, render_with(template, &[message], "", "").unwrap());
+        }
+    }
 }

@@ -1,0 +1,312 @@
+//! Prompts from the serial line, answers to it.
+
+use crate::image::console::{put, take};
+use crate::image::exit::{Exit, Failure};
+use crate::image::memory::{heap_used, stack_used};
+use crate::image::model::{Model, blame_disk};
+use crate::image::processor::Yield;
+use crate::image::virtio::Disk;
+use crate::image::{processor, timer};
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt::{self, Display};
+use heapless::Deque;
+use spin::RelaxStrategy;
+use wick_core::{
+    Arena, Arrangement, Config, Decaying, Engine, EngineError, ExpertFigures, ExpertStore, Options,
+    Output, Parallel, Plan, Policy, Sampler, Sampling, StepError, StoreFigures, Token,
+};
+use wick_text::{Control, Detokenizer, Special, Tokenizer};
+use wick_virt::chat;
+use wick_virt::line::{Line, Typed};
+use wick_virt::settings::{Settings, Slots};
+use wick_virt::store::{Extents, Store};
+
+/// Tokens that go through the model together while a prompt is read.
+const BATCH: usize = 64;
+/// How weights are arranged that are all in memory.
+const ARRANGEMENT: Arrangement = Arrangement { output: Output::Exact, experts: true };
+/// Positions for prompt and answer together, if nothing is said.
+const CONTEXT: usize = 4096;
+
+fn memory(error: impl Display) -> Failure {
+    Failure::new(Exit::Memory, error)
+}
+
+fn model_failure(error: impl Display) -> Failure {
+    Failure::new(Exit::Model, error)
+}
+
+/// Sets an engine up and answers until the line is closed.
+pub(crate) fn run(
+    settings: &Settings,
+    region: &'static mut [u8],
+    mut disk: Disk,
+    parallel: &'static dyn Parallel,
+) -> Result<(), Failure> {
+    let (timeout, whole) = (settings.timeout * 1000, settings.slots == Slots::Ram);
+    let (mut model, rest) = Model::read(&mut disk, region, whole, timeout)?;
+    let all = rest.len();
+    let mut arena = Arena::new(rest);
+    let experts = match model.experts.take() {
+        Some(experts) => {
+            let store = store(settings, &model, experts, disk, all, &mut arena)?;
+            let policy: &'static Decaying = Box::leak(Box::default());
+            Some((store, policy as _))
+        }
+        None => {
+            arrange(&mut model, &mut arena)?;
+            None
+        }
+    };
+    let engine = engine(settings, &model, experts, &mut arena, parallel).map_err(model_failure)?;
+    let seed = if settings.seeded { settings.sampling.seed } else { timer::ticks() };
+    let sampling = Sampling { seed, ..settings.sampling };
+    let sampler = Sampler::new(sampling, model.config.vocab, &mut arena).map_err(memory)?;
+    let (used, heap) = (arena.used(), heap_used());
+    log::info!("memory: {used} bytes for the engine, {heap} of the heap, {} free", all - used);
+    let template = model.chat_template.filter(|template| *template == chat::CHATML);
+    let template = template.filter(|_| !settings.raw);
+    if template.is_none() {
+        log::info!("prompts are continued as they stand");
+    }
+    let tokenizer = model.tokenizer;
+    Session { engine, sampler, tokenizer, template, most: settings.most, ahead: Deque::new() }
+        .serve()
+}
+
+fn options(settings: &Settings, config: &Config) -> Options {
+    let context = settings.context.unwrap_or(CONTEXT.min(config.context));
+    let batch = BATCH.min(context);
+    let (output, kv) = (Output::Exact, settings.kv);
+    Options { context, sequences: 1, batch, outputs: 1, output, kv }
+}
+
+/// Slots for experts, `all` bytes being left for them and the engine.
+fn store(
+    settings: &Settings,
+    model: &Model,
+    (layers, checksums): (Vec<Extents>, Vec<u32>),
+    disk: Disk,
+    all: usize,
+    arena: &mut Arena<'static>,
+) -> Result<&'static mut dyn ExpertStore, Failure> {
+    let Model { config, weights, .. } = model;
+    let (stride, most) = (Store::<Disk>::slot_bytes(&layers), config.layers * config.experts);
+    let plan = Plan::streaming(config, weights, &options(settings, config), most, 0);
+    let room = all.saturating_sub(plan.map_err(memory)?.arena()) / stride.max(1);
+    let slots = match settings.slots {
+        Slots::Fitting => room,
+        Slots::All | Slots::Ram => most,
+        Slots::Half => most / 2,
+        Slots::Least => 1,
+        Slots::Count(count) => count,
+    };
+    let slots = slots.clamp(1, most);
+    let slots_memory = arena.take("expert slots", slots * stride).map_err(memory)?;
+    log::info!("experts: {slots} slots of {stride} bytes for {most}");
+    let timeout = settings.timeout * 1000;
+    let store = Store::new(disk, layers, checksums, slots_memory, timeout);
+    Ok(Box::leak(Box::new(store.map_err(blame_disk)?)))
+}
+
+/// Arranges the weights of a model that is in memory as a whole.
+fn arrange(model: &mut Model, arena: &mut Arena<'static>) -> Result<(), Failure> {
+    let bytes = wick_core::arranged_bytes(&model.weights, ARRANGEMENT);
+    let arranged = arena.take("arranged weights", bytes).map_err(memory)?;
+    wick_core::for_each_piece(&model.weights, ARRANGEMENT, arranged, |piece| _ = piece.arrange());
+    model.weights = wick_core::arranged(&model.weights, ARRANGEMENT, arranged);
+    log::info!("experts: all in memory");
+    Ok(())
+}
+
+fn engine(
+    settings: &Settings,
+    model: &Model,
+    experts: Option<(&'static mut dyn ExpertStore, &'static dyn Policy)>,
+    arena: &mut Arena<'static>,
+    parallel: &'static dyn Parallel,
+) -> Result<Engine<'static>, EngineError> {
+    let (config, options) = (model.config, options(settings, &model.config));
+    let weights = Box::leak(Box::new(model.weights.clone()));
+    let kernels = processor::kernels();
+    match experts {
+        Some(experts) => {
+            Engine::streaming(config, weights, options, experts, arena, kernels, parallel)
+        }
+        None => Engine::new(config, weights, options, arena, kernels, parallel),
+    }
+}
+
+/// A model that answers.
+struct Session {
+    engine: Engine<'static>,
+    sampler: Sampler<'static>,
+    tokenizer: Tokenizer,
+    /// The chat template, if it is the one that is known.
+    template: Option<&'static str>,
+    most: usize,
+    /// Bytes that were typed while an answer was drawn.
+    ahead: Deque<u8, 1024>,
+}
+
+/// Tokens and the time that they took.
+#[derive(Default)]
+struct Spent {
+    tokens: u64,
+    micros: u64,
+}
+
+impl Display for Spent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Spent { tokens, micros } = *self;
+        let rate = tokens as f64 * 1e6 / micros.max(1) as f64;
+        write!(f, "{tokens} tokens in {micros} us, {rate:.2} tokens/s")
+    }
+}
+
+/// Prints how the experts of an answer were found.
+fn report_experts(
+    (before, read_before): (ExpertFigures, StoreFigures),
+    (now, read): (ExpertFigures, StoreFigures),
+) {
+    let (wanted, resident) = (now.wanted - before.wanted, now.resident - before.resident);
+    println!(
+        "[experts: {wanted} wanted, {:.1} % resident, {} reads, {} bytes, {} us waited]",
+        100.0 * resident as f64 / wanted.max(1) as f64,
+        read.reads - read_before.reads,
+        read.bytes - read_before.bytes,
+        (read.waited - read_before.waited).as_micros(),
+    );
+}
+
+impl Session {
+    fn serve(&mut self) -> Result<(), Failure> {
+        let mut line = Line::default();
+        log::info!("ready: type a prompt, or control-D to end");
+        while let Some(prompt) = self.read_line(&mut line) {
+            if !prompt.is_empty() {
+                self.answer(&prompt)?;
+            }
+        }
+        let (used, size) = stack_used();
+        log::info!("stack: {used} of {size} bytes were in use; heap: {}", heap_used());
+        Ok(())
+    }
+
+    /// Answers a prompt, and tells what it took.
+    fn answer(&mut self, prompt: &str) -> Result<(), Failure> {
+        let (ids, context) = (self.encode(prompt), self.engine.options().context);
+        if ids.len() > context {
+            println!("wick: the prompt has {} tokens and the context {context}", ids.len());
+            return Ok(());
+        }
+        let before = self.expert_figures();
+        let prefill = self.prefill(&ids)?;
+        let decode = self.decode()?;
+        println!("[prefill {prefill}; decode {decode}]");
+        if let Some((before, now)) = before.zip(self.expert_figures()) {
+            report_experts(before, now);
+        }
+        Ok(())
+    }
+
+    fn expert_figures(&self) -> Option<(ExpertFigures, StoreFigures)> {
+        self.engine.expert_figures().copied().zip(self.engine.store_figures())
+    }
+
+    /// The ids of a prompt, in the chat template if there is one.
+    fn encode(&self, prompt: &str) -> Vec<u32> {
+        let tokenizer = &self.tokenizer;
+        let mut text = String::new();
+        let wrapped = self.template.is_some_and(|t| chat::render(t, prompt, &mut text));
+        let text = if wrapped { &text } else { prompt };
+        let mut ids = Vec::from_iter(tokenizer.prefix());
+        tokenizer.encode(text, Special::Parse, &mut ids);
+        ids
+    }
+
+    /// Reads a prompt in place of all that was read and drawn before.
+    fn prefill(&mut self, ids: &[u32]) -> Result<Spent, Failure> {
+        let start = timer::microseconds();
+        self.engine.truncate(0, 0).map_err(model_failure)?;
+        self.sampler.forget();
+        for chunk in ids.chunks(BATCH) {
+            chunk.iter().for_each(|id| self.sampler.accept(*id));
+            self.engine.prefill(0, chunk).map_err(step_failure)?;
+        }
+        Ok(Spent { tokens: ids.len() as u64, micros: timer::microseconds() - start })
+    }
+
+    /// Draws an answer until the model, the context or the person at the line ends it.
+    fn decode(&mut self) -> Result<Spent, Failure> {
+        let mut text = Detokenizer::new(Control::Hide);
+        let mut spent = Spent::default();
+        for drawn in 0..self.most {
+            let logits = self.engine.logits(0).unwrap_or_default();
+            let id = self.sampler.sample(logits).map_err(model_failure)?;
+            if self.tokenizer.is_end(id) {
+                break;
+            }
+            print!("{}", text.push(&self.tokenizer, id));
+            self.sampler.accept(id);
+            let full = self.engine.len(0) == self.engine.options().context;
+            if drawn + 1 == self.most || full || self.is_interrupted() {
+                break;
+            }
+            let start = timer::microseconds();
+            let next = Token { id, sequence: 0, wants_logits: true };
+            self.engine.step(&[next]).map_err(step_failure)?;
+            spent.tokens += 1;
+            spent.micros += timer::microseconds() - start;
+        }
+        println!("{}", text.finish());
+        Ok(spent)
+    }
+
+    /// Whether control-C was typed. What else was is kept for the next line.
+    fn is_interrupted(&mut self) -> bool {
+        while let Some(byte) = take() {
+            if byte == CONTROL_C {
+                self.ahead.clear();
+                return true;
+            }
+            // What is too much is lost, as it would be in the line's own buffer.
+            let _full = self.ahead.push_back(byte);
+        }
+        false
+    }
+
+    /// A line that is typed; `None` if no more will come.
+    fn read_line(&mut self, line: &mut Line) -> Option<String> {
+        print!("> ");
+        loop {
+            let Some(byte) = self.ahead.pop_front().or_else(take) else {
+                Yield::relax();
+                continue;
+            };
+            match line.push(byte) {
+                Typed::Echo(bytes) => put(bytes),
+                Typed::End => {
+                    println!();
+                    return Some(line.take());
+                }
+                Typed::Forget => print!("^C\n> "),
+                Typed::Close => {
+                    println!();
+                    return None;
+                }
+            }
+        }
+    }
+}
+
+const CONTROL_C: u8 = 3;
+
+fn step_failure(error: StepError) -> Failure {
+    match error {
+        StepError::Store(error) => blame_disk(error),
+        other => model_failure(other),
+    }
+}
