@@ -43,6 +43,8 @@ pub struct Settings {
     pub timeout: u64,
     /// `raw`: prompts are continued as they stand, without chat template.
     pub raw: bool,
+    /// `checksum`: the CRC-32 of all logits of an answer is printed.
+    pub checksum: bool,
     /// `debug`: more is logged.
     pub debug: bool,
 }
@@ -59,6 +61,7 @@ impl Default for Settings {
             seeded: false,
             timeout: 5000,
             raw: false,
+            checksum: false,
             debug: false,
         }
     }
@@ -107,6 +110,7 @@ impl Settings {
             }
             "timeout" => self.timeout = number(word, value, |n| n > 0, "1 or more")?,
             "raw" if word == name => self.raw = true,
+            "checksum" if word == name => self.checksum = true,
             "debug" if word == name => self.debug = true,
             _ => return Err(SettingsError { word, expected: NAMES }),
         }
@@ -115,7 +119,7 @@ impl Settings {
 }
 
 const NAMES: &str = "slots=, cores=, context=, kv=, n=, temperature=, top-k=, top-p=, min-p=, \
-                     repeat-penalty=, seed=, timeout=, raw or debug";
+                     repeat-penalty=, seed=, timeout=, raw, checksum or debug";
 
 fn slots<'a>(word: &'a str, value: &str) -> Result<Slots, SettingsError<'a>> {
     Ok(match value {

@@ -6,9 +6,22 @@ mod machine;
 
 use linux::{ANSWERS, answer};
 use machine::{Machine, Running, changed, nano, target};
+use std::collections::BTreeMap;
 use std::fs;
+use std::sync::Mutex;
 use wick_core::{ExpertKey, Part};
 use wick_format::{Gguf, Model, Overrides};
+
+/// Checksums of the logits of each answer, whatever machine it came from first.
+static CHECKSUMS: Mutex<BTreeMap<String, String>> = Mutex::new(BTreeMap::new());
+
+/// Checks that logits are the same bits on every machine.
+fn compare_bits(prompt: &str, said: &str) {
+    let found = said.lines().find(|line| line.starts_with("[logits: CRC-32 ")).expect(said);
+    let mut checksums = CHECKSUMS.lock().unwrap();
+    let first = checksums.entry(prompt.to_owned()).or_insert_with(|| found.to_owned());
+    assert_eq!(found, first, "{prompt}");
+}
 
 /// Asks the first prompts and compares the answers; returns what was said of the last.
 fn compare(machine: &mut Running, prompts: usize) -> String {
@@ -17,6 +30,9 @@ fn compare(machine: &mut Running, prompts: usize) -> String {
     for (prompt, expected) in ANSWERS.iter().take(prompts) {
         let (found, said) = machine.ask(prompt);
         assert_eq!(found, *expected, "{prompt}");
+        if said.contains("[logits: ") {
+            compare_bits(prompt, &said);
+        }
         figures = said;
     }
     figures
@@ -31,10 +47,11 @@ fn close(mut machine: Running) {
 }
 
 fn check(cpu: &str, cores: usize, slots: &str, prompts: usize) {
-    let arguments = format!("temperature=0 slots={slots}");
+    let arguments = format!("temperature=0 checksum slots={slots}");
     let machine = Machine { cpu, cores, arguments: &arguments, ..Machine::default() };
     let mut machine = machine.start();
     let figures = compare(&mut machine, prompts);
+    assert!(figures.contains("[logits: "), "{figures}");
     assert_eq!(figures.contains("[experts: "), slots != "ram", "{figures}");
     close(machine);
 }
@@ -91,7 +108,7 @@ mod short {
 
     #[test]
     fn with_all_in_memory_from_exception_level_2() {
-        let (model, arguments) = ("virt,virtualization=on", "temperature=0 slots=ram");
+        let (model, arguments) = ("virt,virtualization=on", "temperature=0 checksum slots=ram");
         let machine = Machine { model, cores: 2, arguments, ..Machine::default() };
         let mut machine = machine.start();
         compare(&mut machine, 3);

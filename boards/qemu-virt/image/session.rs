@@ -11,6 +11,7 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt::{self, Display};
+use crc32fast::Hasher;
 use heapless::Deque;
 use spin::RelaxStrategy;
 use wick_core::{
@@ -72,8 +73,9 @@ pub(crate) fn run(
         log::info!("prompts are continued as they stand");
     }
     let tokenizer = model.tokenizer;
-    Session { engine, sampler, tokenizer, template, most: settings.most, ahead: Deque::new() }
-        .serve()
+    let checksum = settings.checksum.then(Hasher::new);
+    let (most, ahead) = (settings.most, Deque::new());
+    Session { engine, sampler, tokenizer, template, most, checksum, ahead }.serve()
 }
 
 fn options(settings: &Settings, config: &Config) -> Options {
@@ -147,6 +149,8 @@ struct Session {
     /// The chat template, if it is the one that is known.
     template: Option<&'static str>,
     most: usize,
+    /// Of the logits of an answer, if it is asked for.
+    checksum: Option<Hasher>,
     /// Bytes that were typed while an answer was drawn.
     ahead: Deque<u8, 1024>,
 }
@@ -209,6 +213,10 @@ impl Session {
         if let Some((before, now)) = before.zip(self.expert_figures()) {
             report_experts(before, now);
         }
+        if let Some(checksum) = &mut self.checksum {
+            println!("[logits: CRC-32 {:08x}]", checksum.clone().finalize());
+            checksum.reset();
+        }
         Ok(())
     }
 
@@ -245,6 +253,9 @@ impl Session {
         let mut spent = Spent::default();
         for drawn in 0..self.most {
             let logits = self.engine.logits(0).unwrap_or_default();
+            if let Some(checksum) = &mut self.checksum {
+                logits.iter().for_each(|logit| checksum.update(&logit.to_le_bytes()));
+            }
             let id = self.sampler.sample(logits).map_err(model_failure)?;
             if self.tokenizer.is_end(id) {
                 break;
