@@ -3,10 +3,13 @@
 //! All threads of the process are counted, so this program runs without the test harness, whose own
 //! thread allocates when it likes.
 
-use wick_core::{Arena, KvFormat, Options, Output, Parallel, Sampler, Sampling, Serial};
-use wick_linux::{Cpus, Pool};
+use wick_core::{
+    Arena, Engine, KvFormat, LeastRecent, Options, Output, Parallel, Sampler, Sampling, Serial,
+};
+use wick_linux::reads::Reader;
+use wick_linux::{Caching, Catalogue, Cpus, FileStore, ModelFile, Pool};
 use wick_tests::counting::{Counting, process_bytes};
-use wick_tests::{Model, ids, step};
+use wick_tests::{Model, golden_path, ids, step};
 
 #[global_allocator]
 static COUNTING: Counting = Counting;
@@ -27,27 +30,43 @@ fn main() {
             for output in outputs.into_iter().filter(|o| o.check(model.weights).is_ok()) {
                 let kept = [KvFormat::F16, KvFormat::Q8_0];
                 for kv in kept.into_iter().filter(|kv| kv.check(model.config.head).is_ok()) {
-                    let found = allocated(&model, output, kv, parallel);
+                    let options = options(output, kv);
+                    let found = allocated(&model, model.engine(options, parallel));
                     let threads = parallel.threads();
                     assert_eq!(found, 0, "{name}, {output:?}, {kv:?}, {threads} threads");
                 }
             }
         }
     }
+    for reader in [Reader::Auto, Reader::Threads] {
+        for name in ["q4_0-tied", "q4_k_m"] {
+            let files =
+                vec![ModelFile::open(&golden_path(&format!("{name}.gguf"))).unwrap()].leak();
+            let model = Model::read(&[&files[0]]);
+            let store = store(&model, files, reader);
+            let options = options(Output::Exact, KvFormat::F16);
+            let engine = model.streaming(options, store, &LeastRecent, pool);
+            assert_eq!(allocated(&model, engine), 0, "{name}, experts read by {reader:?}");
+        }
+    }
     println!("test result: ok. 1 passed; 0 failed; 0 ignored");
 }
 
-/// Bytes that are allocated while a model reads two texts and speaks.
-fn allocated(
-    model: &Model,
-    output: Output,
-    kv: KvFormat,
-    parallel: &'static dyn Parallel,
-) -> usize {
+fn options(output: Output, kv: KvFormat) -> Options {
+    Options { context: 64, sequences: 2, batch: 8, outputs: 8, output, kv }
+}
+
+/// A store with fewer slots than there are experts.
+fn store(model: &Model, files: &'static [ModelFile], reader: Reader) -> &'static mut FileStore {
+    let catalogue = Catalogue::new(model.weights, files, Vec::new(), Caching::Direct).unwrap();
+    let store = FileStore::with_reads(catalogue, 6, reader, |reads| reads).unwrap();
+    Box::leak(Box::new(store))
+}
+
+/// Bytes that are allocated while an engine reads two texts and speaks.
+fn allocated(model: &Model, mut engine: Engine<'_>) -> usize {
     let vocab = model.config.vocab;
     let text = ids(40, vocab);
-    let options = Options { context: 64, sequences: 2, batch: 8, outputs: 8, output, kv };
-    let mut engine = model.engine(options, parallel);
     let memory = vec![0u8; Sampler::bytes(vocab) + 64].leak();
     let sampling = Sampling { min_p: 0.01, repeat_penalty: 1.1, ..Sampling::default() };
     let mut sampler = Sampler::new(sampling, vocab, &mut Arena::new(memory)).unwrap();

@@ -914,8 +914,5 @@ fn a_damaged_expert_ends_an_answer_and_is_named() {
     let output = ask();
     fails(&output, 3, "the file is damaged");
     let err = String::from_utf8_lossy(&output.stderr);
-    assert!(
-        err.contains(&packed) && err.contains(": blk.") && err.contains("expert "),
-        "{err}"
-    );
+    assert!(err.contains(&packed) && err.contains(": blk.") && err.contains("expert "), "{err}");
 }

@@ -175,6 +175,10 @@ unsafe impl<R: Reads> Reads for Faults<R> {
         }
     }
 
+    fn reserve(&mut self, reads: usize) {
+        self.inner.reserve(reads);
+    }
+
     fn in_flight(&self) -> usize {
         self.inner.in_flight() + self.held.len()
     }

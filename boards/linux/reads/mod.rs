@@ -107,6 +107,9 @@ pub unsafe trait Reads: Send + Sync {
     /// Whether there is nothing left to read: all reads have ended, reported or not.
     fn is_idle(&self) -> bool;
 
+    /// Takes the memory for as many reads in flight, so that none is taken while they are made.
+    fn reserve(&mut self, reads: usize);
+
     /// Reads that were made again so far.
     fn retries(&self) -> u64 {
         0
@@ -130,6 +133,10 @@ unsafe impl<R: Reads + ?Sized> Reads for Box<R> {
 
     fn is_idle(&self) -> bool {
         (**self).is_idle()
+    }
+
+    fn reserve(&mut self, reads: usize) {
+        (**self).reserve(reads)
     }
 
     fn retries(&self) -> u64 {

@@ -105,6 +105,12 @@ unsafe impl<R: Reads> Reads for Retries<R> {
         }
     }
 
+    fn reserve(&mut self, reads: usize) {
+        self.inner.reserve(reads);
+        self.running.reserve(reads.saturating_sub(self.running.len()));
+        self.free.reserve(reads.saturating_sub(self.free.len()));
+    }
+
     fn in_flight(&self) -> usize {
         self.running.len() - self.free.len()
     }

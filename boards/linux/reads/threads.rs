@@ -7,7 +7,7 @@ use std::fmt;
 use std::io;
 use std::mem::MaybeUninit;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 
 /// Threads that read, if nothing else is asked for: devices of boards answer no more than a few
@@ -59,15 +59,24 @@ impl Threads {
         let (submitted, ended) = (Condvar::new(), Condvar::new());
         let shared = Arc::new(Shared { files, state: Mutex::new(state), submitted, ended });
         let mut threads = Threads { shared, workers: Vec::new() };
+        let (starting, all_started) = mpsc::channel::<()>();
         for i in 0..count.max(1) {
-            let shared = Arc::clone(&threads.shared);
+            let (shared, starting) = (Arc::clone(&threads.shared), starting.clone());
             let builder = thread::Builder::new().name(format!("wick-read-{i}"));
-            match builder.spawn(move || shared.serve()) {
+            let body = move || {
+                drop(starting);
+                shared.serve();
+            };
+            match builder.spawn(body) {
                 Ok(worker) => threads.workers.push(worker),
                 Err(error) if i == 0 => return Err(error),
                 Err(error) => log::warn!("reading thread {i} of {count}: {error}"),
             }
         }
+        drop(starting);
+        // Nothing is sent: the channel closes when the last thread stands, and whatever its start
+        // allocates is allocated.
+        let _closed = all_started.recv();
         Ok(threads)
     }
 }
@@ -131,6 +140,13 @@ unsafe impl Reads for Threads {
             }
             state = self.shared.ended.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
+    }
+
+    fn reserve(&mut self, reads: usize) {
+        let mut state = self.shared.lock();
+        let (queued, ended) = (state.queue.len(), state.ended.len());
+        state.queue.reserve(reads.saturating_sub(queued));
+        state.ended.reserve(reads.saturating_sub(ended));
     }
 
     fn in_flight(&self) -> usize {

@@ -164,6 +164,11 @@ unsafe impl<R: Reads> Reads for Throttle<R> {
         }
     }
 
+    fn reserve(&mut self, reads: usize) {
+        self.inner.reserve(reads);
+        self.running.reserve(reads.saturating_sub(self.running.len()));
+    }
+
     fn in_flight(&self) -> usize {
         self.running.len()
     }

@@ -172,6 +172,10 @@ unsafe impl Reads for Uring {
         }
     }
 
+    fn reserve(&mut self, reads: usize) {
+        self.queue.reserve(reads.saturating_sub(self.queue.len()));
+    }
+
     fn in_flight(&self) -> usize {
         self.queue.len() + self.running()
     }

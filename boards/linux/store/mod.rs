@@ -93,8 +93,10 @@ impl FileStore {
         let reads = reader.open(catalogue.shared_files(), &memory)?;
         let (jobs, longest) = (slots * PARTS, catalogue.largest_arranged());
         let preparation = Preparation::new(Arc::clone(&memory), jobs, READERS, longest);
+        let mut reads = Retries::new(wrap(reads), catalogue.alignment());
+        reads.reserve(slots * PARTS);
         Ok(FileStore {
-            reads: Retries::new(wrap(reads), catalogue.alignment()),
+            reads,
             preparation: Arc::new(preparation),
             memory,
             slots: vec![Slot::default(); slots],
