@@ -283,7 +283,6 @@ fn wrong_and_late_bytes_are_made() {
     let start = Instant::now();
     submit(&mut reads, request(&memory, 0, 0, ROOM));
     submit(&mut reads, request(&memory, 1, 0, ROOM));
-    assert!(!reads.is_idle());
     let mut both = [reads.complete(true).unwrap().id, reads.complete(true).unwrap().id];
     assert!(start.elapsed() >= delay);
     both.sort();
@@ -331,7 +330,6 @@ fn throttled_reads_take_their_time() {
     let mut reads = Throttle::new(source.threads(2), Device::SD);
     let start = Instant::now();
     (0..16).for_each(|id| submit(&mut reads, request(&memory, id, id * ROOM, ROOM)));
-    assert!(!reads.is_idle());
     let mut count = 0;
     while let Some(completion) = reads.complete(true) {
         assert_eq!(completion.id, count);
