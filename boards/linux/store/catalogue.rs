@@ -218,7 +218,7 @@ impl Catalogue {
     }
 
     /// Where a matrix begins in its file.
-    fn offset(&self, key: ExpertKey, part: Part) -> u64 {
+    pub(super) fn offset(&self, key: ExpertKey, part: Part) -> u64 {
         let tensor = self.tensor(key.layer, part);
         tensor.offset + tensor.stride * key.expert as u64
     }
