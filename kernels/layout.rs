@@ -13,7 +13,8 @@ pub const GROUP: usize = 8;
 pub(crate) const BLOCK: usize = 32;
 /// Bytes of a block of Q4_0: its scale and its quants.
 pub(crate) const BLOCK_BYTES: usize = SCALE + QUANTS;
-const SCALE: usize = 2;
+/// Bytes of its scale.
+pub(crate) const SCALE: usize = 2;
 const QUANTS: usize = 16;
 /// Bytes of one block of each row of a group.
 pub(crate) const GROUP_BLOCK: usize = GROUP * BLOCK_BYTES;

@@ -18,6 +18,7 @@ mod activation;
 mod format;
 mod kv;
 mod layout;
+mod low_bit;
 pub mod scalar;
 mod table;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
@@ -29,6 +30,7 @@ pub use activation::{Activation, ActivationMut, Encodings, Q8, Q8Mut, RowLayout}
 pub use format::{Encoding, Format};
 pub use kv::{KvCells, KvView, Q8Cells, Q8CellsMut, store_f16, store_key_q8_0, store_value_q8_0};
 pub use layout::{GROUP, Layout};
+pub use low_bit::{LOW_QUANTS, low_bit_bytes};
 pub use table::{Attention, Axpy, Encode, Kernels, MatMul, PickRows, Prefetch, SumColumns};
 
 /// Keys per tile of the online softmax. Tiles start at absolute positions that are multiples of

@@ -6,6 +6,7 @@ use crate::interrupt::Interrupt;
 use crate::model::{Model, ModelArguments, tokenizer};
 use crate::run::encode;
 use crate::session::{EngineArguments, OutputArguments, conversation, with_engine};
+use crate::streaming::{Streamed, Streaming};
 use crate::template::{Message, render};
 use anyhow::Context;
 use clap::Args;
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write};
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use wick_core::{Engine, KvFormat, Options, Output, Sampling, Token};
 use wick_text::{Special, Tokenizer};
@@ -35,6 +37,9 @@ pub(crate) struct Arguments {
     /// for --text, 4096 for --skills, or the model's own if that is less]
     #[arg(short, long, value_name = "N")]
     context: Option<usize>,
+    /// Tokens of --text that go through the model together; 1 to measure options that concern drawing
+    #[arg(short, long, value_name = "N", default_value = "32")]
+    batch: NonZeroUsize,
     /// Most tokens of an answer
     #[arg(short, long, value_name = "N", default_value_t = 256)]
     n: usize,
@@ -75,6 +80,9 @@ struct Perplexity {
     windows: usize,
     scored: usize,
     tokens: usize,
+    /// What reading experts took, if they are read when they are wanted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    streamed: Option<Streamed>,
 }
 
 #[derive(Default, Serialize)]
@@ -126,7 +134,7 @@ fn perplexity(
         return Err(Failure::new(Exit::Input, message));
     }
     // Half a window of logits at a time would take 300 MB of the published models' vocabulary.
-    let batch = 32.min(context);
+    let batch = arguments.batch.get().min(context);
     let (output, kv) = (Output::Exact, KvFormat::default());
     let options = Options { context, sequences: 1, batch, outputs: batch, output, kv };
     let prefix = tokenizer.prefix();
@@ -135,25 +143,35 @@ fn perplexity(
         for window in ids.chunks_exact(context) {
             let mut window = window.to_vec();
             window[0] = prefix.unwrap_or(window[0]);
-            score(&mut engine, &window, &mut losses)?;
+            score(&mut engine, &window, batch, &mut losses)?;
         }
-        Ok(Perplexity::new(&losses, ids.len(), ids.len() / context))
+        let windows = ids.len() / context;
+        let streamed = Streaming::of(&engine)
+            .map(|streaming| streaming.since(&Streaming::default(), windows * context));
+        Ok(Perplexity { streamed, ..Perplexity::new(&losses, ids.len(), windows) })
     })?;
     if arguments.json {
         return print(&found);
     }
-    let Perplexity { perplexity, error, windows, scored, tokens } = found;
+    let Perplexity { perplexity, error, windows, scored, tokens, streamed } = found;
     let mut out = io::stdout().lock();
     writeln!(out, "perplexity  {perplexity:.4} ± {error:.4}")?;
     writeln!(out, "windows     {windows} of {context} tokens, {scored} of {tokens} tokens scored")?;
+    for (name, figures) in streamed.iter().flat_map(Streamed::lines) {
+        writeln!(out, "{name:11} {figures}")?;
+    }
     Ok(())
 }
 
 /// The losses of the second half of a window, each token judged by what stands before it.
-fn score(engine: &mut Engine<'_>, window: &[u32], losses: &mut Vec<f64>) -> Result<(), Failure> {
+fn score(
+    engine: &mut Engine<'_>,
+    window: &[u32],
+    batch: usize,
+    losses: &mut Vec<f64>,
+) -> Result<(), Failure> {
     let first = window.len() / 2;
     engine.truncate(0, 0).or_exit(Exit::Failed)?;
-    let batch = engine.options().batch;
     for (ids, start) in window.chunks(batch).zip((0..).step_by(batch)) {
         let wanted = |at: usize| at >= first && at + 1 < window.len();
         let token = |(i, id): (usize, &u32)| Token {
@@ -191,6 +209,7 @@ impl Perplexity {
             windows,
             scored: losses.len(),
             tokens,
+            streamed: None,
         }
     }
 }

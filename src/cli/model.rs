@@ -5,8 +5,8 @@ use anyhow::Context;
 use clap::{Args, ValueEnum};
 use std::path::{Path, PathBuf};
 use wick_core::{Config, Gating, Weights};
-use wick_format::{Gguf, Overrides, SplitName};
-use wick_linux::ModelFile;
+use wick_format::{Gguf, Overrides, Packed, SplitName};
+use wick_linux::{LowBit, LowBitLayer, ModelFile};
 use wick_text::{Tokenizer, Vocabulary};
 
 /// nano, the model that is built in.
@@ -126,6 +126,8 @@ pub(crate) struct Model<'m> {
     pub(crate) weights: Weights<'m>,
     /// CRC-32 of the gate, up and down of every expert, layer by layer; none if the file has none.
     pub(crate) checksums: Vec<u32>,
+    /// Low-bit copies of experts; `None` if the file has none.
+    pub(crate) low_bit: Option<LowBit>,
     pub(crate) chat_template: Option<&'m str>,
 }
 
@@ -147,8 +149,27 @@ impl<'m> Model<'m> {
         let packed = model.packed();
         let checksums = packed.map(|packed| packed.expert_checksums().collect::<Vec<_>>());
         let checksums = checksums.unwrap_or_default();
-        Ok(Model { files, config, weights, checksums, chat_template })
+        let low_bit = packed.map(|packed| low_bit(&packed, &config).map_err(|e| files.blame(e)));
+        let low_bit = low_bit.transpose()?.flatten();
+        Ok(Model { files, config, weights, checksums, low_bit, chat_template })
     }
+}
+
+/// The low-bit copies of experts that a packed file has.
+fn low_bit<'m>(
+    packed: &Packed<'_, 'm>,
+    config: &Config,
+) -> Result<Option<LowBit>, wick_format::Error<'m>> {
+    let mut layers = Vec::new();
+    for layer in 0..config.layers {
+        layers.push(packed.low_bit(config, layer)?.map(|place| LowBitLayer {
+            start: place.start,
+            stride: place.stride,
+            offsets: place.parts.map(|part| part.offset),
+        }));
+    }
+    let checksums = packed.low_bit_checksums().collect();
+    Ok(layers.iter().any(Option::is_some).then_some(LowBit { layers, checksums }))
 }
 
 /// The tokenizer of a model, from the metadata of its first file.

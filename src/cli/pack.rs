@@ -39,8 +39,12 @@ pub(crate) struct PackArguments {
     out: Option<PathBuf>,
     #[command(flatten)]
     output: OutputArguments,
+    /// Add copies of all experts with so many bits a weight, which are read in their place with --low-bit;
+    /// the file grows by 5/9 of the experts
+    #[arg(long, value_name = "BITS", value_parser = clap::value_parser!(u32).range(2..=2))]
+    tier: Option<u32>,
     /// Check structure and checksums of a packed file, and name all that is damaged
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["input", "out", "output"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["input", "out", "output", "tier"])]
     verify: Option<PathBuf>,
 }
 
@@ -66,7 +70,10 @@ pub(crate) fn pack(arguments: &PackArguments) -> Result<(), Failure> {
     refuse_input(&files, out)?;
     let parts = files.parse()?;
     let model = Model::new(&parts).map_err(|e| files.blame(e))?;
-    let pack = Pack::new(model, arguments.output.output()).map_err(|e| files.blame(e))?;
+    let mut pack = Pack::new(model, arguments.output.output()).map_err(|e| files.blame(e))?;
+    if arguments.tier.is_some() {
+        pack = pack.with_low_bit().map_err(|e| files.blame(e))?;
+    }
     let start = Instant::now();
     let bytes = with_progress(&files, pack.bytes(), |done| pack.write(out, done))?;
     let experts = pack.config().layers * pack.config().experts;

@@ -124,7 +124,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let budget = arguments.memory.budget();
     let options = arguments.output.apply(conversation(&model.config, arguments.context));
     let options = arguments.kv.apply(options);
-    let placement = Placement::choose(&model, options, budget.as_ref())?;
+    let placement = Placement::choose(&model, options, budget.as_ref(), false)?;
     let board = arguments.board.as_deref().and_then(Board::find);
     let mut report = Report::new(&model, &placement, budget.as_ref(), board);
     if arguments.measure {
@@ -154,11 +154,13 @@ pub(crate) struct Placement {
 
 impl Placement {
     /// What a budget allows: all experts in memory if they fit, else as many slots as do. Batches
-    /// become larger then, as far as their scratch stays small beside the budget.
+    /// become larger then, as far as their scratch stays small beside the budget. Low-bit copies of
+    /// experts have their place only if they are wanted.
     pub(crate) fn choose(
         model: &Model<'_>,
         options: Options,
         budget: Option<&Budget>,
+        low_bit: bool,
     ) -> Result<Placement, Failure> {
         let Model { config, weights, files, .. } = model;
         let whole = Plan::new(config, weights, &options).or_exit(Exit::Usage)?;
@@ -170,7 +172,13 @@ impl Placement {
         }
         let checksums = model.checksums.clone();
         let catalogue = Catalogue::new(weights, files.parts(), checksums, Caching::Direct);
-        let catalogue = catalogue.or_exit(Exit::Model)?;
+        let mut catalogue = catalogue.or_exit(Exit::Model)?;
+        if low_bit {
+            let copies = model.low_bit.clone().ok_or_else(|| {
+                files.blame("no low-bit copies of experts: pack the model with --tier 2")
+            })?;
+            catalogue = catalogue.with_low_bit(copies);
+        }
         let slot_bytes = catalogue.slot_bytes();
         let buffers = catalogue.scratch_bytes(READERS);
         let left = budget.bytes().saturating_sub(buffers);

@@ -138,7 +138,7 @@ pub(crate) fn with_engine<R>(
     files.parts().iter().for_each(|file| file.release(file));
     let budget = arguments.memory.budget();
     let Placement { options, plan, catalogue } =
-        Placement::choose(model, options, budget.as_ref())?;
+        Placement::choose(model, options, budget.as_ref(), arguments.streaming.is_low_bit())?;
     report(&plan);
     if options.context > config.context {
         warn!("the model was made for {} positions, not {}", config.context, options.context);

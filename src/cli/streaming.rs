@@ -25,6 +25,10 @@ pub(crate) struct StreamingArguments {
     /// other text, fewer reads [default: 0]
     #[arg(long, value_name = "WEIGHT", default_value_t = 0.0, hide_default_value = true)]
     skip_missing: f32,
+    /// Read the low-bit copy of an expert that is not in memory (wick pack --tier 2); other text, fewer
+    /// bytes
+    #[arg(long)]
+    low_bit: bool,
 }
 
 impl StreamingArguments {
@@ -42,8 +46,13 @@ impl StreamingArguments {
 
     /// What may be computed in another way to read less.
     pub(crate) fn approximation(&self) -> Approximation {
-        let Self { prefer_resident, skip_missing, .. } = *self;
-        Approximation { prefer_resident, skip_missing }
+        let Self { prefer_resident, skip_missing, low_bit, .. } = *self;
+        Approximation { prefer_resident, skip_missing, low_bit }
+    }
+
+    /// Whether low-bit copies of experts are read.
+    pub(crate) fn is_low_bit(&self) -> bool {
+        self.low_bit
     }
 }
 
@@ -61,6 +70,8 @@ pub(crate) struct Streamed {
     hit_rate: f64,
     /// Experts wanted, each once in a step.
     wanted: u64,
+    /// Reads of low-bit copies.
+    low_bit: u64,
     /// Reads that the router's choice started.
     router: Reads,
     /// Reads that a guess at the next layer's choice started.
@@ -107,6 +118,7 @@ impl Streaming {
         Streamed {
             hit_rate: (now.resident - then.resident) as f64 / wanted.max(1) as f64,
             wanted,
+            low_bit: now.low_bit - then.low_bit,
             router: prefetch(now.router, then.router),
             guess: prefetch(now.guess, then.guess),
             bytes_per_token: bytes / tokens,
@@ -128,10 +140,18 @@ impl Streamed {
             0 => String::new(),
             n => format!("; {n} reads made again"),
         };
+        let copies = match self.low_bit {
+            0 => String::new(),
+            n => format!(", {n} low-bit copies read"),
+        };
         [
             (
                 "experts",
-                format!("{:.1} % of {} in a slot when wanted", 100.0 * self.hit_rate, self.wanted),
+                format!(
+                    "{:.1} % of {} in a slot when wanted{copies}",
+                    100.0 * self.hit_rate,
+                    self.wanted
+                ),
             ),
             (
                 "ahead",

@@ -35,6 +35,8 @@ pub struct ExpertFigures {
     pub wanted: u64,
     /// Of these, experts that were in a slot, whole, when the router spoke.
     pub resident: u64,
+    /// Reads of low-bit copies in place of experts.
+    pub low_bit: u64,
     /// Reads that the router's choice started.
     pub router: Prefetch,
     /// Reads that a guess at the next layer's choice started.
@@ -67,6 +69,7 @@ impl AddAssign for ExpertFigures {
     fn add_assign(&mut self, other: ExpertFigures) {
         self.wanted += other.wanted;
         self.resident += other.resident;
+        self.low_bit += other.low_bit;
         self.router += other.router;
         self.guess += other.guess;
     }
@@ -101,6 +104,8 @@ struct Cache<'m> {
     /// Tokens so far.
     time: f64,
     layers: usize,
+    /// Whether low-bit copies will do in this step.
+    low_bit: bool,
     /// Whether attention has ended, so that what comes now comes late.
     is_late: bool,
     figures: ExpertFigures,
@@ -132,6 +137,7 @@ impl<'m> Experts<'m> {
                     guess_count: 0,
                     time: 0.0,
                     layers,
+                    low_bit: false,
                     is_late: false,
                     figures: ExpertFigures::default(),
                 })
@@ -174,13 +180,14 @@ impl<'m> Experts<'m> {
         cache.guessing.is_likely_to_pay()
     }
 
-    /// Begins a step of `tokens` tokens.
-    pub(crate) fn begin(&mut self, tokens: usize) -> Result<(), StoreError> {
+    /// Begins a step of `tokens` tokens, for which low-bit copies of experts will do, or not.
+    pub(crate) fn begin(&mut self, tokens: usize, low_bit: bool) -> Result<(), StoreError> {
         self.count = 0;
         match &mut self.cache {
             None => Ok(()),
             Some(cache) => {
                 cache.time += tokens as f64;
+                cache.low_bit = low_bit;
                 cache.slots.unpin_all();
                 cache.guess_count = 0;
                 cache.store.begin()
@@ -351,11 +358,14 @@ impl Cache<'_> {
         }
     }
 
-    /// Starts the wanted experts that have no slot yet, as far as there are slots.
+    /// Starts the wanted experts that have no slot yet, as far as there are slots, and those whose
+    /// low-bit copies will not do.
     fn request(&mut self, layer: usize, wanted: &[u32], stage: &[u8]) {
         for (expert, _) in wanted.iter().zip(stage).filter(|(_, stage)| **stage == WAITING) {
             let key = ExpertKey { layer, expert: *expert as usize };
-            if self.slots.find(key).is_none() {
+            if let Some(slot) = self.slots.find(key) {
+                self.replace_low_bit(slot, key);
+            } else {
                 let Some(slot) = self.start(key) else { break };
                 self.slots.pin(slot, true);
                 self.figures.router.asked += 1;
@@ -369,8 +379,24 @@ impl Cache<'_> {
         let store = &*self.store;
         let is_there = |slot| Part::ALL.iter().all(|part| store.is_ready(slot, *part));
         let slot = self.slots.claim(key, is_there)?;
-        self.store.start(slot, key);
+        if self.low_bit && self.store.start_low_bit(slot, key) {
+            self.slots.set_low_bit(slot, true);
+            self.figures.low_bit += 1;
+        } else {
+            self.store.start(slot, key);
+        }
         Some(slot)
+    }
+
+    /// Starts an expert in its slot if that has a low-bit copy which is there and will not do.
+    fn replace_low_bit(&mut self, slot: SlotId, key: ExpertKey) {
+        let is_there = || Part::ALL.iter().all(|part| self.store.is_ready(slot, *part));
+        if !self.low_bit && self.slots.is_low_bit(slot) && is_there() {
+            self.slots.set_low_bit(slot, false);
+            self.store.start(slot, key);
+            self.figures.router.asked += 1;
+            self.figures.router.useful += 1;
+        }
     }
 
     /// Counts, when the layer's work begins, what of it is still on its way.
@@ -391,9 +417,10 @@ impl Cache<'_> {
         }
     }
 
-    /// Whether parts of an expert are there.
+    /// Whether parts of an expert are there that will do.
     fn has(&self, key: ExpertKey, parts: &[Part]) -> bool {
         let slot = self.slots.find(key);
+        let slot = slot.filter(|slot| self.low_bit || !self.slots.is_low_bit(*slot));
         slot.is_some_and(|slot| parts.iter().all(|part| self.store.is_ready(slot, *part)))
     }
 

@@ -60,7 +60,7 @@ impl Model<'_> {
         experts: &mut Experts<'_>,
         s: &mut Scratch<'_>,
     ) -> Result<(), StoreError> {
-        experts.begin(batch.len())?;
+        experts.begin(batch.len(), self.approximation.low_bit && batch.len() == 1)?;
         self.embed(batch, s);
         for (i, layer) in self.weights.layers.iter().enumerate() {
             self.route(i, layer, batch.len(), experts, s);

@@ -39,6 +39,9 @@ pub struct Approximation {
     /// The largest weight with which a token's last expert is left out if it has no slot, the weights of
     /// the others growing to a sum of one; 0 to leave none out.
     pub skip_missing: f32,
+    /// Whether low-bit copies of experts that have no slot are read in their place, where the store has
+    /// them, and used for as long as they have a slot.
+    pub low_bit: bool,
 }
 
 /// Chooses as [`route`] does, but takes `is_resident` experts first, as far as `approximation` says.
@@ -50,7 +53,7 @@ pub(crate) fn route_approximately(
     experts: &mut [u32],
     weights: &mut [f32],
 ) {
-    let Approximation { prefer_resident, skip_missing } = approximation;
+    let Approximation { prefer_resident, skip_missing, .. } = approximation;
     let raise = |logits: &mut [f32], by: f32| {
         let resident = logits.iter_mut().enumerate().filter(|(e, _)| is_resident(*e as u32));
         resident.for_each(|(_, logit)| *logit += by);
@@ -127,7 +130,8 @@ mod tests {
         let choose = |prefer_resident, skip_missing| {
             let mut logits = [1.0, 0.9, 0.5, -1.0];
             let (mut experts, mut weights) = ([0; 2], [0.0; 2]);
-            let approximation = Approximation { prefer_resident, skip_missing };
+            let approximation =
+                Approximation { prefer_resident, skip_missing, ..Approximation::default() };
             let resident = |e| e == 0 || e == 2;
             let gating = Gating::Softmax;
             route_approximately(

@@ -35,6 +35,8 @@ pub struct Slots<'m> {
     pinned: &'m mut [u8],
     /// Of each slot: whether its expert may still be on its way.
     reading: &'m mut [u8],
+    /// Of each slot: whether it holds a low-bit copy.
+    low_bit: &'m mut [u8],
     /// Of each layer: slots that hold experts of it.
     count: &'m mut [u32],
 }
@@ -55,16 +57,18 @@ impl<'m> Slots<'m> {
         let (slot_of, worth) =
             (arena.take(what, layers * experts)?, arena.take(what, layers * experts)?);
         let (held, pinned) = (arena.take(what, slots)?, arena.take(what, slots)?);
-        let (reading, count) = (arena.take(what, slots)?, arena.take(what, layers)?);
+        let (reading, low_bit) = (arena.take(what, slots)?, arena.take(what, slots)?);
+        let count = arena.take(what, layers)?;
         slot_of.fill(NONE);
         worth.fill(f64::NEG_INFINITY);
         held.fill(NONE);
         pinned.fill(0);
         reading.fill(0);
+        low_bit.fill(0);
         count.fill(0);
         let is_tight = slots < 2 * layers * active;
         let quota = if is_tight && policy.needs_quotas() { slots / layers } else { 0 };
-        Ok(Slots { experts, quota, policy, slot_of, worth, held, pinned, reading, count })
+        Ok(Slots { experts, quota, policy, slot_of, worth, held, pinned, reading, low_bit, count })
     }
 
     /// Bytes of an arena that [`Slots::new`] cuts.
@@ -72,7 +76,7 @@ impl<'m> Slots<'m> {
         Arena::bytes_for::<u32>(layers * experts)
             + Arena::bytes_for::<f64>(layers * experts)
             + Arena::bytes_for::<u32>(slots)
-            + 2 * Arena::bytes_for::<u8>(slots)
+            + 3 * Arena::bytes_for::<u8>(slots)
             + Arena::bytes_for::<u32>(layers)
     }
 
@@ -115,6 +119,17 @@ impl<'m> Slots<'m> {
         self.pinned[slot.0] != 0
     }
 
+    /// Says whether an expert is read into its slot as a low-bit copy.
+    pub fn set_low_bit(&mut self, slot: SlotId, low_bit: bool) {
+        self.low_bit[slot.0] = low_bit.into();
+        self.reading[slot.0] = 1;
+    }
+
+    /// Whether a slot holds a low-bit copy of its expert.
+    pub fn is_low_bit(&self, slot: SlotId) -> bool {
+        self.low_bit[slot.0] != 0
+    }
+
     /// Lets every slot go.
     pub fn unpin_all(&mut self) {
         self.pinned.fill(0);
@@ -144,6 +159,7 @@ impl<'m> Slots<'m> {
         self.held[slot.0] = NONE;
         self.reading[slot.0] = 0;
         self.pinned[slot.0] = 0;
+        self.low_bit[slot.0] = 0;
     }
 
     /// The slot that an expert of a layer may have.

@@ -76,6 +76,13 @@ pub trait ExpertStore: Sync {
     /// slot while one is on its way there.
     fn start(&mut self, slot: SlotId, key: ExpertKey);
 
+    /// Begins to read a low-bit copy of an expert into a slot, where it stands like the expert itself
+    /// and differs in its values alone, as [`ExpertStore::start`] would the expert. Tells whether there
+    /// is one; if not, nothing has happened.
+    fn start_low_bit(&mut self, _slot: SlotId, _key: ExpertKey) -> bool {
+        false
+    }
+
     /// Whether a part of the expert that was last started in a slot is there.
     fn is_ready(&self, slot: SlotId, part: Part) -> bool;
 

@@ -18,6 +18,8 @@
 //! │   │ …                                                                         │  │
 //! ├──────────────────────────────────────────────────────────────────────────────────┤
 //! │ blk.1.experts, blk.2.experts, … in the order of layers                           │
+//! ├╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌┤ with --tier 2
+//! │ blk.0.experts_tier2, blk.1.experts_tier2, … likewise: low-bit copies             │
 //! └──────────────────────────────────────────────────────────────────────────────────┘
 //! ```
 //!
@@ -30,25 +32,27 @@
 //! | `wick.pack.version` | u32 | 1 |
 //! | `wick.pack.alignment` | u32 | the input's `general.alignment`, where it had that key |
 //! | `wick.pack.tensors` | [string] | names of the input's tensors, in its order |
-//! | `wick.pack.layouts` | [string] | for each tensor of the table: `rows`, `grouped`, `split` or `experts` |
+//! | `wick.pack.layouts` | [string] | for each tensor of the table: `rows`, `grouped`, `split`, `experts` or `tier2` |
 //! | `wick.experts.width` | u32 | neurons of an expert |
 //! | `wick.experts.formats` | [u32; layers · 3] | `ggml_type` of gate, up and down of each layer |
 //! | `wick.experts.layouts` | [string; layers · 3] | `rows`, `grouped`, `split` or `columns` for each of them |
 //! | `wick.experts.by_neuron` | [bool; layers] | whether down has a row for each neuron, not for each output |
-//! | `wick.pack.crc32` | [u32] | for each tensor of the table: CRC-32 of its bytes; 0 for experts |
+//! | `wick.pack.crc32` | [u32] | for each tensor of the table: CRC-32 of its bytes; 0 for experts and their copies |
 //! | `wick.experts.crc32` | [u32; layers · experts · 3] | CRC-32 of each gate, up and down, without zeros after it |
+//! | `wick.tier2.crc32` | [u32; layers · experts · 3] | the same of low-bit copies, where there are any; 0 for layers that have none |
 //!
 //! Layouts are those of [`wick_kernels::Layout`] and take as many bytes as the rows of GGUF: gates are
 //! grouped, ups split and downs by columns where Q4_0 and the shape allow it; queries, keys, values,
 //! attention output and output matrix (which may be the embedding) are grouped, the output matrix split
 //! if rows of it are chosen by the predictor, whose two matrices are grouped then; everything else
-//! is left as rows. CRC-32 is that of IEEE 802.3.
+//! is left as rows. Low-bit copies ([`wick_kernels::low_bit_bytes`]) have the layouts of what they stand
+//! for, and are there for layers whose experts are all Q4_0; they are no part of the model. CRC-32 is that of IEEE 802.3.
 
 use core::fmt::Write;
 
 use heapless::String;
 use wick_core::{Config, Down, ExpertKey, ExpertMatrices, Part};
-use wick_kernels::{Format, Layout};
+use wick_kernels::{Format, Layout, low_bit_bytes};
 
 use crate::error::Error;
 use crate::gguf::{Entry, Gguf};
@@ -92,6 +96,10 @@ impl Keys {
     pub const EXPERT_CHECKSUMS: &str = "wick.experts.crc32";
     /// The layout that tensors of experts have in [`Keys::LAYOUTS`].
     pub const EXPERTS: &str = "experts";
+    /// Checksums of low-bit copies; says that there are some.
+    pub const LOW_BIT_CHECKSUMS: &str = "wick.tier2.crc32";
+    /// The layout that tensors of low-bit copies have in [`Keys::LAYOUTS`].
+    pub const LOW_BIT: &str = "tier2";
 }
 
 /// What a packed file says of its arrangement.
@@ -107,6 +115,7 @@ pub struct Packed<'a, 'm> {
     expert_layouts: Array<'m>,
     by_neuron: Array<'m>,
     expert_checksums: Array<'m>,
+    low_bit_checksums: Option<Array<'m>>,
     experts: usize,
 }
 
@@ -137,6 +146,9 @@ impl<'a, 'm> Packed<'a, 'm> {
         let crc = "an array with three u32 for each expert of each layer";
         let neuron = "an array with a bool for each layer";
         let names = file.need(Keys::TENSORS)?;
+        let low_bit = file
+            .get(Keys::LOW_BIT_CHECKSUMS)
+            .map(|_| array(Keys::LOW_BIT_CHECKSUMS, Kind::U32, parts.saturating_mul(experts), crc));
         let strings = names.array()?;
         if strings.kind() != Kind::String {
             return Err(names.refuse("an array of strings"));
@@ -157,6 +169,7 @@ impl<'a, 'm> Packed<'a, 'm> {
                 parts.saturating_mul(experts),
                 crc,
             )?,
+            low_bit_checksums: low_bit.transpose()?,
             experts,
         }))
     }
@@ -176,7 +189,7 @@ impl<'a, 'm> Packed<'a, 'm> {
         self.tensors.strings().into_iter().flatten()
     }
 
-    /// Whether a tensor of the table has the experts of a layer.
+    /// Whether a tensor of the table has the experts of a layer, or low-bit copies of them.
     pub fn has_experts(&self, tensor: &Tensor<'_>) -> bool {
         is_extents(tensor)
     }
@@ -208,11 +221,50 @@ impl<'a, 'm> Packed<'a, 'm> {
         self.expert_checksums.integers().into_iter().flatten().map(|crc| crc as u32)
     }
 
+    /// CRC-32 of the low-bit copies of gate, up and down of every expert, layer by layer; empty if there
+    /// are no copies.
+    pub fn low_bit_checksums(&self) -> impl Iterator<Item = u32> {
+        let checksums = self.low_bit_checksums.as_ref().and_then(|all| all.integers());
+        checksums.into_iter().flatten().map(|crc| crc as u32)
+    }
+
+    /// Where the low-bit copies of a layer's experts lie; `None` if the layer has none.
+    ///
+    /// # Errors
+    /// The file contradicts itself or the shape.
+    pub fn low_bit(
+        &self,
+        config: &Config,
+        layer: usize,
+    ) -> Result<Option<PackedLayer<'m>>, Error<'m>> {
+        let name = low_bit_name(layer);
+        if self.low_bit_checksums.is_none() || self.file.tensor(&name).is_none() {
+            return Ok(None);
+        }
+        self.extents(config, layer, &name, |matrices| match matrices.format() {
+            Format::Q4_0 => Some(low_bit_bytes(matrices.size() / matrices.count())),
+            _ => None,
+        })
+        .map(Some)
+    }
+
     /// Where the experts of a layer lie and how they are arranged, in a model of this shape.
     ///
     /// # Errors
     /// The file contradicts itself or the shape.
     pub fn layer(&self, config: &Config, layer: usize) -> Result<PackedLayer<'m>, Error<'m>> {
+        let size = |matrices: &ExpertMatrices<'m>| Some(matrices.size() / matrices.count());
+        self.extents(config, layer, &extents_name(layer), size)
+    }
+
+    /// Where a tensor has something of `size` for each matrix of a layer's experts.
+    fn extents(
+        &self,
+        config: &Config,
+        layer: usize,
+        name: &str,
+        size: impl Fn(&ExpertMatrices<'m>) -> Option<usize>,
+    ) -> Result<PackedLayer<'m>, Error<'m>> {
         let Some(Value::Bool(by_neuron)) = self.by_neuron.iter().nth(layer) else {
             return Err(Error::MissingExtents { layer });
         };
@@ -220,7 +272,7 @@ impl<'a, 'm> Packed<'a, 'm> {
         let mut parts = [None; 3];
         for (place, part) in parts.iter_mut().zip(Part::ALL) {
             let matrices = self.matrices(config, layer, part, by_neuron)?;
-            let bytes = matrices.size() / matrices.count();
+            let bytes = size(&matrices).ok_or(Error::MissingExtents { layer })?;
             *place = Some(PackedPart { matrices, offset: stride, bytes });
             stride = bytes
                 .checked_next_multiple_of(EXTENT_ALIGNMENT)
@@ -230,8 +282,7 @@ impl<'a, 'm> Packed<'a, 'm> {
         let [Some(gate), Some(up), Some(down)] = parts else {
             return Err(Error::MissingExtents { layer });
         };
-        let name = extents_name(layer);
-        let tensor = self.file.tensor(&name).filter(|tensor| tensor.number() == I8);
+        let tensor = self.file.tensor(name).filter(|tensor| tensor.number() == I8);
         let tensor = tensor.ok_or(Error::MissingExtents { layer })?;
         let (expected, found) = (Dims::new(&[stride, config.experts]), tensor.dims());
         if expected.padded() != found.padded() {
@@ -269,7 +320,7 @@ impl<'a, 'm> Packed<'a, 'm> {
     }
 }
 
-/// The experts of a layer of a packed file.
+/// The experts of a layer of a packed file, or their low-bit copies.
 #[derive(Clone, Copy, Debug)]
 pub struct PackedLayer<'m> {
     /// The byte of the file at which the first expert begins.
@@ -285,7 +336,7 @@ pub struct PackedLayer<'m> {
 /// The same matrix of every expert of a layer of a packed file.
 #[derive(Clone, Copy, Debug)]
 pub struct PackedPart<'m> {
-    /// Shape, format and layout.
+    /// Shape, format and layout; of copies, those of what they stand for.
     pub matrices: ExpertMatrices<'m>,
     /// Bytes from the start of an expert to the matrix.
     pub offset: usize,
@@ -336,9 +387,21 @@ pub(crate) fn extents_name(layer: usize) -> String<MAX_NAME> {
     name
 }
 
-/// Whether a tensor of a packed file has the experts of a layer.
+/// The name of the tensor with the low-bit copies of a layer's experts.
+fn low_bit_name(layer: usize) -> String<MAX_NAME> {
+    let mut name = String::new();
+    // Any number fits.
+    let written = write!(name, "blk.{layer}.experts_tier2");
+    debug_assert!(written.is_ok());
+    name
+}
+
+/// Whether a tensor of a packed file has the experts of a layer, or their low-bit copies.
 pub(crate) fn is_extents(tensor: &Tensor<'_>) -> bool {
-    let middle = tensor.name().strip_prefix("blk.").and_then(|name| name.strip_suffix(".experts"));
+    let after = tensor.name().strip_prefix("blk.");
+    let middle = after.and_then(|name| {
+        name.strip_suffix(".experts_tier2").or_else(|| name.strip_suffix(".experts"))
+    });
     let number = middle.is_some_and(|m| !m.is_empty() && m.bytes().all(|b| b.is_ascii_digit()));
     number && tensor.number() == I8
 }

@@ -8,6 +8,7 @@
 
 mod error;
 mod gguf;
+mod low_bit;
 mod normal;
 mod pack;
 mod quantize;

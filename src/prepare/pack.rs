@@ -2,12 +2,13 @@
 //!
 //! What a packed file looks like is told in [`wick_format::Packed`]'s module.
 
+use crate::low_bit::round_to_low_bits;
 use crate::{Entry, Error, Metadata, Writer};
 use std::ops::ControlFlow;
 use std::path::Path;
-use wick_core::{Config, Down, Output, Part, Weights, expert_layout};
+use wick_core::{Config, Down, Layer, Output, Part, Weights, expert_layout};
 use wick_format::{EXTENT_ALIGNMENT, I8, Keys, Model, Overrides, PACK_VERSION, Tensor, TensorName};
-use wick_kernels::{Format, Layout};
+use wick_kernels::{Format, Layout, low_bit_bytes};
 
 /// Bytes of a dense tensor that are arranged at a time, about.
 const PIECE: usize = 1 << 20;
@@ -18,6 +19,8 @@ pub struct Pack<'a, 'm> {
     config: Config,
     weights: Weights<'m>,
     dense: Vec<Dense<'m>>,
+    /// Layers whose experts get low-bit copies.
+    low_bit: Vec<usize>,
 }
 
 /// A tensor that every token may need.
@@ -33,6 +36,7 @@ struct Dense<'m> {
 struct Checksums {
     tensors: Vec<u32>,
     experts: Vec<u32>,
+    low_bit: Vec<u32>,
 }
 
 impl<'a, 'm> Pack<'a, 'm> {
@@ -51,17 +55,46 @@ impl<'a, 'm> Pack<'a, 'm> {
         let tensors = model.tensors().filter(|t| expert_part(t.name(), config.layers).is_none());
         let dense = tensors.map(|tensor| Dense::new(tensor, &config, &weights, output));
         let dense = dense.collect::<Result<Vec<Dense<'m>>, Error>>()?;
-        let entries = dense.len() + config.layers;
-        if entries > wick_format::MAX_TENSORS {
-            let most = wick_format::MAX_TENSORS;
-            return Err(refusal(format!("at most {most} tensors expected, {entries} found")));
-        }
-        Ok(Pack { model, config, weights, dense })
+        let pack = Pack { model, config, weights, dense, low_bit: Vec::new() };
+        pack.check_entries()?;
+        Ok(pack)
     }
 
-    /// Bytes of tensors that are read.
+    /// The same, with low-bit copies of the experts of every layer whose experts are all Q4_0.
+    ///
+    /// # Errors
+    /// There is no such layer.
+    pub fn with_low_bit(mut self) -> Result<Pack<'a, 'm>, Error> {
+        let is_q4_0 = |layer: &Layer<'m>| {
+            Part::ALL.into_iter().all(|part| layer.experts(part).format() == Format::Q4_0)
+        };
+        let layers = self.weights.layers.iter().enumerate();
+        let layers: Vec<usize> = layers.filter(|(_, l)| is_q4_0(l)).map(|(i, _)| i).collect();
+        if layers.is_empty() {
+            let message = "low-bit copies: a layer expected whose experts are all Q4_0, none found";
+            return Err(Error::Input { message: message.into() });
+        }
+        self.low_bit = layers;
+        self.check_entries()?;
+        Ok(self)
+    }
+
+    fn check_entries(&self) -> Result<(), Error> {
+        let entries = self.dense.len() + self.config.layers + self.low_bit.len();
+        if entries > wick_format::MAX_TENSORS {
+            let most = wick_format::MAX_TENSORS;
+            let message = format!("at most {most} tensors expected, {entries} found");
+            return Err(Error::Input { message });
+        }
+        Ok(())
+    }
+
+    /// Bytes of tensors that are read; experts twice if there are to be low-bit copies of them.
     pub fn bytes(&self) -> u64 {
-        self.model.tensors().filter_map(|tensor| tensor.bytes()).map(|b| b.len() as u64).sum()
+        let all: usize = self.model.tensors().filter_map(|t| t.bytes()).map(<[u8]>::len).sum();
+        let layers = self.low_bit.iter().map(|&layer| &self.weights.layers[layer]);
+        let again: usize = layers.flat_map(|l| Part::ALL.map(|part| l.experts(part).size())).sum();
+        (all + again) as u64
     }
 
     /// Number of tensors that every token may need.
@@ -86,8 +119,9 @@ impl<'a, 'm> Pack<'a, 'm> {
     ) -> Result<u64, Error> {
         let Config { layers, experts, .. } = self.config;
         let mut sums = Checksums {
-            tensors: vec![0; self.dense.len() + layers],
+            tensors: vec![0; self.dense.len() + layers + self.low_bit.len()],
             experts: vec![0; layers * experts * Part::ALL.len()],
+            low_bit: vec![0; layers * experts * Part::ALL.len()],
         };
         let mut writer = Writer::begin(path, &self.metadata(&sums), &self.entries())?;
         for (dense, sum) in self.dense.iter().zip(&mut sums.tensors) {
@@ -102,17 +136,64 @@ impl<'a, 'm> Pack<'a, 'm> {
                     *sum = self.arrange(layer, expert, part, &mut extent);
                 }
                 writer.write(&extent)?;
-                let matrices = Part::ALL.map(|p| self.weights.layers[layer].experts(p));
-                for matrices in matrices {
-                    break_off(done(matrices.expert(expert).bytes()))?;
-                }
+                self.release(layer, expert, &mut done)?;
             }
         }
+        self.write_low_bit(&mut writer, &mut sums.low_bit, &mut done)?;
         writer.rewrite(&self.metadata(&sums))?;
         writer.sync()?;
         let bytes = writer.bytes();
         writer.finish()?;
         Ok(bytes)
+    }
+
+    /// Writes the low-bit copies, and their CRC-32 to `sums`.
+    fn write_low_bit(
+        &self,
+        writer: &mut Writer,
+        sums: &mut [u32],
+        done: &mut impl FnMut(&'m [u8]) -> ControlFlow<()>,
+    ) -> Result<(), Error> {
+        let (experts, mut extent) = (self.config.experts, Vec::new());
+        for &layer in &self.low_bit {
+            for expert in 0..experts {
+                let first = (layer * experts + expert) * Part::ALL.len();
+                extent.clear();
+                for (part, sum) in Part::ALL.into_iter().zip(&mut sums[first..]) {
+                    *sum = self.compress(layer, expert, part, &mut extent);
+                }
+                writer.write(&extent)?;
+                self.release(layer, expert, done)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells that an expert is not needed any more.
+    fn release(
+        &self,
+        layer: usize,
+        expert: usize,
+        done: &mut impl FnMut(&'m [u8]) -> ControlFlow<()>,
+    ) -> Result<(), Error> {
+        let matrices = Part::ALL.map(|part| self.weights.layers[layer].experts(part));
+        matrices.into_iter().try_for_each(|m| break_off(done(m.expert(expert).bytes())))
+    }
+
+    /// Adds the low-bit copy of a matrix of an expert and the zeros after it to an extent, and returns
+    /// its CRC-32.
+    fn compress(&self, layer: usize, expert: usize, part: Part, extent: &mut Vec<u8>) -> u32 {
+        let layer = &self.weights.layers[layer];
+        let matrix = layer.experts(part).expert(expert);
+        let mut rounded = matrix.bytes().to_vec();
+        round_to_low_bits(&mut rounded);
+        let (layout, mut arranged) = (expert_layout(layer, part), vec![0; rounded.len()]);
+        layout.arrange(matrix.cols(), &rounded, &mut arranged);
+        let (start, len) = (extent.len(), low_bit_bytes(rounded.len()));
+        extent.resize(start + len.next_multiple_of(EXTENT_ALIGNMENT), 0);
+        let target = &mut extent[start..][..len];
+        layout.compress(matrix.cols(), &arranged, target);
+        crc32fast::hash(target)
     }
 
     /// Adds a matrix of an expert and the zeros after it to an extent, and returns its CRC-32.
@@ -133,13 +214,23 @@ impl<'a, 'm> Pack<'a, 'm> {
     fn entries(&self) -> Vec<Entry> {
         let mut entries: Vec<Entry> = self.dense.iter().map(Dense::entry).collect();
         for (number, layer) in self.weights.layers.iter().enumerate() {
-            let sizes = Part::ALL.map(|part| layer.experts(part).expert(0).bytes().len());
-            let extent: usize = sizes.iter().map(|n| n.next_multiple_of(EXTENT_ALIGNMENT)).sum();
-            let dims = vec![extent, self.config.experts];
-            let bytes = extent as u64 * self.config.experts as u64;
-            entries.push(Entry { name: format!("blk.{number}.experts"), dims, number: I8, bytes });
+            entries.push(self.extents(format!("blk.{number}.experts"), layer, |size| size));
+        }
+        for &number in &self.low_bit {
+            let layer = &self.weights.layers[number];
+            entries.push(self.extents(format!("blk.{number}.experts_tier2"), layer, low_bit_bytes));
         }
         entries
+    }
+
+    /// A tensor with something for each matrix of a layer's experts, of `size` for a matrix of so many
+    /// bytes.
+    fn extents(&self, name: String, layer: &Layer<'m>, size: impl Fn(usize) -> usize) -> Entry {
+        let sizes = Part::ALL.map(|part| size(layer.experts(part).expert(0).bytes().len()));
+        let extent: usize = sizes.iter().map(|n| n.next_multiple_of(EXTENT_ALIGNMENT)).sum();
+        let dims = vec![extent, self.config.experts];
+        let bytes = extent as u64 * self.config.experts as u64;
+        Entry { name, dims, number: I8, bytes }
     }
 
     fn metadata(&self, sums: &Checksums) -> Metadata {
@@ -164,6 +255,9 @@ impl<'a, 'm> Pack<'a, 'm> {
         self.add_arrangement(&mut metadata);
         metadata.u32s(Keys::CHECKSUMS, &sums.tensors);
         metadata.u32s(Keys::EXPERT_CHECKSUMS, &sums.experts);
+        if !self.low_bit.is_empty() {
+            metadata.u32s(Keys::LOW_BIT_CHECKSUMS, &sums.low_bit);
+        }
         metadata
     }
 
@@ -178,6 +272,7 @@ impl<'a, 'm> Pack<'a, 'm> {
         let names: Vec<&str> = self.model.tensors().map(|tensor| tensor.name()).collect();
         let mut layouts: Vec<&str> = self.dense.iter().map(|dense| dense.layout.name()).collect();
         layouts.resize(layouts.len() + layers.len(), Keys::EXPERTS);
+        layouts.resize(layouts.len() + self.low_bit.len(), Keys::LOW_BIT);
         metadata.strings(Keys::TENSORS, &names);
         metadata.strings(Keys::LAYOUTS, &layouts);
         metadata.u32(Keys::WIDTH, self.config.expert_width as u32);

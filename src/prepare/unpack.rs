@@ -51,7 +51,8 @@ impl<'a, 'm> Unpack<'a, 'm> {
                 }
             });
         }
-        let (found, expected) = (tensors.len(), model.tensors().count() + config.layers * 2);
+        let dense = model.tensors().filter(|tensor| !packed.has_experts(tensor)).count();
+        let (found, expected) = (tensors.len(), dense + config.layers * Part::ALL.len());
         let mut names: Vec<&[u8]> = packed.tensors().collect();
         names.sort_unstable();
         names.dedup();
@@ -133,7 +134,8 @@ impl<'a, 'm> Unpack<'a, 'm> {
         for expert in 0..matrices.count() {
             let key = ExpertKey { layer, expert };
             let matrix = matrices.expert(expert);
-            check_expert(&self.packed, &place, key, part).map_err(damaged)?;
+            let expected = self.packed.checksum(key, part).unwrap_or_default();
+            check_expert(expected, &place, key, part).map_err(damaged)?;
             write_restored(matrix.layout(), matrix.cols(), matrix.bytes(), writer)?;
             break_off(done(matrix.bytes()))?;
         }

@@ -68,25 +68,28 @@ pub fn verify<'m>(
     weights.check_layouts().map_err(|e| refusal(e.to_string()))?;
     let file = model.metadata().bytes();
     let mut bytes = 0;
+    let sums: [Vec<u32>; 2] =
+        [packed.expert_checksums().collect(), packed.low_bit_checksums().collect()];
     let mut layers = Vec::new();
     for layer in 0..config.layers {
-        layers.push(packed.layer(&config, layer)?);
+        layers.push((layer, packed.layer(&config, layer)?, &sums[0]));
+        layers.extend(packed.low_bit(&config, layer)?.map(|place| (layer, place, &sums[1])));
     }
     for (index, tensor) in model.tensors().enumerate() {
         let Some(range) = tensor.range() else { continue };
         let whole = &file[range.clone()];
-        let layer = layers.iter().position(|layer| layer.start == range.start as u64);
+        let layer = layers.iter().find(|(_, place, _)| place.start == range.start as u64);
         match layer {
             None => {
                 check_tensor(&packed, &tensor, index).unwrap_or_else(&mut found);
                 break_off(done(whole))?;
             }
-            Some(layer) => {
-                let place = &layers[layer];
+            Some(&(layer, ref place, sums)) => {
                 for (expert, extent) in whole.chunks(place.stride).enumerate() {
                     let key = ExpertKey { layer, expert };
-                    for part in Part::ALL {
-                        check_expert(&packed, place, key, part).unwrap_or_else(&mut found);
+                    let first = (layer * config.experts + expert) * Part::ALL.len();
+                    for (part, expected) in Part::ALL.into_iter().zip(&sums[first..]) {
+                        check_expert(*expected, place, key, part).unwrap_or_else(&mut found);
                         check_padding(file, place.end(expert, part)).unwrap_or_else(&mut found);
                     }
                     break_off(done(extent))?;
@@ -115,9 +118,9 @@ pub(crate) fn check_tensor(
     Err(Damage::Tensor { name: name(), offset, expected, found })
 }
 
-/// Compares a matrix of an expert with its checksum.
+/// Compares a matrix of an expert, or a low-bit copy, with its checksum.
 pub(crate) fn check_expert(
-    packed: &Packed<'_, '_>,
+    expected: u32,
     layer: &PackedLayer<'_>,
     key: ExpertKey,
     part: Part,
@@ -125,8 +128,7 @@ pub(crate) fn check_expert(
     let matrix = layer.parts[part as usize];
     let start = key.expert * layer.stride + matrix.offset;
     let bytes = &layer.bytes().unwrap_or_default()[start..][..matrix.bytes];
-    let (expected, found) =
-        (packed.checksum(key, part).unwrap_or_default(), crc32fast::hash(bytes));
+    let found = crc32fast::hash(bytes);
     if expected == found {
         return Ok(());
     }

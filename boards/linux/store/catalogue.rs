@@ -7,7 +7,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use wick_core::{ExpertKey, ExpertMatrices, Layer, Part, Weights, expert_layout};
-use wick_kernels::Layout;
+use wick_kernels::{Layout, low_bit_bytes};
 
 /// Parts of an expert.
 pub(super) const PARTS: usize = Part::ALL.len();
@@ -21,6 +21,27 @@ pub struct Catalogue {
     slot_bytes: usize,
     /// CRC-32 of each part of each expert of each layer, in this order; none if they are not known.
     checksums: Vec<u32>,
+    low_bit: Option<LowBit>,
+}
+
+/// Where the low-bit copies of a model's experts lie in its first file.
+#[derive(Clone, Debug)]
+pub struct LowBit {
+    /// Of each layer that has them.
+    pub layers: Vec<Option<LowBitLayer>>,
+    /// CRC-32 of the copies of gate, up and down of every expert, layer by layer.
+    pub checksums: Vec<u32>,
+}
+
+/// Where the low-bit copies of a layer's experts lie, each from the start of a block.
+#[derive(Clone, Copy, Debug)]
+pub struct LowBitLayer {
+    /// Where those of expert 0 begin in the file.
+    pub start: u64,
+    /// Bytes from an expert to the next.
+    pub stride: usize,
+    /// Where gate, up and down of an expert begin.
+    pub offsets: [usize; PARTS],
 }
 
 /// The same matrix of every expert of a layer.
@@ -42,6 +63,18 @@ pub(super) struct Tensor {
     pub(super) is_arranged: bool,
     /// Where its room begins in a slot.
     pub(super) place: usize,
+}
+
+/// A matrix in a file, or its low-bit copy.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Source {
+    pub(super) file: usize,
+    /// Where it begins.
+    pub(super) offset: u64,
+    /// Its bytes.
+    pub(super) size: usize,
+    /// CRC-32 that it has on record.
+    pub(super) checksum: Option<u32>,
 }
 
 /// What is read to have a matrix: whole blocks.
@@ -88,7 +121,19 @@ impl Catalogue {
             slot_bytes = slot_bytes.max(place);
             layers.push(tensors.try_into().expect("as many as parts"));
         }
-        Ok(Catalogue { files: opened, layers, experts, slot_bytes, checksums })
+        let low_bit = None;
+        Ok(Catalogue { files: opened, layers, experts, slot_bytes, checksums, low_bit })
+    }
+
+    /// The same, with low-bit copies of experts.
+    ///
+    /// # Panics
+    /// If there are not as many layers and checksums as in the model.
+    #[must_use]
+    pub fn with_low_bit(self, low_bit: LowBit) -> Catalogue {
+        assert_eq!(low_bit.layers.len(), self.layers.len(), "layers of low-bit copies");
+        assert_eq!(low_bit.checksums.len(), self.matrices(), "checksums of low-bit copies");
+        Catalogue { low_bit: Some(low_bit), ..self }
     }
 
     /// Bytes of a slot: the largest expert, each part from the start of a block.
@@ -96,9 +141,10 @@ impl Catalogue {
         self.slot_bytes
     }
 
-    /// Bytes that a store takes besides its slots, if that many threads arrange what they have read.
+    /// Bytes that a store takes besides its slots, if that many threads arrange or expand what they have
+    /// read.
     pub fn scratch_bytes(&self, threads: usize) -> usize {
-        self.largest_arranged() * threads
+        self.largest_copied() * threads
     }
 
     /// Bytes of all parts of an expert as they lie in the file.
@@ -106,9 +152,10 @@ impl Catalogue {
         self.layers[layer].iter().map(|tensor| tensor.size).sum()
     }
 
-    /// Whether experts are arranged when they have been read, because the files have them row by row.
+    /// Whether there is work to do when experts have been read: they are arranged, because the files have
+    /// them row by row, or low-bit copies are expanded.
     pub fn is_arranging(&self) -> bool {
-        self.largest_arranged() > 0
+        self.largest_copied() > 0
     }
 
     /// The files, opened for reading.
@@ -125,10 +172,45 @@ impl Catalogue {
         self.files.iter().map(|file| file.alignment()).max().unwrap_or(1)
     }
 
-    /// Bytes of the largest matrix that is arranged; 0 if none is.
-    pub(super) fn largest_arranged(&self) -> usize {
-        let all = self.layers.iter().flatten();
-        all.filter(|tensor| tensor.is_arranged).map(|tensor| tensor.size).max().unwrap_or(0)
+    /// Bytes of the largest matrix that is arranged, or low-bit copy; 0 if there is none.
+    pub(super) fn largest_copied(&self) -> usize {
+        let size = |layer, tensor: &Tensor| match (tensor.is_arranged, self.has_low_bit(layer)) {
+            (true, _) => tensor.size,
+            (false, true) => low_bit_bytes(tensor.size),
+            (false, false) => 0,
+        };
+        let layers = self.layers.iter().enumerate();
+        let all = layers.flat_map(|(layer, tensors)| tensors.iter().map(move |t| size(layer, t)));
+        all.max().unwrap_or(0)
+    }
+
+    /// Whether there are low-bit copies.
+    pub(super) fn any_low_bit(&self) -> bool {
+        self.low_bit.is_some()
+    }
+
+    /// Whether there are low-bit copies of a layer's experts.
+    pub(super) fn has_low_bit(&self, layer: usize) -> bool {
+        self.low_bit.as_ref().is_some_and(|low| low.layers[layer].is_some())
+    }
+
+    /// What is read of a matrix, or of its low-bit copy where that is wanted.
+    pub(super) fn source(&self, key: ExpertKey, part: Part, low_bit: bool) -> Source {
+        let tensor = self.tensor(key.layer, part);
+        let low = self.low_bit.as_ref().filter(|_| low_bit);
+        match low.and_then(|low| Some((low, low.layers[key.layer]?))) {
+            None => {
+                let (offset, size) = (self.offset(key, part), tensor.size);
+                Source { file: tensor.file, offset, size, checksum: self.checksum(key, part) }
+            }
+            Some((low, place)) => Source {
+                file: 0,
+                offset: place.start
+                    + (place.stride * key.expert + place.offsets[part as usize]) as u64,
+                size: low_bit_bytes(tensor.size),
+                checksum: low.checksums.get(self.index(key, part)).copied(),
+            },
+        }
     }
 
     pub(super) fn tensor(&self, layer: usize, part: Part) -> &Tensor {
@@ -141,13 +223,12 @@ impl Catalogue {
         tensor.offset + tensor.stride * key.expert as u64
     }
 
-    /// What is read to have a matrix.
-    pub(super) fn span(&self, key: ExpertKey, part: Part) -> Span {
-        let tensor = self.tensor(key.layer, part);
-        let alignment = self.files[tensor.file].alignment() as u64;
-        let first = self.offset(key, part);
+    /// What is read to have a source.
+    pub(super) fn span(&self, source: &Source) -> Span {
+        let alignment = self.files[source.file].alignment() as u64;
+        let first = source.offset;
         let offset = first / alignment * alignment;
-        let end = (first + tensor.size as u64).next_multiple_of(alignment);
+        let end = (first + source.size as u64).next_multiple_of(alignment);
         Span { offset, len: (end - offset) as usize, shift: (first - offset) as usize }
     }
 
@@ -162,7 +243,7 @@ impl Catalogue {
     }
 
     /// CRC-32 that a matrix has on record.
-    pub(super) fn checksum(&self, key: ExpertKey, part: Part) -> Option<u32> {
+    fn checksum(&self, key: ExpertKey, part: Part) -> Option<u32> {
         self.checksums.get(self.index(key, part)).copied()
     }
 }

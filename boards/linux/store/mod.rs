@@ -6,12 +6,12 @@ mod preparation;
 #[cfg(test)]
 mod tests;
 
-pub use catalogue::{Catalogue, CatalogueError};
+pub use catalogue::{Catalogue, CatalogueError, LowBit, LowBitLayer};
 
 use crate::reads::{Completion, READERS, Reader, Reads, Request, Retries};
 use crate::slot_memory::Memory;
-use catalogue::{PARTS, Span};
-use preparation::{Job, Preparation};
+use catalogue::{PARTS, Source, Span};
+use preparation::{Change, Job, Preparation};
 use rustix::io::Errno;
 use std::collections::VecDeque;
 use std::fmt;
@@ -35,7 +35,8 @@ pub struct FileStore {
     slots: Vec<Slot>,
     /// Errors that have not been reported.
     errors: VecDeque<StoreError>,
-    /// Of each matrix of the model: whether its bytes have proved to be right.
+    /// Of each matrix of the model, and then of each low-bit copy: whether its bytes have proved to be
+    /// right.
     checked: Vec<bool>,
     figures: StoreFigures,
     opened: Instant,
@@ -47,6 +48,8 @@ pub struct FileStore {
 #[derive(Clone, Debug, Default)]
 struct Slot {
     key: Option<ExpertKey>,
+    /// Whether it is a low-bit copy.
+    low_bit: bool,
     /// Where each part stands in the memory, if it is there.
     parts: [Option<usize>; PARTS],
     /// Parts on their way.
@@ -91,7 +94,7 @@ impl FileStore {
             reader => reader,
         };
         let reads = reader.open(catalogue.shared_files(), &memory)?;
-        let (jobs, longest) = (slots * PARTS, catalogue.largest_arranged());
+        let (jobs, longest) = (slots * PARTS, catalogue.largest_copied());
         let preparation = Preparation::new(Arc::clone(&memory), jobs, READERS, longest);
         let mut reads = Retries::new(wrap(reads), catalogue.alignment());
         reads.reserve(slots * PARTS);
@@ -101,7 +104,10 @@ impl FileStore {
             memory,
             slots: vec![Slot::default(); slots],
             errors: VecDeque::with_capacity(slots),
-            checked: vec![false; catalogue.matrices()],
+            checked: vec![
+                false;
+                catalogue.matrices() * if catalogue.any_low_bit() { 2 } else { 1 }
+            ],
             catalogue,
             figures: StoreFigures::default(),
             opened: Instant::now(),
@@ -118,20 +124,22 @@ impl FileStore {
     fn read(&mut self, slot: SlotId, key: ExpertKey, part: Part) {
         let id = slot.0 * PARTS + part as usize;
         let tensor = self.catalogue.tensor(key.layer, part);
-        let Span { offset, len, shift } = self.catalogue.span(key, part);
+        let low_bit = self.slots[slot.0].low_bit;
+        let source = self.catalogue.source(key, part, low_bit);
+        let Span { offset, len, shift } = self.catalogue.span(&source);
         let room = slot.0 * self.catalogue.slot_bytes() + tensor.place;
-        let is_new = !self.checked[self.catalogue.index(key, part)];
-        let sums = is_new && self.catalogue.checksum(key, part).is_some();
-        let arrangement = tensor.is_arranged.then_some((tensor.layout, tensor.cols));
-        let job = Job { room, shift, size: tensor.size, arrangement, sums, sum: 0 };
+        let sums = !self.checked[self.number(key, part, low_bit)] && source.checksum.is_some();
+        let change = Change { layout: tensor.layout, cols: tensor.cols, size: tensor.size };
+        let change = (low_bit || tensor.is_arranged).then_some(change);
+        let job = Job { room, shift, size: source.size, change, sums, sum: 0 };
         *self.preparation.job(id) = job;
         let request = Request {
             id: id as u64,
-            file: tensor.file,
+            file: source.file,
             offset,
             target: self.memory.target(room..room + len),
             len,
-            least: shift + tensor.size,
+            least: shift + source.size,
             then: Some(self.preparation.clone()),
         };
         // SAFETY: the slot has room for the blocks of each part, and nobody has its bytes: they are
@@ -139,11 +147,27 @@ impl FileStore {
         unsafe { self.reads.submit(request) };
     }
 
+    /// The number of a matrix, or of its low-bit copy, among all.
+    fn number(&self, key: ExpertKey, part: Part, low_bit: bool) -> usize {
+        self.catalogue.index(key, part) + if low_bit { self.catalogue.matrices() } else { 0 }
+    }
+
+    /// Begins to read an expert, or its low-bit copy.
+    fn read_all(&mut self, slot: SlotId, key: ExpertKey, low_bit: bool) {
+        assert!(self.slots[slot.0].reading == 0, "an expert is on its way to slot {}", slot.0);
+        self.slots[slot.0] = Slot { key: Some(key), low_bit, reading: PARTS, ..Slot::default() };
+        if self.reads.in_flight() == 0 {
+            self.busy_since = Some(Instant::now());
+        }
+        Part::ALL.into_iter().for_each(|part| self.read(slot, key, part));
+    }
+
     /// Takes note of the end of a read; tells whether there is something to tell.
     fn note(&mut self, completion: Completion) -> bool {
         let id = completion.id as usize;
         let (place, part) = (id / PARTS, Part::ALL[id % PARTS]);
         let Some(key) = self.slots[place].key else { return false };
+        let source = self.catalogue.source(key, part, self.slots[place].low_bit);
         let outcome = self.judge(key, part, id, completion.result);
         self.figures.retries = self.reads.retries();
         if self.reads.in_flight() == 0
@@ -157,8 +181,7 @@ impl FileStore {
         match outcome {
             Ok(start) => slot.parts[part as usize] = Some(start),
             Err(reason) => {
-                let file = self.catalogue.tensor(key.layer, part).file;
-                let offset = self.catalogue.offset(key, part);
+                let Source { file, offset, .. } = source;
                 slot.error.get_or_insert(StoreError {
                     at: Some((key, part)),
                     file,
@@ -195,12 +218,14 @@ impl FileStore {
         if found < job.size {
             return Err(StoreReason::Short { expected: job.size, found });
         }
-        if let Some(expected) = self.catalogue.checksum(key, part).filter(|_| job.sums) {
+        let low_bit = self.slots[id / PARTS].low_bit;
+        let checksum = self.catalogue.source(key, part, low_bit).checksum;
+        if let Some(expected) = checksum.filter(|_| job.sums) {
             if job.sum != expected {
                 return Err(StoreReason::Checksum { expected, found: job.sum });
             }
-            let index = self.catalogue.index(key, part);
-            self.checked[index] = true;
+            let number = self.number(key, part, low_bit);
+            self.checked[number] = true;
         }
         Ok(job.start())
     }
@@ -239,12 +264,15 @@ impl ExpertStore for FileStore {
     }
 
     fn start(&mut self, slot: SlotId, key: ExpertKey) {
-        assert!(self.slots[slot.0].reading == 0, "an expert is on its way to slot {}", slot.0);
-        self.slots[slot.0] = Slot { key: Some(key), reading: PARTS, ..Slot::default() };
-        if self.reads.in_flight() == 0 {
-            self.busy_since = Some(Instant::now());
+        self.read_all(slot, key, false);
+    }
+
+    fn start_low_bit(&mut self, slot: SlotId, key: ExpertKey) -> bool {
+        let has_copy = self.catalogue.has_low_bit(key.layer);
+        if has_copy {
+            self.read_all(slot, key, true);
         }
-        Part::ALL.into_iter().for_each(|part| self.read(slot, key, part));
+        has_copy
     }
 
     fn is_ready(&self, slot: SlotId, part: Part) -> bool {

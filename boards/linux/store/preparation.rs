@@ -5,12 +5,12 @@ use crate::slot_memory::Memory;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use wick_kernels::Layout;
 
-/// Checks and arranges matrices in the slots, on the thread that read them.
+/// Checks, arranges and expands matrices in the slots, on the thread that read them.
 pub(super) struct Preparation {
     memory: Arc<Memory>,
     /// What is to be done, for each part of each slot.
     jobs: Vec<Mutex<Job>>,
-    /// Copies of matrices that are being arranged; each is as long as the longest.
+    /// Copies of what is being arranged or expanded; each is as long as the longest.
     scratch: Mutex<Vec<Vec<u8>>>,
     scratch_len: usize,
 }
@@ -24,18 +24,39 @@ pub(super) struct Job {
     pub(super) shift: usize,
     /// Its bytes.
     pub(super) size: usize,
-    /// How it is to be arranged, at the start of the room, and its columns.
-    pub(super) arrangement: Option<(Layout, usize)>,
+    /// What is to become of it, at the start of the room, if anything.
+    pub(super) change: Option<Change>,
     /// Whether its checksum is wanted.
     pub(super) sums: bool,
     /// CRC-32 of what has been read, if it was wanted.
     pub(super) sum: u32,
 }
 
+/// What becomes of a matrix that has been read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Change {
+    /// How it stands at last.
+    pub(super) layout: Layout,
+    /// Its columns.
+    pub(super) cols: usize,
+    /// Its bytes at last: more than were read if that was a low-bit copy.
+    pub(super) size: usize,
+}
+
+impl Change {
+    fn make(&self, source: &[u8], target: &mut [u8]) {
+        let Change { layout, cols, size } = *self;
+        match source.len() == size {
+            true => layout.arrange(cols, source, target),
+            false => layout.expand(cols, source, target),
+        }
+    }
+}
+
 impl Job {
     /// Where the matrix stands at last.
     pub(super) fn start(&self) -> usize {
-        self.room + if self.arrangement.is_some() { 0 } else { self.shift }
+        self.room + if self.change.is_some() { 0 } else { self.shift }
     }
 }
 
@@ -63,7 +84,7 @@ impl Preparation {
 impl Then for Preparation {
     fn run(&self, id: u64) {
         let mut job = self.job(id as usize);
-        let Job { room, shift, size, arrangement, sums, .. } = *job;
+        let Job { room, shift, size, change, sums, .. } = *job;
         let read = self.memory.target(room + shift..room + shift + size);
         // SAFETY: the read into the room has ended, and its end has not been reported: until then the
         // room belongs to the read.
@@ -71,14 +92,14 @@ impl Then for Preparation {
         if sums {
             job.sum = crc32fast::hash(read);
         }
-        let Some((layout, cols)) = arrangement else { return };
+        let Some(change) = change else { return };
         let copy = lock(&self.scratch).pop();
         let mut copy = copy.unwrap_or_else(|| vec![0; self.scratch_len]);
         copy[..size].copy_from_slice(read);
-        let target = self.memory.target(room..room + size);
+        let target = self.memory.target(room..room + change.size);
         // SAFETY: as above; `read` is not used any more.
-        let target = unsafe { std::slice::from_raw_parts_mut(target.as_ptr(), size) };
-        layout.arrange(cols, &copy[..size], target);
+        let target = unsafe { std::slice::from_raw_parts_mut(target.as_ptr(), change.size) };
+        change.make(&copy[..size], target);
         lock(&self.scratch).push(copy);
     }
 }
