@@ -845,6 +845,11 @@ fn a_model_answers_the_same_within_any_memory() {
             let err = String::from_utf8_lossy(&output.stderr);
             assert!(err.contains(" in a slot when wanted"), "{memory}: {err}");
         }
+        let memory = format!("{}K", least + 1024);
+        for depth in ["1", "3"] {
+            let output = ask(model, &["--memory", &memory, "--depth", depth]);
+            assert_eq!(stdout(&output), expected, "{depth} reads at once");
+        }
         let output = ask(model, &["-v", "--memory", "1G"]);
         assert_eq!(stdout(&output), expected);
         assert!(!String::from_utf8_lossy(&output.stderr).contains("in a slot"));

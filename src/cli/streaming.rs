@@ -6,9 +6,10 @@ use anyhow::Context;
 use clap::Args;
 use clap::builder::PossibleValuesParser;
 use serde::Serialize;
+use std::num::NonZeroUsize;
 use std::time::Duration;
 use wick_core::{Approximation, Engine, ExpertFigures, Plan, Prefetch, StoreFigures};
-use wick_linux::reads::{Device, Reader, Throttle};
+use wick_linux::reads::{Device, Reading, Throttle};
 use wick_linux::{Catalogue, FileStore};
 
 /// How experts that are not in memory are read.
@@ -17,6 +18,9 @@ pub(crate) struct StreamingArguments {
     /// Read experts as slowly as such a device does
     #[arg(long, value_name = "DEVICE", value_parser = PossibleValuesParser::new(Device::ALL.map(|d| d.name)))]
     emulate: Option<String>,
+    /// Reads that the device is given at once, such as `wick plan --measure` finds best [default: 64]
+    #[arg(long, value_name = "N")]
+    depth: Option<NonZeroUsize>,
     /// Choose an expert in memory before one that is not if its router logit is lower by no more than
     /// this; other text, fewer reads [default: 0]
     #[arg(long, value_name = "MARGIN", default_value_t = 0.0, hide_default_value = true)]
@@ -36,10 +40,17 @@ impl StreamingArguments {
     pub(crate) fn store(&self, catalogue: Catalogue, plan: &Plan) -> Result<FileStore, Failure> {
         let slots = plan.slots / catalogue.slot_bytes();
         let device = self.emulate.as_deref().and_then(Device::from_name);
-        FileStore::with_reads(catalogue, slots, Reader::Auto, |reads| match device {
-            None => reads,
-            Some(device) => Box::new(Throttle::new(reads, device)),
-        })
+        let reading = Reading::default();
+        let depth = self.depth.map_or(reading.depth, NonZeroUsize::get);
+        FileStore::with_reads(
+            catalogue,
+            slots,
+            Reading { depth, ..reading },
+            |reads| match device {
+                None => reads,
+                Some(device) => Box::new(Throttle::new(reads, device)),
+            },
+        )
         .context("expert slots")
         .or_exit(Exit::Memory)
     }

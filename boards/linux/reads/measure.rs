@@ -1,6 +1,6 @@
 //! How fast a device is read, and what makes it so.
 
-use super::{Reader, Reads, Request};
+use super::{Reading, Reads, Request};
 use crate::block_file::{ALIGNMENT, BlockFile, Caching};
 use crate::slot_memory::Memory;
 use std::io;
@@ -49,7 +49,7 @@ pub fn measure_reads(path: &Path, duration: Duration) -> io::Result<Option<ReadS
     let (size, is_direct) = (file.size(), file.is_direct());
     let largest = SIZES[SIZES.len() - 1];
     let memory = Memory::new(DEPTHS[DEPTHS.len() - 1] * largest)?;
-    let mut reads = Reader::Auto.open(Arc::new([file]), &memory)?;
+    let mut reads = Reading::default().open(Arc::new([file]), &memory)?;
     let each = duration / (DEPTHS.len() * SIZES.len()) as u32;
     let mut spread = Spread { size, at: 0 };
     let mut samples = Vec::new();

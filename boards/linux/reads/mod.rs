@@ -156,16 +156,38 @@ pub enum Reader {
     Threads,
 }
 
-impl Reader {
+/// What reads with, and how many reads a device is given at once; others wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reading {
+    /// What reads.
+    pub reader: Reader,
+    /// Reads at once, at least one. Threads are no more than [`READERS`].
+    pub depth: usize,
+}
+
+impl Default for Reading {
+    fn default() -> Reading {
+        Reader::Auto.into()
+    }
+}
+
+impl From<Reader> for Reading {
+    /// More at once than any device of a board takes.
+    fn from(reader: Reader) -> Reading {
+        Reading { reader, depth: DEPTH }
+    }
+}
+
+impl Reading {
     /// Reads of `files`, of which `memory` is known to be the target. They are not retried.
     pub fn open(self, files: Arc<[BlockFile]>, memory: &Memory) -> io::Result<Box<dyn Reads>> {
-        if self != Reader::Threads {
-            match Uring::new(Arc::clone(&files), memory, DEPTH) {
+        if self.reader != Reader::Threads {
+            match Uring::new(Arc::clone(&files), memory, self.depth) {
                 Ok(uring) => return Ok(Box::new(uring)),
-                Err(error) if self == Reader::Uring => return Err(error),
+                Err(error) if self.reader == Reader::Uring => return Err(error),
                 Err(error) => log::info!("io_uring: {error}; reading with threads"),
             }
         }
-        Ok(Box::new(Threads::new(files, READERS)?))
+        Ok(Box::new(Threads::new(files, READERS.min(self.depth))?))
     }
 }

@@ -136,7 +136,7 @@ fn every_reader_brings_the_bytes() {
 fn wrapped_reads_bring_the_same() {
     let source = Source::new(Caching::Direct);
     let mut memory = Memory::new(40 * ROOM).unwrap();
-    let reads = Reader::Auto.open(Arc::clone(&source.files), &memory).unwrap();
+    let reads = Reading::default().open(Arc::clone(&source.files), &memory).unwrap();
     let reads = Faults::new(Throttle::new(reads, Device::NVME), FaultScript::default());
     check(&source, &mut Retries::new(reads, source.alignment()), &mut memory);
 }
@@ -146,7 +146,7 @@ fn filesystems_without_direct_reads_are_read() {
     let Ok(folder) = tempfile::tempdir_in("/dev/shm") else { return };
     let source = Source::in_folder(folder, Caching::Direct);
     let mut memory = Memory::new(20 * ROOM).unwrap();
-    let mut reads = Reader::Auto.open(Arc::clone(&source.files), &memory).unwrap();
+    let mut reads = Reading::default().open(Arc::clone(&source.files), &memory).unwrap();
     check(&source, &mut reads, &mut memory);
 }
 

@@ -8,7 +8,7 @@ mod tests;
 
 pub use catalogue::{Catalogue, CatalogueError, LowBit, LowBitLayer};
 
-use crate::reads::{Completion, READERS, Reader, Reads, Request, Retries};
+use crate::reads::{Completion, READERS, Reader, Reading, Reads, Request, Retries};
 use crate::slot_memory::Memory;
 use catalogue::{PARTS, Source, Span};
 use preparation::{Change, Job, Preparation};
@@ -76,7 +76,7 @@ impl FileStore {
         FileStore::with_reads(catalogue, slots, Reader::Auto, |reads| reads)
     }
 
-    /// A store that reads with `reader`, and through what `wrap` puts in front of it: a
+    /// A store that reads as `reading` says, and through what `wrap` puts in front of it: a
     /// [`Throttle`](crate::reads::Throttle), or [`Faults`](crate::reads::Faults).
     ///
     /// # Errors
@@ -84,16 +84,16 @@ impl FileStore {
     pub fn with_reads(
         catalogue: Catalogue,
         slots: usize,
-        reader: Reader,
+        reading: impl Into<Reading>,
         wrap: impl FnOnce(Box<dyn Reads>) -> Box<dyn Reads>,
     ) -> io::Result<FileStore> {
         let bytes = slots.checked_mul(catalogue.slot_bytes()).ok_or(Errno::NOMEM)?;
         let memory = Arc::new(Memory::new(bytes)?);
-        let reader = match reader {
-            Reader::Auto if catalogue.is_arranging() => Reader::Threads,
-            reader => reader,
-        };
-        let reads = reader.open(catalogue.shared_files(), &memory)?;
+        let mut reading = reading.into();
+        if reading.reader == Reader::Auto && catalogue.is_arranging() {
+            reading.reader = Reader::Threads;
+        }
+        let reads = reading.open(catalogue.shared_files(), &memory)?;
         let (jobs, longest) = (slots * PARTS, catalogue.largest_copied());
         let preparation = Preparation::new(Arc::clone(&memory), jobs, READERS, longest);
         let mut reads = Retries::new(wrap(reads), catalogue.alignment());
