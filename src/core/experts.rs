@@ -10,7 +10,7 @@ use crate::guess::Guessing;
 use crate::policy::Policy;
 use crate::slots::Slots;
 use crate::store::{ExpertKey, ExpertStore, Part, SlotId, StoreError, StoreFigures};
-use crate::weights::{ExpertMatrices, Layer, Matrix};
+use crate::weights::{Layer, Matrix};
 use core::ops::AddAssign;
 use wick_kernels::{Format, Layout};
 
@@ -457,14 +457,14 @@ impl<'a> Lender<'a> {
     /// How a matrix of every expert is arranged.
     pub(crate) fn layout(&self, part: Part) -> Layout {
         match self.cache {
-            None => self.matrices(part).layout(),
+            None => self.layer.experts(part).layout(),
             Some((store, _)) => store.layout(self.number, part),
         }
     }
 
     /// How its weights are stored.
     pub(crate) fn format(&self, part: Part) -> Format {
-        self.matrices(part).format()
+        self.layer.experts(part).format()
     }
 
     /// A matrix of an expert that [`Experts::chosen`] names.
@@ -472,18 +472,10 @@ impl<'a> Lender<'a> {
     /// # Panics
     /// If it is not there.
     pub(crate) fn matrix(&self, part: Part, expert: usize) -> Matrix<'a> {
-        let matrices = self.matrices(part);
+        let matrices = self.layer.experts(part);
         let Some((store, slots)) = self.cache else { return matrices.expert(expert) };
         let slot = slots.find(ExpertKey { layer: self.number, expert });
         let bytes = store.bytes(slot.expect("an expert in work has a slot"), part);
         matrices.lend(self.layout(part), bytes).expect("a slot holds the whole matrix")
-    }
-
-    fn matrices(&self, part: Part) -> &'a ExpertMatrices<'a> {
-        match part {
-            Part::Gate => &self.layer.gate,
-            Part::Up => &self.layer.up,
-            Part::Down => self.layer.down.matrices(),
-        }
     }
 }

@@ -264,13 +264,13 @@ impl<'m> Layer<'m> {
 
     /// Bytes of all tensors of the layer.
     pub fn bytes(&self) -> usize {
-        let experts = [&self.gate, &self.up, self.down.matrices()];
+        let experts = Part::ALL.map(|part| self.experts(part));
         self.dense_bytes() + experts.iter().map(|m| m.size()).sum::<usize>()
     }
 
     /// Bytes that an expert of the layer takes in a slot.
     pub fn slot_bytes(&self) -> usize {
-        let experts = [&self.gate, &self.up, self.down.matrices()];
+        let experts = Part::ALL.map(|part| self.experts(part));
         experts.iter().map(|m| m.size.next_multiple_of(SLOT_ALIGNMENT)).sum()
     }
 

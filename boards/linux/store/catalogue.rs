@@ -6,7 +6,7 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use wick_core::{ExpertKey, ExpertMatrices, Layer, Part, Weights, expert_layout};
+use wick_core::{ExpertKey, Layer, Part, Weights, expert_layout};
 use wick_kernels::{Layout, low_bit_bytes};
 
 /// Parts of an expert.
@@ -251,7 +251,7 @@ impl Catalogue {
 impl Tensor {
     /// Finds a matrix of a layer's experts in the files.
     fn find(layer: &Layer<'_>, part: Part, place: usize, files: &[ModelFile]) -> Option<Tensor> {
-        let matrices = matrices(layer, part);
+        let matrices = layer.experts(part);
         let (first, last) = (matrices.expert(0), matrices.expert(matrices.count() - 1));
         let offset_in = |file: &ModelFile| file.offset_of(first.bytes());
         let (file, offset) =
@@ -285,14 +285,6 @@ fn open(file: &ModelFile, caching: Caching) -> Result<BlockFile, CatalogueError>
     match opened.is_same(file) {
         true => Ok(opened),
         false => Err(CatalogueError::Changed { path: path() }),
-    }
-}
-
-fn matrices<'a, 'm>(layer: &'a Layer<'m>, part: Part) -> &'a ExpertMatrices<'m> {
-    match part {
-        Part::Gate => &layer.gate,
-        Part::Up => &layer.up,
-        Part::Down => layer.down.matrices(),
     }
 }
 
