@@ -3,6 +3,7 @@
 use crate::exit::{Exit, Failure, OrExit};
 use crate::memory::Mib;
 use crate::model::{Model, ModelArguments, tokenizer};
+use crate::report::print;
 use crate::session::{EngineArguments, OutputArguments, conversation, with_engine};
 use crate::streaming::{Streamed, Streaming};
 use clap::Args;
@@ -117,14 +118,7 @@ pub(crate) fn run(arguments: &Arguments, started: Instant) -> Result<(), Failure
         let rounds = rounds(&mut engine, arguments, started)?;
         report(&engine, arguments, files.name(), load, &rounds)
     })?;
-    let mut out = io::stdout().lock();
-    if arguments.json {
-        let json = serde_json::to_string_pretty(&report).or_exit(Exit::Failed)?;
-        writeln!(out, "{json}")?;
-    } else {
-        report.write(&mut out)?;
-    }
-    Ok(())
+    print(&report, arguments.json, |report, out| report.write(out))
 }
 
 /// What the rounds took and used.

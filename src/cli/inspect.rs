@@ -3,6 +3,7 @@
 use crate::exit::{Exit, Failure, OrExit};
 use crate::memory::Mib;
 use crate::model::{Files, Model, tokenizer};
+use crate::report::print;
 use crate::session::conversation;
 use clap::Args;
 use serde::Serialize;
@@ -108,14 +109,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let parts = files.parse()?;
     let model = Model::read(&files, &parts, Overrides::default())?;
     let report = report(&files, &parts, &model, arguments.context)?;
-    let mut out = io::stdout().lock();
-    if arguments.json {
-        let json = serde_json::to_string_pretty(&report).or_exit(Exit::Failed)?;
-        writeln!(out, "{json}")?;
-    } else {
-        report.write(&mut out)?;
-    }
-    Ok(())
+    print(&report, arguments.json, |report, out| report.write(out))
 }
 
 fn report(

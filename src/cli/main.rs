@@ -13,6 +13,7 @@ mod memory;
 mod model;
 mod pack;
 mod plan;
+mod report;
 mod run;
 mod sampling;
 mod session;

@@ -3,6 +3,7 @@
 use crate::exit::{Exit, Failure, OrExit};
 use crate::memory::{Budget, MemoryArguments, Mib};
 use crate::model::{Model, ModelArguments, tokenizer};
+use crate::report::print;
 use crate::session::{KvArguments, OutputArguments, conversation};
 use anyhow::Context;
 use clap::Args;
@@ -130,14 +131,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     if arguments.measure {
         report.bounds.extend(Bounds::measured(&model, report.storage_bytes_per_token)?);
     }
-    let mut out = io::stdout().lock();
-    if arguments.json {
-        let json = serde_json::to_string_pretty(&report).or_exit(Exit::Failed)?;
-        writeln!(out, "{json}")?;
-    } else {
-        report.write(&mut out)?;
-    }
-    Ok(())
+    print(&report, arguments.json, |report, out| report.write(out))
 }
 
 /// Most tokens that go through the model together where experts are read as they are wanted: the more
