@@ -118,10 +118,6 @@ pub(crate) fn conversation(config: &Config, context: Option<usize>) -> Options {
     Options { context, sequences: 1, batch: BATCH.min(context), outputs: 1, output, kv }
 }
 
-/// Counts the uses of experts, of which those of 256 tokens ago count half: of what was measured
-/// (tests/bench/README.md), what comes nearest to the optimum.
-static POLICY: Decaying = Decaying { half_life: 256.0 };
-
 /// Sets an engine up for `model` and hands it to `work`, with an arena that has room for a sampler.
 /// How keys and values are kept is up to the `arguments`.
 /// Refuses, with numbers, what the machine, the control group or the user's `--memory` cannot hold.
@@ -157,12 +153,12 @@ pub(crate) fn with_engine<R>(
     }
     let mut memory = arena_memory(&plan)?;
     let mut arena = Arena::new(&mut memory);
-    let mut store;
+    let (mut store, policy) = (None, Decaying::default());
     let engine = match catalogue {
         None => Engine::new(*config, weights, options, &mut arena, kernels, &pool),
         Some(catalogue) => {
-            store = arguments.streaming.store(catalogue, &plan)?;
-            let experts = (&mut store as &mut dyn ExpertStore, &POLICY as &dyn Policy);
+            let store = store.insert(arguments.streaming.store(catalogue, &plan)?);
+            let experts = (store as &mut dyn ExpertStore, &policy as &dyn Policy);
             Engine::streaming(*config, weights, options, experts, &mut arena, kernels, &pool)
         }
     };

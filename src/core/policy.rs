@@ -52,6 +52,7 @@ pub struct Decaying {
     pub half_life: f64,
 }
 
+/// Of what was measured (tests/bench/README.md), what comes nearest to the optimum.
 impl Default for Decaying {
     fn default() -> Decaying {
         Decaying { half_life: 256.0 }
