@@ -151,12 +151,12 @@ impl RowLayout {
         }
     }
 
-    /// Computes the 8-bit forms of the row in `slab` from its values: the code that every variant
-    /// of [`crate::Kernels::encode`] is compiled from.
+    /// Computes the 8-bit forms of the row in `slab` from its values, blocks of Q8_0 by `quantize`:
+    /// the code that every variant of [`crate::Kernels::encode`] is compiled from.
     #[inline(always)]
-    pub(crate) fn encode(&self, slab: &mut [f32]) {
+    pub(crate) fn encode(&self, slab: &mut [f32], quantize: impl Fn(&[f32; 32]) -> Block) {
         let row = self.view_mut(slab);
-        quantize_q8_0(row.values, row.q8_0);
+        quantize_q8_0(row.values, row.q8_0, quantize);
         quantize_q8_k(row.values, row.q8_k);
     }
 }
@@ -183,25 +183,41 @@ fn q8_view_mut(slab: &mut [f32], [scales, quants, sums]: [usize; 3]) -> Q8Mut<'_
 
 /// The Q8_0 form. An empty one is left alone.
 #[inline(always)]
-fn quantize_q8_0(values: &[f32], out: Q8Mut<'_>) {
+fn quantize_q8_0(values: &[f32], out: Q8Mut<'_>, quantize: impl Fn(&[f32; 32]) -> Block) {
     let blocks = values.as_chunks::<32>().0.iter().zip(out.quants.as_chunks_mut::<32>().0);
-    for ((x, quants), (to, sum)) in blocks.zip(out.scales.iter_mut().zip(out.sums)) {
-        let scale;
-        (*quants, scale, *sum) = quantize_block(x);
-        *to = scale.to_f32();
+    for ((x, quants), (scale, sum)) in blocks.zip(out.scales.iter_mut().zip(out.sums)) {
+        let block = quantize(x);
+        (*quants, *scale, *sum) = (block.quants, block.scale, block.sum);
     }
 }
 
-/// Quants, scale and sum of quants of a block of Q8_0 as llama.cpp's reference: scale = largest
-/// magnitude / 127 (stored as f16, used to divide at full precision), quants rounded half away from
-/// zero.
+/// A block of 32 values in Q8_0.
+pub(crate) struct Block {
+    pub(crate) quants: [i8; 32],
+    /// A value that f16 has.
+    pub(crate) scale: f32,
+    /// The sum of the quants.
+    pub(crate) sum: i16,
+}
+
+/// A block as llama.cpp's reference quantizes it: scale = largest magnitude / 127 (stored as f16,
+/// used to divide at full precision), quants rounded half away from zero.
 #[inline(always)]
-pub(crate) fn quantize_block(x: &[f32; 32]) -> ([i8; 32], f16, i16) {
-    let exact = largest_magnitude(x) / 127.0;
-    let inverse = if exact != 0.0 { 1.0 / exact } else { 0.0 };
+pub(crate) fn quantize_block(x: &[f32; 32]) -> Block {
+    let (exact, inverse) = block_scale(largest_magnitude(x));
     let rounded = x.map(|v| round_half_away(v * inverse));
-    let sum = rounded.map(|q| q as i16).iter().sum();
-    (rounded.map(|q| q as i8), f16::from_f32(exact), sum)
+    Block {
+        quants: rounded.map(|q| q as i8),
+        scale: f16::from_f32(exact).to_f32(),
+        sum: rounded.map(|q| q as i16).iter().sum(),
+    }
+}
+
+/// The scale of a block with this largest magnitude, and what its values are multiplied with.
+#[inline(always)]
+pub(crate) fn block_scale(largest: f32) -> (f32, f32) {
+    let exact = largest / 127.0;
+    (exact, if exact != 0.0 { 1.0 / exact } else { 0.0 })
 }
 
 /// Q8_K as llama.cpp's reference: the value of largest magnitude becomes −127, so the scale is
@@ -269,7 +285,7 @@ mod tests {
         let layout = RowLayout::new(96, BOTH);
         assert_eq!(layout.stride(), 96 + 3 + 24 + 2);
         let mut slab = vec![1.0; layout.stride()];
-        layout.encode(&mut slab);
+        layout.encode(&mut slab, quantize_block);
         let row = layout.view(&slab);
         assert_eq!((row.q8_0.quants.len(), row.q8_k.quants.len()), (96, 0));
         assert_eq!(row.q8_0.sums, [32 * 127; 3]);
@@ -290,7 +306,7 @@ mod tests {
     fn zeros_stay_zero() {
         let layout = RowLayout::new(256, BOTH);
         let mut slab = vec![0.0; layout.stride()];
-        layout.encode(&mut slab);
+        layout.encode(&mut slab, quantize_block);
         assert!(slab.iter().all(|x| *x == 0.0));
     }
 
@@ -301,7 +317,7 @@ mod tests {
             let layout = RowLayout::new(512, BOTH);
             let mut slab = vec![0.0; layout.stride()];
             slab[..512].copy_from_slice(&values);
-            layout.encode(&mut slab);
+            layout.encode(&mut slab, quantize_block);
             let row = layout.view(&slab);
             for (form, per_scale, per_sum) in [(row.q8_0, 32, 32), (row.q8_k, 256, 16)] {
                 for (i, v) in values.iter().enumerate() {

@@ -12,7 +12,7 @@
 //!   weights are multiplied with.
 
 use crate::KEY_TILE;
-use crate::activation::quantize_block;
+use crate::activation::{Block, quantize_block};
 use core::ops::Range;
 use half::f16;
 
@@ -180,8 +180,8 @@ pub fn store_f16(cells: &mut [f16], row: usize, values: &[f32]) {
 pub fn store_key_q8_0(cells: Q8CellsMut<'_>, row: usize, key: &[f32]) {
     let head = key.len();
     for (b, block) in key.as_chunks().0.iter().enumerate() {
-        let (quants, scale, _) = quantize_block(block);
-        cells.scales[key_scale(row, head, b)] = scale;
+        let Block { quants, scale, .. } = quantize_block(block);
+        cells.scales[key_scale(row, head, b)] = f16::from_f32(scale);
         for (piece, quants) in quants.as_chunks::<PIECE>().0.iter().enumerate() {
             let place = key_quant(row, head, b * BLOCK + piece * PIECE);
             cells.quants[place..][..PIECE].copy_from_slice(quants);
@@ -193,8 +193,8 @@ pub fn store_key_q8_0(cells: Q8CellsMut<'_>, row: usize, key: &[f32]) {
 pub fn store_value_q8_0(cells: Q8CellsMut<'_>, row: usize, value: &[f32]) {
     let head = value.len();
     for (b, block) in value.as_chunks().0.iter().enumerate() {
-        let (quants, scale, _) = quantize_block(block);
-        cells.scales[value_scale(row, head, b)] = scale;
+        let Block { quants, scale, .. } = quantize_block(block);
+        cells.scales[value_scale(row, head, b)] = f16::from_f32(scale);
         cells.quants[value_quants(row, head, b)..][..BLOCK].copy_from_slice(&quants);
     }
 }

@@ -19,6 +19,8 @@ mod format;
 mod kv;
 mod layout;
 mod low_bit;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod plain;
 pub mod scalar;
 mod table;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]

@@ -7,15 +7,19 @@
 
 mod block256;
 mod dot;
+mod encode;
 mod i8mm;
+mod plain;
 mod q4_0;
 mod q8_0;
 
+use crate::plain::Plain;
 use crate::scalar::attention::{Steps, attend};
 use crate::scalar::attention_q8_0::QueryBlock;
 use crate::scalar::block256::{Q4_K, Q6_K};
+use crate::scalar::plain as formats;
 use crate::tokens::{self, Product};
-use crate::{Activation, Format, Kernels, KvView, scalar};
+use crate::{Activation, Format, Kernels, KvView, RowLayout, scalar};
 use core::arch::aarch64::{float32x4_t, uint16x8_t, vld1q_s8, vld1q_u16, vst1q_f32, vst1q_s32};
 use core::arch::asm;
 use core::marker::PhantomData;
@@ -24,6 +28,7 @@ use half::f16;
 
 use block256::Block256;
 use dot::Dot;
+use plain::Halves;
 
 /// Eight half-precision values as singles.
 #[inline(always)]
@@ -83,6 +88,11 @@ fn prefetch(bytes: &[u8]) {
     }
 }
 
+/// The 8-bit forms of an activation row.
+fn encode(layout: &RowLayout, slab: &mut [f32]) {
+    layout.encode(slab, encode::quantize_block);
+}
+
 /// A table of kernels compiled with some features, and the function that gives it out: how bytes are
 /// multiplied, and the products with grouped Q4_0 and with Q8_0 matrices.
 macro_rules! variant {
@@ -104,6 +114,9 @@ macro_rules! variant {
                 name: $name,
                 rows: {
                     let mut rows = scalar::KERNELS.rows;
+                    rows[Format::F32 as usize] = product::<Plain<formats::F32, Halves>>;
+                    rows[Format::F16 as usize] = product::<Plain<formats::F16, Halves>>;
+                    rows[Format::BF16 as usize] = product::<Plain<formats::BF16, Halves>>;
                     rows[Format::Q8_0 as usize] = product::<$q8_0>;
                     rows[Format::Q4_K as usize] = product::<Block256<Q4_K, $dot>>;
                     rows[Format::Q6_K as usize] = product::<Block256<Q6_K, $dot>>;
@@ -113,6 +126,7 @@ macro_rules! variant {
                 split,
                 columns,
                 attention,
+                encode,
                 prefetch,
                 ..scalar::KERNELS
             };

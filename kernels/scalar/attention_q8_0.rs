@@ -1,7 +1,7 @@
 //! Attention over keys and values in Q8_0.
 
 use super::attention::{HEADS, Softmax, Steps, divide_by_totals, lanes};
-use crate::activation::quantize_block;
+use crate::activation::{Block, quantize_block};
 use crate::kv::{BLOCK, KEYS, TilePart};
 use crate::{KEY_TILE, KvView, Q8Cells};
 
@@ -25,8 +25,8 @@ impl QueryBlock {
 
     #[inline(always)]
     fn new(values: &[f32; BLOCK], factor: f32) -> QueryBlock {
-        let (quants, scale, sum) = quantize_block(values);
-        QueryBlock { quants, sum: sum.into(), scale: factor * scale.to_f32() }
+        let Block { quants, scale, sum } = quantize_block(values);
+        QueryBlock { quants, sum: sum.into(), scale: factor * scale }
     }
 }
 

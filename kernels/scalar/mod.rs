@@ -12,6 +12,7 @@ pub(crate) mod block32;
 pub(crate) mod plain;
 pub(crate) mod vector;
 
+use crate::activation::quantize_block;
 use crate::{Activation, Format, Kernels, MatMul, RowLayout};
 
 use block32::Rows32;
@@ -78,7 +79,7 @@ pub(crate) fn matmul_rows<R: Row>(weights: &[u8], xs: &[Activation<'_>], out: &m
 
 /// The encoding of activation rows.
 fn encode(layout: &RowLayout, slab: &mut [f32]) {
-    layout.encode(slab);
+    layout.encode(slab, quantize_block);
 }
 
 /// Nothing: plain Rust has no way to ask.

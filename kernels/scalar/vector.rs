@@ -34,10 +34,14 @@ pub fn exp(x: f32) -> f32 {
 /// Root-mean-square normalization: `out[i] = x[i] / sqrt(mean(x²) + eps) · weight[i]`.
 pub fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
     let mut sums = [0f32; 8];
-    for group in x.chunks(8) {
+    let (groups, tail) = x.as_chunks::<8>();
+    for group in groups {
         for (sum, v) in sums.iter_mut().zip(group) {
             *sum += v * v;
         }
+    }
+    for (sum, v) in sums.iter_mut().zip(tail) {
+        *sum += v * v;
     }
     let scale = 1.0 / libm::sqrtf(add_lanes(sums) / x.len() as f32 + eps);
     for ((y, v), w) in out.iter_mut().zip(x).zip(weight) {

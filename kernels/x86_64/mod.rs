@@ -5,18 +5,21 @@
 
 mod block256;
 mod dot;
+mod encode;
+mod plain;
 mod q4_0;
 mod q8_0;
 
+use crate::plain::Plain;
 use crate::scalar::attention::{Steps, attend};
 use crate::scalar::attention_q8_0::QueryBlock;
 use crate::scalar::block32::Rows32;
 use crate::scalar::block256::Rows256;
-use crate::scalar::{Row, block32, block256 as k_quants, matmul_rows, plain};
+use crate::scalar::{Row, block32, block256 as k_quants, matmul_rows, plain as formats};
 use crate::tokens::{self, Product};
 use crate::{Activation, Format, Kernels, KvView, RowLayout, scalar};
 use core::arch::x86_64::{
-    _MM_HINT_T0, _mm_loadu_si128, _mm_prefetch, _mm256_cvtph_ps, _mm256_loadu_si256,
+    __m256, _MM_HINT_T0, _mm_loadu_si128, _mm_prefetch, _mm256_cvtph_ps, _mm256_loadu_si256,
     _mm256_set1_epi32, _mm256_storeu_ps, _mm256_storeu_si256,
 };
 use core::marker::PhantomData;
@@ -87,9 +90,9 @@ macro_rules! variant {
             pub(super) static KERNELS: Kernels = Kernels {
                 name: $name,
                 rows: [
-                    rows::<plain::F32>,
-                    rows::<plain::F16>,
-                    rows::<plain::BF16>,
+                    product::<Plain<formats::F32, __m256>>,
+                    product::<Plain<formats::F16, __m256>>,
+                    product::<Plain<formats::BF16, __m256>>,
                     rows::<Rows32<block32::Q4_0>>,
                     rows::<Rows32<block32::Q4_1>>,
                     rows::<Rows32<block32::Q5_0>>,
@@ -170,7 +173,8 @@ macro_rules! variant {
             fn encode(layout: &RowLayout, slab: &mut [f32]) {
                 #[target_feature(enable = $features)]
                 fn inner(layout: &RowLayout, slab: &mut [f32]) {
-                    layout.encode(slab);
+                    // SAFETY: this function has the features.
+                    layout.encode(slab, |block| unsafe { encode::quantize_block(block) });
                 }
                 // SAFETY: the table is given out only where the features exist.
                 unsafe { inner(layout, slab) }
