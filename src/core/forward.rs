@@ -22,6 +22,9 @@ use wick_kernels::{
 /// Rows of a matrix in one tile: 27 KiB of Q4_0 at 1,536 columns, so that a tile stays in the
 /// first-level cache while all tokens of a batch pass over it.
 pub(crate) const TILE: usize = 32;
+/// The same for weights that are not quantized, which take seven times the room: a router has few rows,
+/// and several threads shall have some.
+const PLAIN_TILE: usize = 8;
 /// Neurons of an expert in one tile: enough for the first rows of `Wup` to arrive while the last
 /// gates are computed.
 const NEURONS: usize = 128;
@@ -490,8 +493,10 @@ impl Model<'_> {
             cuts.push(end).expect("at most three matrices are multiplied together");
         }
         let width = cuts[matrices.len()];
+        let is_plain = matrices.iter().all(|m| m.format().encoding() == Encoding::F32);
+        let rows = if is_plain { PLAIN_TILE } else { TILE };
         let grid = Grid::new(&mut out[..n * width], width, width);
-        grid.for_each_tile_within(self.parallel, Bands::One, &cuts, TILE, |tile| {
+        grid.for_each_tile_within(self.parallel, Bands::One, &cuts, rows, |tile| {
             let (matrix, first) = (matrices[tile.part()], cuts[tile.part()]);
             let cols = tile.cols();
             let product = self.product(matrix.format(), matrix.layout());
