@@ -19,7 +19,7 @@ use crate::scalar::{Row, block32, block256 as k_quants, matmul_rows, plain as fo
 use crate::tokens::{self, Product};
 use crate::{Activation, Format, Kernels, KvView, RowLayout, scalar};
 use core::arch::x86_64::{
-    __m256, _MM_HINT_T0, _mm_loadu_si128, _mm_prefetch, _mm256_cvtph_ps, _mm256_loadu_si256,
+    __m256, _MM_HINT_T1, _mm_loadu_si128, _mm_prefetch, _mm256_cvtph_ps, _mm256_loadu_si256,
     _mm256_set1_epi32, _mm256_storeu_ps, _mm256_storeu_si256,
 };
 use core::marker::PhantomData;
@@ -62,12 +62,13 @@ impl<D: Dot> Steps for Vectors<D> {
     }
 }
 
-/// Asks for every cache line of `bytes`.
+/// Asks for every cache line of `bytes`, for the second-level cache: the first-level one has few places
+/// for what is on its way, and a burst of requests that finds them taken is forgotten.
 fn prefetch(bytes: &[u8]) {
     // Lines of 64 bytes from the first, which need not start at one, and the last.
     for byte in bytes.iter().step_by(64).chain(bytes.last()) {
         // SAFETY: a hint reads nothing, and SSE is part of every x86-64 processor.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>((&raw const *byte).cast()) };
+        unsafe { _mm_prefetch::<_MM_HINT_T1>((&raw const *byte).cast()) };
     }
 }
 

@@ -14,7 +14,8 @@ use core::arch::x86_64::*;
 use core::marker::PhantomData;
 use core::ops::Range;
 
-/// How many bytes ahead of their use weights are asked for.
+/// How many bytes ahead of their use weights are asked for, for the second-level cache: requests for the
+/// first-level one would take the few places that those for rows of other matrices need.
 const AHEAD: usize = 4096;
 
 /// The product with a [`Layout::Grouped`] matrix: a row in each lane.
@@ -46,7 +47,7 @@ unsafe fn grouped<D: Dot, const T: usize>(weights: &[u8], xs: [&Q8<'_>; T], out:
                 if T == 1 {
                     for line in 0..3 {
                         let ahead = block.wrapping_add(AHEAD + line * 64);
-                        _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
+                        _mm_prefetch::<_MM_HINT_T1>(ahead.cast());
                     }
                 }
                 let scales = _mm256_cvtph_ps(_mm_loadu_si128(block.cast()));
@@ -345,10 +346,10 @@ impl ActiveColumns {
         let weights = weights.as_ptr();
         // SAFETY: a hint reads nothing.
         unsafe {
-            _mm_prefetch::<_MM_HINT_T0>(weights.wrapping_add(scales + run * BLOCK * 2).cast());
+            _mm_prefetch::<_MM_HINT_T1>(weights.wrapping_add(scales + run * BLOCK * 2).cast());
             if run.is_multiple_of(4) {
                 for start in self.fours[..self.count.div_ceil(4)].iter().flat_map(|f| &f.starts) {
-                    _mm_prefetch::<_MM_HINT_T0>(weights.wrapping_add(start + run * 16).cast());
+                    _mm_prefetch::<_MM_HINT_T1>(weights.wrapping_add(start + run * 16).cast());
                 }
             }
         }
