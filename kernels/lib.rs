@@ -17,6 +17,7 @@ mod aarch64;
 mod activation;
 mod format;
 mod kv;
+mod lanes;
 mod layout;
 mod low_bit;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]

@@ -4,27 +4,13 @@
 //! results are the same bits.
 
 use crate::Activation;
-use crate::scalar::vector::add_lanes;
+use crate::lanes::Lanes;
 use crate::scalar::{Row, matmul_rows};
 use crate::tokens::Product;
 use core::marker::PhantomData;
 
 /// Rows side by side, so that additions need not wait for each other.
 const ROWS: usize = 4;
-
-/// Eight lanes of singles.
-///
-/// The functions may be called only where the variant's features exist.
-pub(crate) trait Lanes: Copy {
-    /// Zeros.
-    unsafe fn zero() -> Self;
-    /// The eight values at `values`.
-    unsafe fn load(values: *const f32) -> Self;
-    /// `self + w · x`, rounded twice.
-    unsafe fn add_product(self, w: Self, x: Self) -> Self;
-    /// The values of the lanes.
-    unsafe fn values(self) -> [f32; 8];
-}
 
 /// A format whose weights are widened eight at a time.
 pub(crate) trait Widen<L>: Row {
@@ -60,13 +46,13 @@ impl<L: Lanes, W: Widen<L>> Product for Plain<W, L> {
                     });
                     let mut sums = [L::zero(); ROWS];
                     for col in (0..cols).step_by(8) {
-                        let x = L::load(x.values.as_ptr().add(col));
+                        let x = L::load(&*x.values.as_ptr().add(col).cast());
                         for (sum, row) in sums.iter_mut().zip(starts) {
                             *sum = sum.add_product(W::widen(row.add(col * bytes)), x);
                         }
                     }
                     for (y, sum) in out.iter_mut().zip(sums) {
-                        *y = add_lanes(sum.values());
+                        *y = sum.sum();
                     }
                 }
             }

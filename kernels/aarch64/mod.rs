@@ -9,6 +9,7 @@ mod block256;
 mod dot;
 mod encode;
 mod i8mm;
+mod lanes;
 mod plain;
 mod q4_0;
 mod q8_0;
@@ -20,15 +21,14 @@ use crate::scalar::block256::{Q4_K, Q6_K};
 use crate::scalar::plain as formats;
 use crate::tokens::{self, Product};
 use crate::{Activation, Format, Kernels, KvView, RowLayout, scalar};
-use core::arch::aarch64::{float32x4_t, uint16x8_t, vld1q_s8, vld1q_u16, vst1q_f32, vst1q_s32};
+use core::arch::aarch64::{float32x4_t, uint16x8_t, vld1q_s8, vst1q_s32};
 use core::arch::asm;
 use core::marker::PhantomData;
 use core::ops::Range;
-use half::f16;
 
 use block256::Block256;
 use dot::Dot;
-use plain::Halves;
+use lanes::Halves;
 
 /// Eight half-precision values as singles.
 #[inline(always)]
@@ -52,17 +52,7 @@ fn widen(halves: uint16x8_t) -> (float32x4_t, float32x4_t) {
 struct Vectors<D>(PhantomData<D>);
 
 impl<D: Dot> Steps for Vectors<D> {
-    #[inline(always)]
-    fn widen(halves: &[f16; 8]) -> [f32; 8] {
-        let mut out = [0f32; 8];
-        // SAFETY: both arrays are as large as the vectors.
-        unsafe {
-            let (low, high) = widen(vld1q_u16(halves.as_ptr().cast()));
-            vst1q_f32(out.as_mut_ptr(), low);
-            vst1q_f32(out.as_mut_ptr().add(4), high);
-        }
-        out
-    }
+    type Lanes = Halves;
 
     #[inline(always)]
     fn multiply(keys: &[i8; 256], query: &QueryBlock) -> [i32; 8] {

@@ -3,13 +3,14 @@
 use super::attention_q8_0::{QueryBlock, attend_q8_0};
 use super::vector::{add_lanes, exp};
 use crate::kv::TilePart;
+use crate::lanes::Lanes;
 use crate::{KEY_TILE, KvCells, KvView};
 use half::f16;
 
 /// The steps of attention that a variant has instructions for.
 pub(crate) trait Steps {
-    /// Eight half-precision values as singles.
-    fn widen(halves: &[f16; 8]) -> [f32; 8];
+    /// Eight singles.
+    type Lanes: Lanes;
 
     /// The integer products of eight interleaved keys' quants with a block of a query.
     fn multiply(keys: &[i8; 256], query: &QueryBlock) -> [i32; 8];
@@ -19,10 +20,7 @@ pub(crate) trait Steps {
 struct OneByOne;
 
 impl Steps for OneByOne {
-    #[inline(always)]
-    fn widen(halves: &[f16; 8]) -> [f32; 8] {
-        halves.map(f16::to_f32)
-    }
+    type Lanes = [f32; 8];
 
     #[inline(always)]
     fn multiply(keys: &[i8; 256], query: &QueryBlock) -> [i32; 8] {
@@ -89,9 +87,20 @@ fn attend_f16<S: Steps>(
             // The tile stays in the first-level cache while all heads pass over it.
             let (start, len) = ((row + places.start) * kv.head, places.len() * kv.head);
             let (keys, values) = (&keys[start..][..len], &values[start..][..len]);
-            let heads = queries.chunks_exact(kv.head).zip(out.chunks_exact_mut(kv.head));
-            for ((query, out), state) in heads.zip(&mut state) {
-                state.add_tile::<S>(query, keys, values, places.start, out);
+            let tile = Tile { head: kv.head, first: places.start, keys, values };
+            let mut heads = 0..queries.len() / kv.head;
+            while !heads.is_empty() {
+                let count = if heads.len() >= 4 { 4 } else { heads.len().min(2) };
+                let some = heads.start..heads.start + count;
+                let values = some.start * kv.head..some.end * kv.head;
+                let (queries, out) = (&queries[values.clone()], &mut out[values]);
+                match &mut state[some] {
+                    [a, b, c, d] => tile.add_to::<S::Lanes, 4>([a, b, c, d], queries, out),
+                    [a, b] => tile.add_to::<S::Lanes, 2>([a, b], queries, out),
+                    [a] => tile.add_to::<S::Lanes, 1>([a], queries, out),
+                    _ => unreachable!("1, 2 or 4 heads are taken"),
+                }
+                heads.start += count;
             }
         }
         divide_by_totals(out, kv.head, &state);
@@ -108,52 +117,6 @@ pub(super) fn divide_by_totals(out: &mut [f32], head: usize, state: &[Softmax]) 
 }
 
 impl Softmax {
-    /// Takes in the keys and values of a tile, whose first row is the tile's `first` position.
-    #[inline(always)]
-    fn add_tile<S: Steps>(
-        &mut self,
-        query: &[f32],
-        keys: &[f16],
-        values: &[f16],
-        first: usize,
-        out: &mut [f32],
-    ) {
-        let head = query.len();
-        let factor = 1.0 / libm::sqrtf(head as f32);
-        let mut weights = [f32::NEG_INFINITY; KEY_TILE];
-        for (weight, key) in weights[first..].iter_mut().zip(keys.chunks_exact(head)) {
-            *weight = factor * dot::<S>(query, key);
-        }
-        self.weigh(&mut weights, out);
-        let weights = &weights[first..][..keys.len() / head];
-        let mut col = 0;
-        let (wide, rest) = out.as_chunks_mut::<32>();
-        for out in wide {
-            let [mut a, mut b, mut c, mut d] = lanes(out);
-            for (weight, value) in weights.iter().zip(values[col..].chunks(head)) {
-                let halves = lanes::<f16>(value.first_chunk().expect("32 columns are left"));
-                add_lanes_of::<S>(&mut a, *weight, &halves[0]);
-                add_lanes_of::<S>(&mut b, *weight, &halves[1]);
-                add_lanes_of::<S>(&mut c, *weight, &halves[2]);
-                add_lanes_of::<S>(&mut d, *weight, &halves[3]);
-            }
-            out.copy_from_slice([a, b, c, d].as_flattened());
-            col += 32;
-        }
-        let (narrow, single) = rest.as_chunks_mut::<8>();
-        for out in narrow {
-            for (weight, value) in weights.iter().zip(values[col..].chunks(head)) {
-                add_lanes_of::<S>(out, *weight, value.first_chunk().expect("8 columns are left"));
-            }
-            col += 8;
-        }
-        for (weight, value) in weights.iter().zip(values.chunks_exact(head)) {
-            for (y, v) in single.iter_mut().zip(&value[col..]) {
-                *y += weight * v.to_f32();
-            }
-        }
-    }
-
     /// Turns the scores of a tile's positions (−∞ where one is not attended to) into weights, and
     /// scales what was summed with the weights of earlier tiles accordingly.
     #[inline(always)]
@@ -172,34 +135,113 @@ impl Softmax {
     }
 }
 
-/// 32 values as four times eight.
-#[inline(always)]
-pub(super) fn lanes<T: Copy>(values: &[T; 32]) -> [[T; 8]; 4] {
-    core::array::from_fn(|i| core::array::from_fn(|lane| values[i * 8 + lane]))
+/// Keys and values of positions that follow each other.
+struct Tile<'a> {
+    /// Values of a key.
+    head: usize,
+    /// The place of the first position in its tile of [`KEY_TILE`].
+    first: usize,
+    keys: &'a [f16],
+    values: &'a [f16],
 }
 
-/// Adds eight weighted values.
-#[inline(always)]
-fn add_lanes_of<S: Steps>(sums: &mut [f32; 8], weight: f32, halves: &[f16; 8]) {
-    let values = S::widen(halves);
-    for lane in 0..8 {
-        sums[lane] += weight * values[lane];
-    }
-}
-
-#[inline(always)]
-fn dot<S: Steps>(query: &[f32], key: &[f16]) -> f32 {
-    let (queries, query_tail) = query.as_chunks::<8>();
-    let (keys, key_tail) = key.as_chunks::<8>();
-    let mut sums = [0f32; 8];
-    for (q, k) in queries.iter().zip(keys) {
-        let k = S::widen(k);
-        for lane in 0..8 {
-            sums[lane] += q[lane] * k[lane];
+impl Tile<'_> {
+    /// Adds the tile to the softmax of `N` heads, which share what is widened.
+    #[inline(always)]
+    fn add_to<L: Lanes, const N: usize>(
+        &self,
+        state: [&mut Softmax; N],
+        queries: &[f32],
+        out: &mut [f32],
+    ) {
+        let factor = 1.0 / libm::sqrtf(self.head as f32);
+        let mut weights = [[f32::NEG_INFINITY; KEY_TILE]; N];
+        let queries: [&[f32]; N] = core::array::from_fn(|i| &queries[i * self.head..][..self.head]);
+        for (place, key) in (self.first..KEY_TILE).zip(self.keys.chunks_exact(self.head)) {
+            let products = dots::<L, N>(&queries, key);
+            for (weights, product) in weights.iter_mut().zip(&products) {
+                weights[place] = factor * product;
+            }
+        }
+        let heads = out.chunks_exact_mut(self.head).zip(&mut weights);
+        for (state, (out, weights)) in state.into_iter().zip(heads) {
+            state.weigh(weights, out);
+        }
+        let mut col = 0;
+        while self.head - col >= 16 {
+            self.add_columns::<L, N, 2>(&weights, col, out);
+            col += 16;
+        }
+        if self.head - col >= 8 {
+            self.add_columns::<L, N, 1>(&weights, col, out);
+            col += 8;
+        }
+        for (out, weights) in out.chunks_exact_mut(self.head).zip(&weights) {
+            for (weight, value) in weights[self.first..].iter().zip(self.values.chunks(self.head)) {
+                for (y, v) in out[col..].iter_mut().zip(&value[col..]) {
+                    *y += weight * v.to_f32();
+                }
+            }
         }
     }
-    for (sum, (q, k)) in sums.iter_mut().zip(query_tail.iter().zip(key_tail)) {
-        *sum += q * k.to_f32();
+
+    /// Adds the weighted values of `8 · P` columns to those of each of `N` heads.
+    #[inline(always)]
+    fn add_columns<L: Lanes, const N: usize, const P: usize>(
+        &self,
+        weights: &[[f32; KEY_TILE]; N],
+        col: usize,
+        out: &mut [f32],
+    ) {
+        let mut sums = [[L::zero(); P]; N];
+        for (sums, out) in sums.iter_mut().zip(out.chunks_exact(self.head)) {
+            for (sum, out) in sums.iter_mut().zip(out[col..].as_chunks().0) {
+                *sum = L::load(out);
+            }
+        }
+        for (place, value) in (self.first..KEY_TILE).zip(self.values[col..].chunks(self.head)) {
+            let mut widened = [L::zero(); P];
+            for (to, halves) in widened.iter_mut().zip(value[..8 * P].as_chunks().0) {
+                *to = L::widen(halves);
+            }
+            for (sums, weights) in sums.iter_mut().zip(weights) {
+                let weight = L::splat(weights[place]);
+                for (sum, value) in sums.iter_mut().zip(widened) {
+                    *sum = sum.add_product(weight, value);
+                }
+            }
+        }
+        for (sums, out) in sums.into_iter().zip(out.chunks_exact_mut(self.head)) {
+            for (sum, out) in sums.into_iter().zip(out[col..].as_chunks_mut().0) {
+                *out = sum.values();
+            }
+        }
     }
-    add_lanes(sums)
+}
+
+/// The products of `N` queries with a key.
+#[inline(always)]
+fn dots<L: Lanes, const N: usize>(queries: &[&[f32]; N], key: &[f16]) -> [f32; N] {
+    let (keys, key_tail) = key.as_chunks::<8>();
+    let groups = queries.map(|query| &query.as_chunks::<8>().0[..keys.len()]);
+    let mut sums = [L::zero(); N];
+    for (i, key) in keys.iter().enumerate() {
+        let key = L::widen(key);
+        for (sum, query) in sums.iter_mut().zip(&groups) {
+            *sum = sum.add_product(L::load(&query[i]), key);
+        }
+    }
+    let mut products = [0.0; N];
+    for (product, sum) in products.iter_mut().zip(&sums) {
+        *product = sum.sum();
+    }
+    if !key_tail.is_empty() {
+        for ((product, sum), query) in products.iter_mut().zip(&sums).zip(queries) {
+            let mut lanes = sum.values();
+            let tail = query[keys.len() * 8..].iter().zip(key_tail);
+            lanes.iter_mut().zip(tail).for_each(|(lane, (q, k))| *lane += q * k.to_f32());
+            *product = lanes.sum();
+        }
+    }
+    products
 }

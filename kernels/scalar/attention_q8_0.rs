@@ -1,8 +1,9 @@
 //! Attention over keys and values in Q8_0.
 
-use super::attention::{HEADS, Softmax, Steps, divide_by_totals, lanes};
+use super::attention::{HEADS, Softmax, Steps, divide_by_totals};
 use crate::activation::{Block, quantize_block};
 use crate::kv::{BLOCK, KEYS, TilePart};
+use crate::lanes::Lanes;
 use crate::{KEY_TILE, KvView, Q8Cells};
 
 /// Blocks of queries that are kept: more than enough for [`HEADS`] heads of 128.
@@ -91,7 +92,7 @@ fn score<S: Steps>(
         let mut sums = [0f32; KEYS];
         for ((quants, scales), query) in keys.keys(head, tile.row + first).zip(query) {
             let products = S::multiply(quants, query);
-            let scales = S::widen(scales);
+            let scales = S::Lanes::widen(scales).values();
             for lane in 0..KEYS {
                 sums[lane] += products[lane] as f32 * (scales[lane] * query.scale);
             }
@@ -108,9 +109,15 @@ fn score<S: Steps>(
 fn widen<S: Steps>(scales: &[half::f16; KEY_TILE]) -> [f32; KEY_TILE] {
     let mut out = [0.0; KEY_TILE];
     for (to, from) in out.as_chunks_mut::<8>().0.iter_mut().zip(scales.as_chunks::<8>().0) {
-        *to = S::widen(from);
+        *to = S::Lanes::widen(from).values();
     }
     out
+}
+
+/// 32 values as four times eight.
+#[inline(always)]
+fn lanes(values: &[f32; BLOCK]) -> [[f32; 8]; 4] {
+    core::array::from_fn(|i| core::array::from_fn(|lane| values[i * 8 + lane]))
 }
 
 /// Adds weighted rows, one after another.

@@ -6,6 +6,7 @@
 mod block256;
 mod dot;
 mod encode;
+mod lanes;
 mod plain;
 mod q4_0;
 mod q8_0;
@@ -19,30 +20,19 @@ use crate::scalar::{Row, block32, block256 as k_quants, matmul_rows, plain as fo
 use crate::tokens::{self, Product};
 use crate::{Activation, Format, Kernels, KvView, RowLayout, scalar};
 use core::arch::x86_64::{
-    __m256, _MM_HINT_T1, _mm_loadu_si128, _mm_prefetch, _mm256_cvtph_ps, _mm256_loadu_si256,
-    _mm256_set1_epi32, _mm256_storeu_ps, _mm256_storeu_si256,
+    __m256, _MM_HINT_T1, _mm_prefetch, _mm256_loadu_si256, _mm256_set1_epi32, _mm256_storeu_si256,
 };
 use core::marker::PhantomData;
 use core::ops::Range;
-use half::f16;
 
 use block256::Block256;
 use dot::Dot;
 
-/// Steps of attention by F16C and `D`.
+/// Steps of attention by vectors and `D`.
 struct Vectors<D>(PhantomData<D>);
 
 impl<D: Dot> Steps for Vectors<D> {
-    #[inline(always)]
-    fn widen(halves: &[f16; 8]) -> [f32; 8] {
-        let mut out = [0f32; 8];
-        // SAFETY: both arrays are as large as the vectors, and every variant demands F16C.
-        unsafe {
-            let halves = _mm_loadu_si128(halves.as_ptr().cast());
-            _mm256_storeu_ps(out.as_mut_ptr(), _mm256_cvtph_ps(halves));
-        }
-        out
-    }
+    type Lanes = __m256;
 
     #[inline(always)]
     fn multiply(keys: &[i8; 256], query: &QueryBlock) -> [i32; 8] {

@@ -1,36 +1,8 @@
 //! Plain floating-point weights in vectors.
 
-use crate::plain::{Lanes, Widen};
+use crate::plain::Widen;
 use crate::scalar::plain::{BF16, F16, F32};
 use core::arch::x86_64::*;
-
-impl Lanes for __m256 {
-    #[inline(always)]
-    unsafe fn zero() -> __m256 {
-        // SAFETY: the caller has AVX2.
-        unsafe { _mm256_setzero_ps() }
-    }
-
-    #[inline(always)]
-    unsafe fn load(values: *const f32) -> __m256 {
-        // SAFETY: the caller has AVX2 and eight values there.
-        unsafe { _mm256_loadu_ps(values) }
-    }
-
-    #[inline(always)]
-    unsafe fn add_product(self, w: __m256, x: __m256) -> __m256 {
-        // SAFETY: the caller has AVX2.
-        unsafe { _mm256_add_ps(self, _mm256_mul_ps(w, x)) }
-    }
-
-    #[inline(always)]
-    unsafe fn values(self) -> [f32; 8] {
-        let mut values = [0.0; 8];
-        // SAFETY: the array is as large as the vector. The caller has AVX2.
-        unsafe { _mm256_storeu_ps(values.as_mut_ptr(), self) };
-        values
-    }
-}
 
 impl Widen<__m256> for F32 {
     #[inline(always)]

@@ -1,0 +1,63 @@
+//! Eight singles in two vectors.
+
+use super::widen;
+use crate::lanes::Lanes;
+use core::arch::aarch64::*;
+use half::f16;
+
+/// The first and the last four of eight lanes.
+pub(super) type Halves = [float32x4_t; 2];
+
+impl Lanes for Halves {
+    #[inline(always)]
+    fn zero() -> Halves {
+        Halves::splat(0.0)
+    }
+
+    #[inline(always)]
+    fn splat(value: f32) -> Halves {
+        // SAFETY: NEON is part of every processor that these targets run on.
+        unsafe { [vdupq_n_f32(value); 2] }
+    }
+
+    #[inline(always)]
+    fn load(values: &[f32; 8]) -> Halves {
+        // SAFETY: the array is as large as both vectors.
+        unsafe { [vld1q_f32(values.as_ptr()), vld1q_f32(values.as_ptr().add(4))] }
+    }
+
+    #[inline(always)]
+    fn widen(halves: &[f16; 8]) -> Halves {
+        // SAFETY: the array is as large as the vector.
+        widen(unsafe { vld1q_u16(halves.as_ptr().cast()) }).into()
+    }
+
+    #[inline(always)]
+    fn add_product(self, a: Halves, b: Halves) -> Halves {
+        // SAFETY: NEON is part of every processor that these targets run on.
+        unsafe {
+            let (low, high) = (vmulq_f32(a[0], b[0]), vmulq_f32(a[1], b[1]));
+            [vaddq_f32(self[0], low), vaddq_f32(self[1], high)]
+        }
+    }
+
+    #[inline(always)]
+    fn sum(self) -> f32 {
+        // SAFETY: NEON is part of every processor that these targets run on.
+        unsafe {
+            let four = vaddq_f32(self[0], self[1]);
+            vpadds_f32(vadd_f32(vget_low_f32(four), vget_high_f32(four)))
+        }
+    }
+
+    #[inline(always)]
+    fn values(self) -> [f32; 8] {
+        let mut values = [0.0; 8];
+        // SAFETY: the array is as large as both vectors.
+        unsafe {
+            vst1q_f32(values.as_mut_ptr(), self[0]);
+            vst1q_f32(values.as_mut_ptr().add(4), self[1]);
+        }
+        values
+    }
+}
