@@ -111,7 +111,7 @@ pub fn all_kernels() -> Vec<&'static Kernels> {
                 // SAFETY: the features are there.
                 all.push(unsafe { Kernels::avx_vnni() });
             }
-            if has!("avx512vl") && has!("avx512vnni") {
+            if has!("avx512bw") && has!("avx512vl") && has!("avx512vnni") {
                 // SAFETY: the features are there.
                 all.push(unsafe { Kernels::avx512_vnni() });
             }

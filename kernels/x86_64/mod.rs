@@ -4,6 +4,7 @@
 //! [`Dot`](dot::Dot).
 
 mod block256;
+mod columns;
 mod dot;
 mod encode;
 mod lanes;
@@ -64,7 +65,7 @@ fn prefetch(bytes: &[u8]) {
 
 /// A table of kernels compiled with some features, and the function that gives it out.
 macro_rules! variant {
-    ($function:ident, $name:literal, $features:literal, $dot:ty) => {
+    ($function:ident, $name:literal, $features:literal, $dot:ty, $columns:ty) => {
         impl Kernels {
             #[doc = concat!("The `", $name, "` kernels.")]
             ///
@@ -137,7 +138,7 @@ macro_rules! variant {
                 #[target_feature(enable = $features)]
                 fn inner(weights: &[u8], x: &Activation<'_>, rows: Range<usize>, out: &mut [f32]) {
                     // SAFETY: this function has the features.
-                    unsafe { q4_0::columns(weights, x, rows, out) }
+                    unsafe { columns::multiply::<$columns>(weights, x, rows, out) }
                 }
                 // SAFETY: the table is given out only where the features exist.
                 unsafe { inner(weights, x, rows, out) }
@@ -174,6 +175,12 @@ macro_rules! variant {
     };
 }
 
-variant!(avx2, "avx2", "avx2,f16c", dot::Maddubs);
-variant!(avx_vnni, "avx-vnni", "avx2,f16c,avxvnni", dot::Vnni);
-variant!(avx512_vnni, "avx512-vnni", "avx2,f16c,avx512vl,avx512vnni", dot::Vnni512);
+variant!(avx2, "avx2", "avx2,f16c", dot::Maddubs, columns::ByPairs);
+variant!(avx_vnni, "avx-vnni", "avx2,f16c,avxvnni", dot::Vnni, columns::ByPairs);
+variant!(
+    avx512_vnni,
+    "avx512-vnni",
+    "avx2,f16c,avx512bw,avx512vl,avx512vnni",
+    dot::Vnni512,
+    columns::ByFours
+);

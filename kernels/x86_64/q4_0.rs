@@ -12,7 +12,6 @@ use crate::tokens::Product;
 use crate::{Activation, Layout, Q8};
 use core::arch::x86_64::*;
 use core::marker::PhantomData;
-use core::ops::Range;
 
 /// How many bytes ahead of their use weights are asked for, for the second-level cache: requests for the
 /// first-level one would take the few places that those for rows of other matrices need.
@@ -81,7 +80,7 @@ unsafe fn grouped<D: Dot, const T: usize>(weights: &[u8], xs: [&Q8<'_>; T], out:
 
 /// Low and high nibbles of 32 bytes.
 #[inline(always)]
-unsafe fn nibbles(bytes: __m256i) -> (__m256i, __m256i) {
+pub(super) unsafe fn nibbles(bytes: __m256i) -> (__m256i, __m256i) {
     // SAFETY: the caller has AVX2.
     unsafe {
         let mask = _mm256_set1_epi8(15);
@@ -213,172 +212,5 @@ unsafe fn transpose(r: [__m256; 8]) -> [__m256; 8] {
             out[i + 4] = _mm256_permute2f128_ps::<0x31>(quads[i], quads[i + 4]);
         }
         out
-    }
-}
-
-/// Four columns of a [`Layout::Columns`] matrix that meet values other than zero.
-#[derive(Clone, Copy)]
-struct FourColumns {
-    /// Where their quants start.
-    starts: [usize; 4],
-    /// The values that they meet: pairs of the first two, then pairs of the last two.
-    x: __m256i,
-}
-
-/// The product with some rows of a [`Layout::Columns`] matrix, four active columns at a time.
-#[inline(always)]
-pub(super) unsafe fn columns(
-    weights: &[u8],
-    x: &Activation<'_>,
-    rows: Range<usize>,
-    out: &mut [f32],
-) {
-    let q8 = &x.q8_0;
-    let blocks = count_blocks([q8], BLOCK, BLOCK);
-    let height = weights.len() / (blocks * BLOCK_BYTES);
-    assert!(
-        weights.len() == height * blocks * BLOCK_BYTES
-            && rows.end <= height
-            && rows.start <= rows.end
-    );
-    assert!(rows.start.is_multiple_of(BLOCK) && rows.end.is_multiple_of(BLOCK));
-    assert!(out.len() == rows.len());
-    out.fill(0.0);
-    let stride = height * BLOCK_BYTES;
-    // SAFETY: block `b` has `height` scales and then 32 columns of `height / 2` bytes, all inside
-    // `weights`; runs of 32 rows lie inside `rows`, which `out` has room for. The caller has AVX2
-    // and F16C.
-    unsafe {
-        // What is two blocks ahead is asked for while a block is computed.
-        let mut active = [ActiveColumns::none(); 3];
-        for (b, active) in active.iter_mut().enumerate().take(blocks.min(2)) {
-            active.find(&q8.quants[b * BLOCK..], b * stride, height);
-        }
-        for b in 0..blocks {
-            let ahead = b + 2;
-            if ahead < blocks {
-                let quants = &q8.quants[ahead * BLOCK..];
-                active[ahead % 3].find(quants, ahead * stride, height);
-            }
-            let (now, later) = (&active[b % 3], &active[ahead % 3]);
-            let offset = _mm256_set1_epi32(8 * i32::from(q8.sums[b]));
-            let scale = _mm256_set1_ps(q8.scales[b]);
-            for run in rows.start / BLOCK..rows.end / BLOCK {
-                if ahead < blocks {
-                    later.prefetch(weights, ahead * stride, run);
-                }
-                if now.count == 0 {
-                    continue;
-                }
-                let sums = now.sum_run(weights, run);
-                let out = out.as_mut_ptr().add(run * BLOCK - rows.start);
-                for (i, sums) in sums.into_iter().enumerate() {
-                    let first = _mm256_cvtepi16_epi32(_mm256_castsi256_si128(sums));
-                    let second = _mm256_cvtepi16_epi32(_mm256_extracti128_si256::<1>(sums));
-                    let sum = _mm256_sub_epi32(_mm256_add_epi32(first, second), offset);
-                    let halves = weights.as_ptr().add(b * stride + (run * BLOCK + i * 8) * 2);
-                    let halves = _mm256_cvtph_ps(_mm_loadu_si128(halves.cast()));
-                    let product =
-                        _mm256_mul_ps(_mm256_cvtepi32_ps(sum), _mm256_mul_ps(halves, scale));
-                    let out = out.add(i * 8);
-                    _mm256_storeu_ps(out, _mm256_add_ps(_mm256_loadu_ps(out), product));
-                }
-            }
-        }
-    }
-}
-
-/// The columns of a block that meet values other than zero, by fours.
-#[derive(Clone, Copy)]
-struct ActiveColumns {
-    /// The last four may repeat a column with zeros.
-    fours: [FourColumns; 8],
-    /// Columns.
-    count: usize,
-}
-
-impl ActiveColumns {
-    /// No columns.
-    #[inline(always)]
-    unsafe fn none() -> ActiveColumns {
-        // SAFETY: the caller has AVX2.
-        let none = FourColumns { starts: [0; 4], x: unsafe { _mm256_setzero_si256() } };
-        ActiveColumns { fours: [none; 8], count: 0 }
-    }
-
-    /// Looks at the 32 values that a block of columns meets. The block starts at `block` with
-    /// `height` scales; columns of `height / 2` bytes follow.
-    #[inline(always)]
-    unsafe fn find(&mut self, x: &[i8], block: usize, height: usize) {
-        let quants = block + height * 2;
-        let x: &[i8; BLOCK] = x.first_chunk().expect("a block has 32 values");
-        let mut values = [[0i8; 4]; 8];
-        self.count = 0;
-        // SAFETY: the caller has AVX2, and 32 values are loaded from as many.
-        unsafe {
-            let loaded = _mm256_loadu_si256(x.as_ptr().cast());
-            let zeros = _mm256_cmpeq_epi8(loaded, _mm256_setzero_si256());
-            let mut left = !_mm256_movemask_epi8(zeros) as u32;
-            while left != 0 {
-                let column = left.trailing_zeros() as usize;
-                let (four, i) = (self.count / 4, self.count % 4);
-                self.fours[four].starts[i] = quants + column * (height / 2);
-                values[four][i] = x[column];
-                self.count += 1;
-                left &= left - 1;
-            }
-            let fours = self.count.div_ceil(4);
-            for i in self.count..fours * 4 {
-                self.fours[i / 4].starts[i % 4] = quants;
-            }
-            for (four, [a, b, c, d]) in self.fours[..fours].iter_mut().zip(values) {
-                let first = _mm_set1_epi16(i16::from_le_bytes([a as u8, b as u8]));
-                let second = _mm_set1_epi16(i16::from_le_bytes([c as u8, d as u8]));
-                four.x = _mm256_set_m128i(second, first);
-            }
-        }
-    }
-
-    /// Asks for the scales of a run, and for the quants of this and the next three where it is the
-    /// first of four, which together fill a cache line.
-    #[inline(always)]
-    unsafe fn prefetch(&self, weights: &[u8], scales: usize, run: usize) {
-        let weights = weights.as_ptr();
-        // SAFETY: a hint reads nothing.
-        unsafe {
-            _mm_prefetch::<_MM_HINT_T1>(weights.wrapping_add(scales + run * BLOCK * 2).cast());
-            if run.is_multiple_of(4) {
-                for start in self.fours[..self.count.div_ceil(4)].iter().flat_map(|f| &f.starts) {
-                    _mm_prefetch::<_MM_HINT_T1>(weights.wrapping_add(start + run * 16).cast());
-                }
-            }
-        }
-    }
-
-    /// The sums of a run of 32 rows over these columns, in 16 bits: 8 rows in each vector, the lower
-    /// half over two of each four columns, the upper half over the other two. At most 8 additions
-    /// of `2 · 15 · 128` do not overflow.
-    #[inline(always)]
-    unsafe fn sum_run(&self, weights: &[u8], run: usize) -> [__m256i; 4] {
-        // SAFETY: the caller has AVX2, and each active column has 16 bytes for each run.
-        unsafe {
-            let mut sums = [_mm256_setzero_si256(); 4];
-            for four in &self.fours[..self.count.div_ceil(4)] {
-                let [a, b, c, d] = four.starts;
-                let run = weights.as_ptr().add(run * 16);
-                let a = _mm_loadu_si128(run.add(a).cast());
-                let b = _mm_loadu_si128(run.add(b).cast());
-                let c = _mm_loadu_si128(run.add(c).cast());
-                let d = _mm_loadu_si128(run.add(d).cast());
-                let (even, odd) = (_mm256_set_m128i(c, a), _mm256_set_m128i(d, b));
-                let (low, high) = nibbles(_mm256_unpacklo_epi8(even, odd));
-                sums[0] = _mm256_add_epi16(sums[0], _mm256_maddubs_epi16(low, four.x));
-                sums[2] = _mm256_add_epi16(sums[2], _mm256_maddubs_epi16(high, four.x));
-                let (low, high) = nibbles(_mm256_unpackhi_epi8(even, odd));
-                sums[1] = _mm256_add_epi16(sums[1], _mm256_maddubs_epi16(low, four.x));
-                sums[3] = _mm256_add_epi16(sums[3], _mm256_maddubs_epi16(high, four.x));
-            }
-            sums
-        }
     }
 }
