@@ -1,10 +1,12 @@
-//! Products of Q4_0 matrices in [`Layout::Columns`](crate::Layout::Columns) with vectors that are mostly zero.
+//! Products of Q4_0 matrices in [`Layout::Columns`](crate::Layout::Columns) with activation rows that
+//! are mostly zero.
 //!
 //! Columns that meet other values are taken by fours: their bytes are brought side by side, so that
 //! one instruction adds up the products of four columns for a row. A block's sums are whole numbers;
 //! blocks are scaled and added one after another, as the scalar kernels do.
 
 use super::q4_0::nibbles;
+use super::transpose::transpose_quarters;
 use crate::layout::{BLOCK, BLOCK_BYTES};
 use crate::{Activation, activation::count_blocks};
 use core::arch::x86_64::*;
@@ -284,7 +286,8 @@ impl Columns for ByFours {
                     high[i] = _mm512_dpbusd_epi32(high[i], upper, four.values);
                 }
             }
-            let (low, high, scale) = (by_run(low), by_run(high), _mm512_set1_ps(scale));
+            let (low, high, scale) =
+                (transpose_quarters(low), transpose_quarters(high), _mm512_set1_ps(scale));
             for (run, halves) in low.into_iter().zip(high).enumerate().take(runs) {
                 for (i, sums) in [halves.0, halves.1].into_iter().enumerate() {
                     let at = run * BLOCK + i * 16;
@@ -296,22 +299,5 @@ impl Columns for ByFours {
                 }
             }
         }
-    }
-}
-
-/// Lane `i` of vector `j` becomes lane `j` of vector `i`, with lanes of 128 bits.
-#[inline(always)]
-unsafe fn by_run([a, b, c, d]: [__m512i; 4]) -> [__m512i; 4] {
-    // SAFETY: the caller has AVX-512.
-    unsafe {
-        let (even, odd) = (_mm512_shuffle_i32x4::<0x88>(a, b), _mm512_shuffle_i32x4::<0xDD>(a, b));
-        let (even_too, odd_too) =
-            (_mm512_shuffle_i32x4::<0x88>(c, d), _mm512_shuffle_i32x4::<0xDD>(c, d));
-        [
-            _mm512_shuffle_i32x4::<0x88>(even, even_too),
-            _mm512_shuffle_i32x4::<0x88>(odd, odd_too),
-            _mm512_shuffle_i32x4::<0xDD>(even, even_too),
-            _mm512_shuffle_i32x4::<0xDD>(odd, odd_too),
-        ]
     }
 }

@@ -11,6 +11,8 @@ mod lanes;
 mod plain;
 mod q4_0;
 mod q8_0;
+mod split;
+mod transpose;
 
 use crate::plain::Plain;
 use crate::scalar::attention::{Steps, attend};
@@ -65,7 +67,7 @@ fn prefetch(bytes: &[u8]) {
 
 /// A table of kernels compiled with some features, and the function that gives it out.
 macro_rules! variant {
-    ($function:ident, $name:literal, $features:literal, $dot:ty, $columns:ty) => {
+    ($function:ident, $name:literal, $features:literal, $dot:ty, $split:path, $columns:ty) => {
         impl Kernels {
             #[doc = concat!("The `", $name, "` kernels.")]
             ///
@@ -128,7 +130,7 @@ macro_rules! variant {
                 #[target_feature(enable = $features)]
                 fn inner(weights: &[u8], rows: &[u32], x: &Activation<'_>, out: &mut [f32]) {
                     // SAFETY: this function has the features.
-                    unsafe { q4_0::split::<$dot>(weights, rows, x, out) }
+                    unsafe { $split(weights, rows, x, out) }
                 }
                 // SAFETY: the table is given out only where the features exist.
                 unsafe { inner(weights, rows, x, out) }
@@ -175,12 +177,27 @@ macro_rules! variant {
     };
 }
 
-variant!(avx2, "avx2", "avx2,f16c", dot::Maddubs, columns::ByPairs);
-variant!(avx_vnni, "avx-vnni", "avx2,f16c,avxvnni", dot::Vnni, columns::ByPairs);
+variant!(
+    avx2,
+    "avx2",
+    "avx2,f16c",
+    dot::Maddubs,
+    split::by_eight::<dot::Maddubs>,
+    columns::ByPairs
+);
+variant!(
+    avx_vnni,
+    "avx-vnni",
+    "avx2,f16c,avxvnni",
+    dot::Vnni,
+    split::by_eight::<dot::Vnni>,
+    columns::ByPairs
+);
 variant!(
     avx512_vnni,
     "avx512-vnni",
     "avx2,f16c,avx512bw,avx512vl,avx512vnni",
     dot::Vnni512,
+    split::by_sixteen,
     columns::ByFours
 );
