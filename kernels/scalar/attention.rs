@@ -5,6 +5,7 @@ use super::vector::{add_lanes, exp};
 use crate::kv::TilePart;
 use crate::lanes::Lanes;
 use crate::{KEY_TILE, KvCells, KvView};
+use core::slice::Chunks;
 use half::f16;
 
 /// The steps of attention that a variant has instructions for.
@@ -14,6 +15,11 @@ pub(crate) trait Steps {
 
     /// The integer products of eight interleaved keys' quants with a block of a query.
     fn multiply(keys: &[i8; 256], query: &QueryBlock) -> [i32; 8];
+
+    /// Asks for a row of keys or values that will soon be read. Where nothing is done, memory is left
+    /// to see what comes.
+    #[inline(always)]
+    fn prefetch(_row: &[f16]) {}
 }
 
 /// One by one.
@@ -75,19 +81,24 @@ pub(crate) fn attend<S: Steps>(queries: &[f32], kv: &KvView<'_>, out: &mut [f32]
 fn attend_f16<S: Steps>(
     queries: &[f32],
     kv: &KvView<'_>,
-    keys: &[f16],
-    values: &[f16],
+    all_keys: &[f16],
+    all_values: &[f16],
     out: &mut [f32],
 ) {
     let some_heads = HEADS * kv.head;
     for (queries, out) in queries.chunks(some_heads).zip(out.chunks_mut(some_heads)) {
         let mut state = [Softmax::START; HEADS];
         out.fill(0.0);
-        for TilePart { row, places } in kv.tiles() {
+        let mut tiles = kv.tiles().peekable();
+        while let Some(TilePart { row, places }) = tiles.next() {
             // The tile stays in the first-level cache while all heads pass over it.
             let (start, len) = ((row + places.start) * kv.head, places.len() * kv.head);
-            let (keys, values) = (&keys[start..][..len], &values[start..][..len]);
+            let (keys, values) = (&all_keys[start..][..len], &all_values[start..][..len]);
             let tile = Tile { head: kv.head, first: places.start, keys, values };
+            let next = tiles.peek().map_or(&[][..], |next| {
+                &all_keys[(next.row + next.places.start) * kv.head..][..next.places.len() * kv.head]
+            });
+            let mut ahead = Ahead { values: values.chunks(kv.head), keys: next.chunks(kv.head) };
             let mut heads = 0..queries.len() / kv.head;
             while !heads.is_empty() {
                 let count = if heads.len() >= 4 { 4 } else { heads.len().min(2) };
@@ -95,9 +106,9 @@ fn attend_f16<S: Steps>(
                 let values = some.start * kv.head..some.end * kv.head;
                 let (queries, out) = (&queries[values.clone()], &mut out[values]);
                 match &mut state[some] {
-                    [a, b, c, d] => tile.add_to::<S::Lanes, 4>([a, b, c, d], queries, out),
-                    [a, b] => tile.add_to::<S::Lanes, 2>([a, b], queries, out),
-                    [a] => tile.add_to::<S::Lanes, 1>([a], queries, out),
+                    [a, b, c, d] => tile.add_to::<S, 4>([a, b, c, d], queries, &mut ahead, out),
+                    [a, b] => tile.add_to::<S, 2>([a, b], queries, &mut ahead, out),
+                    [a] => tile.add_to::<S, 1>([a], queries, &mut ahead, out),
                     _ => unreachable!("1, 2 or 4 heads are taken"),
                 }
                 heads.start += count;
@@ -135,6 +146,21 @@ impl Softmax {
     }
 }
 
+/// Rows that are asked for one by one while the first heads meet the keys of a tile.
+struct Ahead<'a> {
+    /// Of the tile's values, which are then read by columns.
+    values: Chunks<'a, f16>,
+    /// Of the keys of the next tile.
+    keys: Chunks<'a, f16>,
+}
+
+impl Ahead<'_> {
+    #[inline(always)]
+    fn ask<S: Steps>(&mut self) {
+        self.values.next().into_iter().chain(self.keys.next()).for_each(S::prefetch);
+    }
+}
+
 /// Keys and values of positions that follow each other.
 struct Tile<'a> {
     /// Values of a key.
@@ -148,17 +174,19 @@ struct Tile<'a> {
 impl Tile<'_> {
     /// Adds the tile to the softmax of `N` heads, which share what is widened.
     #[inline(always)]
-    fn add_to<L: Lanes, const N: usize>(
+    fn add_to<S: Steps, const N: usize>(
         &self,
         state: [&mut Softmax; N],
         queries: &[f32],
+        ahead: &mut Ahead<'_>,
         out: &mut [f32],
     ) {
         let factor = 1.0 / libm::sqrtf(self.head as f32);
         let mut weights = [[f32::NEG_INFINITY; KEY_TILE]; N];
         let queries: [&[f32]; N] = core::array::from_fn(|i| &queries[i * self.head..][..self.head]);
         for (place, key) in (self.first..KEY_TILE).zip(self.keys.chunks_exact(self.head)) {
-            let products = dots::<L, N>(&queries, key);
+            ahead.ask::<S>();
+            let products = dots::<S::Lanes, N>(&queries, key);
             for (weights, product) in weights.iter_mut().zip(&products) {
                 weights[place] = factor * product;
             }
@@ -169,11 +197,11 @@ impl Tile<'_> {
         }
         let mut col = 0;
         while self.head - col >= 16 {
-            self.add_columns::<L, N, 2>(&weights, col, out);
+            self.add_columns::<S::Lanes, N, 2>(&weights, col, out);
             col += 16;
         }
         if self.head - col >= 8 {
-            self.add_columns::<L, N, 1>(&weights, col, out);
+            self.add_columns::<S::Lanes, N, 1>(&weights, col, out);
             col += 8;
         }
         for (out, weights) in out.chunks_exact_mut(self.head).zip(&weights) {
