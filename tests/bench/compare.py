@@ -7,7 +7,9 @@ Every measurement is a process of its own: one reads a prompt of 512 tokens, one
 measures wick, then llama.cpp in each of its settings; shown are the medians over the rounds, and wick over the best
 setting of llama.cpp for that figure. Within a process each figure is the median of --repeat passes, the time to the
 first token that of the first pass. llama.cpp is called through ctypes, a call of llama_decode for each batch, so Python
-costs it a few microseconds a token; its clock starts only when Python and its library are loaded.
+costs it a few microseconds a token; its clock starts only when Python and its library are loaded. Before each process
+another one fills and frees as much memory as the largest will need: on a virtual machine memory that was not used
+lately comes slowly, and the first to ask for it would pay for all.
 
 Needs: pip install llama-cpp-python==0.3.36, built from source on the machine (--no-binary llama-cpp-python).
 """
@@ -123,10 +125,20 @@ def measure_wick(wick: str, model: str, threads: int, prompt: int, decoded: int,
     }
 
 
+def fetch_memory(model: str) -> None:
+    """Fills memory for two copies of the model, or nine tenths of what is free, and gives it back."""
+    fill = "import sys; room = bytearray(int(sys.argv[1])); room[::4096] = bytes(len(range(0, len(room), 4096)))"
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    amount = min(2 * os.path.getsize(model) + 2**28, free * 9 // 10)
+    subprocess.run([sys.executable, "-c", fill, str(amount)], check=True)
+
+
 def measure(engine: str, args: argparse.Namespace) -> dict:
     """All figures of one engine: the prompt's from a process that reads 512 tokens, the others from one that decodes."""
 
     def process(prompt: int, decoded: int) -> dict:
+        fetch_memory(args.model)
         if engine == "wick":
             return measure_wick(args.wick, args.model, args.threads, prompt, decoded, args.repeat)
         work = [args.model, engine, args.threads, prompt, decoded, args.repeat]
