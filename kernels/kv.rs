@@ -168,14 +168,6 @@ impl Q8Cells<'_> {
     }
 }
 
-/// Stores the key or value of a row as f16.
-pub fn store_f16(cells: &mut [f16], row: usize, values: &[f32]) {
-    let head = values.len();
-    for (to, from) in cells[row * head..][..head].iter_mut().zip(values) {
-        *to = f16::from_f32(*from);
-    }
-}
-
 /// Stores the key of a row as Q8_0.
 pub fn store_key_q8_0(cells: Q8CellsMut<'_>, row: usize, key: &[f32]) {
     let head = key.len();

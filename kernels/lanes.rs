@@ -21,6 +21,25 @@ pub(crate) trait Lanes: Copy {
     fn sum(self) -> f32;
     /// The values of the lanes.
     fn values(self) -> [f32; 8];
+    /// The values in half precision, ties to even.
+    fn narrow(self) -> [f16; 8];
+
+    /// Asks for the cache line of `place`, for the second-level cache. Where nothing is done, memory is
+    /// left to see what comes.
+    #[inline(always)]
+    fn prefetch(_place: *const u8) {}
+}
+
+/// `halves[i] = values[i]`, rounded to half precision.
+#[inline(always)]
+pub(crate) fn narrow<L: Lanes>(values: &[f32], halves: &mut [f16]) {
+    let ((values, tail), (halves, tail_halves)) = (values.as_chunks(), halves.as_chunks_mut());
+    for (to, from) in halves.iter_mut().zip(values) {
+        *to = L::load(from).narrow();
+    }
+    for (to, from) in tail_halves.iter_mut().zip(tail) {
+        *to = f16::from_f32(*from);
+    }
 }
 
 impl Lanes for [f32; 8] {
@@ -57,5 +76,10 @@ impl Lanes for [f32; 8] {
     #[inline(always)]
     fn values(self) -> [f32; 8] {
         self
+    }
+
+    #[inline(always)]
+    fn narrow(self) -> [f16; 8] {
+        self.map(f16::from_f32)
     }
 }

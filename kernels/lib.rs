@@ -31,10 +31,10 @@ mod x86_64;
 
 pub use activation::{Activation, ActivationMut, Encodings, Q8, Q8Mut, RowLayout};
 pub use format::{Encoding, Format};
-pub use kv::{KvCells, KvView, Q8Cells, Q8CellsMut, store_f16, store_key_q8_0, store_value_q8_0};
+pub use kv::{KvCells, KvView, Q8Cells, Q8CellsMut, store_key_q8_0, store_value_q8_0};
 pub use layout::{GROUP, Layout};
 pub use low_bit::{LOW_QUANTS, low_bit_bytes};
-pub use table::{Attention, Axpy, Encode, Kernels, MatMul, PickRows, Prefetch, SumColumns};
+pub use table::{Attention, Axpy, Encode, Kernels, MatMul, Narrow, PickRows, Prefetch, SumColumns};
 
 /// Keys per tile of the online softmax. Tiles start at absolute positions that are multiples of
 /// this, so that the order of sums does not depend on how a KV cache is laid out; the length of a

@@ -3,6 +3,7 @@
 use crate::{Activation, Format, KvView, Layout, RowLayout, scalar};
 use core::fmt;
 use core::ops::Range;
+use half::f16;
 
 /// `out[t · rows + r] = Σ_c weights[r][c] · xs[t][c]` for every activation row `xs[t]` and as many
 /// rows of `xs[0].values.len()` weights as `out` has room for. A product is the same bits whatever
@@ -22,6 +23,9 @@ pub type Axpy = fn(format: Format, row: &[u8], factor: f32, out: &mut [f32]);
 
 /// Attention of the query heads that share one KV head; see [`scalar::attention`].
 pub type Attention = fn(queries: &[f32], kv: &KvView<'_>, out: &mut [f32]);
+
+/// `halves[i] = values[i]`, rounded to half precision, ties to even.
+pub type Narrow = fn(values: &[f32], halves: &mut [f16]);
 
 /// Computes the 8-bit forms of an activation row from its values, which stand first in the slab.
 pub type Encode = fn(layout: &RowLayout, slab: &mut [f32]);
@@ -44,6 +48,7 @@ pub struct Kernels {
     pub(crate) columns: SumColumns,
     pub(crate) axpy: Axpy,
     pub(crate) attention: Attention,
+    pub(crate) narrow: Narrow,
     pub(crate) encode: Encode,
     pub(crate) prefetch: Prefetch,
 }
@@ -87,6 +92,11 @@ impl Kernels {
     /// The attention kernel.
     pub fn attention(&self) -> Attention {
         self.attention
+    }
+
+    /// The rounding to half precision.
+    pub fn narrow(&self) -> Narrow {
+        self.narrow
     }
 
     /// The encoding of activation rows.

@@ -5,7 +5,7 @@ use half::f16;
 use proptest::prelude::*;
 use wick_kernels::{
     Activation, Encoding, Encodings, Format, Kernels, KvCells, KvView, Layout, Q8Cells, Q8CellsMut,
-    RowLayout, scalar, store_f16, store_key_q8_0, store_value_q8_0,
+    RowLayout, scalar, store_key_q8_0, store_value_q8_0,
 };
 use wick_linux::all_kernels;
 use wick_tests::{bits, golden_bytes, golden_floats};
@@ -191,8 +191,9 @@ impl Cells {
         let mut cells = Cells { keys, values, q8_0: [empty(), empty()] };
         for row in 0..rows.min(positions) {
             let [key, value] = [(); 2].map(|()| Vec::from_iter((0..head).map(|_| random())));
-            store_f16(&mut cells.keys, row, &key);
-            store_f16(&mut cells.values, row, &value);
+            let narrow = Kernels::scalar().narrow();
+            narrow(&key, &mut cells.keys[row * head..][..head]);
+            narrow(&value, &mut cells.values[row * head..][..head]);
             if head.is_multiple_of(32) {
                 let [keys, values] =
                     cells.q8_0.each_mut().map(|(quants, scales)| Q8CellsMut { quants, scales });
@@ -424,6 +425,20 @@ proptest! {
             kernels.sum_columns()(&columns, &x, 0..middle, first);
             kernels.sum_columns()(&columns, &x, middle..rows, second);
             prop_assert_eq!(bits(&found), bits(&dense), "{}", kernels.name());
+        }
+    }
+
+    /// Values of every size, infinities and what is no number; some lie halfway between two halves.
+    #[test]
+    fn variants_narrow_alike(bits in prop::collection::vec(any::<u32>(), 0..70), halves in any::<bool>()) {
+        let mask = if halves { 0xFFFF_F000 } else { u32::MAX };
+        let values: Vec<f32> = bits.iter().map(|bits| f32::from_bits(bits & mask)).collect();
+        let expected: Vec<u16> = values.iter().map(|v| f16::from_f32(*v).to_bits()).collect();
+        for kernels in all_kernels() {
+            let mut found = vec![f16::ZERO; values.len()];
+            kernels.narrow()(&values, &mut found);
+            let found: Vec<u16> = found.iter().map(|half| half.to_bits()).collect();
+            prop_assert_eq!(&found, &expected, "{}", kernels.name());
         }
     }
 

@@ -3,6 +3,7 @@
 use super::widen;
 use crate::lanes::Lanes;
 use core::arch::aarch64::*;
+use core::arch::asm;
 use half::f16;
 
 /// The first and the last four of eight lanes.
@@ -59,5 +60,25 @@ impl Lanes for Halves {
             vst1q_f32(values.as_mut_ptr().add(4), self[1]);
         }
         values
+    }
+
+    #[inline(always)]
+    fn narrow(self) -> [f16; 8] {
+        let mut out = [f16::ZERO; 8];
+        let halves: uint16x8_t;
+        // SAFETY: the instructions are part of NEON and only touch the registers that are named; the
+        // array is as large as the vector.
+        unsafe {
+            asm!(
+                "fcvtn {halves:v}.4h, {low:v}.4s",
+                "fcvtn2 {halves:v}.8h, {high:v}.4s",
+                halves = out(vreg) halves,
+                low = in(vreg) self[0],
+                high = in(vreg) self[1],
+                options(pure, nomem, nostack, preserves_flags),
+            );
+            vst1q_u16(out.as_mut_ptr().cast(), halves);
+        }
+        out
     }
 }

@@ -25,6 +25,7 @@ use core::arch::aarch64::{float32x4_t, uint16x8_t, vld1q_s8, vst1q_s32};
 use core::arch::asm;
 use core::marker::PhantomData;
 use core::ops::Range;
+use half::f16;
 
 use block256::Block256;
 use dot::Dot;
@@ -78,6 +79,11 @@ fn prefetch(bytes: &[u8]) {
     }
 }
 
+/// The rounding to half precision.
+fn narrow(values: &[f32], halves: &mut [f16]) {
+    crate::lanes::narrow::<Halves>(values, halves);
+}
+
 /// The 8-bit forms of an activation row.
 fn encode(layout: &RowLayout, slab: &mut [f32]) {
     layout.encode(slab, encode::quantize_block);
@@ -116,6 +122,7 @@ macro_rules! variant {
                 split,
                 columns,
                 attention,
+                narrow,
                 encode,
                 prefetch,
                 ..scalar::KERNELS

@@ -15,11 +15,6 @@ pub(crate) trait Steps {
 
     /// The integer products of eight interleaved keys' quants with a block of a query.
     fn multiply(keys: &[i8; 256], query: &QueryBlock) -> [i32; 8];
-
-    /// Asks for a row of keys or values that will soon be read. Where nothing is done, memory is left
-    /// to see what comes.
-    #[inline(always)]
-    fn prefetch(_row: &[f16]) {}
 }
 
 /// One by one.
@@ -156,8 +151,10 @@ struct Ahead<'a> {
 
 impl Ahead<'_> {
     #[inline(always)]
-    fn ask<S: Steps>(&mut self) {
-        self.values.next().into_iter().chain(self.keys.next()).for_each(S::prefetch);
+    fn ask<L: Lanes>(&mut self) {
+        for row in self.values.next().into_iter().chain(self.keys.next()) {
+            row.iter().step_by(32).for_each(|half| L::prefetch((&raw const *half).cast()));
+        }
     }
 }
 
@@ -185,7 +182,7 @@ impl Tile<'_> {
         let mut weights = [[f32::NEG_INFINITY; KEY_TILE]; N];
         let queries: [&[f32]; N] = core::array::from_fn(|i| &queries[i * self.head..][..self.head]);
         for (place, key) in (self.first..KEY_TILE).zip(self.keys.chunks_exact(self.head)) {
-            ahead.ask::<S>();
+            ahead.ask::<S::Lanes>();
             let products = dots::<S::Lanes, N>(&queries, key);
             for (weights, product) in weights.iter_mut().zip(&products) {
                 weights[place] = factor * product;

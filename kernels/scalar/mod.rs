@@ -13,7 +13,8 @@ pub(crate) mod plain;
 pub(crate) mod vector;
 
 use crate::activation::quantize_block;
-use crate::{Activation, Format, Kernels, MatMul, RowLayout};
+use crate::{Activation, Format, Kernels, MatMul, RowLayout, lanes};
+use half::f16;
 
 use block32::Rows32;
 use block256::Rows256;
@@ -30,6 +31,7 @@ pub static KERNELS: Kernels = Kernels {
     columns: arranged::sum_columns,
     axpy,
     attention,
+    narrow,
     encode,
     prefetch,
 };
@@ -75,6 +77,11 @@ pub(crate) fn matmul_rows<R: Row>(weights: &[u8], xs: &[Activation<'_>], out: &m
             *y = R::dot(row, x);
         }
     }
+}
+
+/// The rounding to half precision.
+fn narrow(values: &[f32], halves: &mut [f16]) {
+    lanes::narrow::<[f32; 8]>(values, halves);
 }
 
 /// The encoding of activation rows.

@@ -52,4 +52,21 @@ impl Lanes for __m256 {
         unsafe { _mm256_storeu_ps(values.as_mut_ptr(), self) };
         values
     }
+
+    #[inline(always)]
+    fn narrow(self) -> [f16; 8] {
+        let mut out = [f16::ZERO; 8];
+        // SAFETY: the array is as large as the vector. The caller has F16C.
+        unsafe {
+            let halves = _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(self);
+            _mm_storeu_si128(out.as_mut_ptr().cast(), halves);
+        }
+        out
+    }
+
+    #[inline(always)]
+    fn prefetch(place: *const u8) {
+        // SAFETY: a hint reads nothing.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(place.cast()) };
+    }
 }

@@ -54,14 +54,6 @@ impl<D: Dot> Steps for Vectors<D> {
         }
         out
     }
-
-    #[inline(always)]
-    fn prefetch(row: &[f16]) {
-        for half in row.iter().step_by(32) {
-            // SAFETY: a hint reads nothing.
-            unsafe { _mm_prefetch::<_MM_HINT_T1>((&raw const *half).cast()) };
-        }
-    }
 }
 
 /// Asks for every cache line of `bytes`, for the second-level cache: the first-level one has few places
@@ -112,6 +104,7 @@ macro_rules! variant {
                 columns,
                 axpy,
                 attention,
+                narrow,
                 encode,
                 prefetch,
             };
@@ -171,6 +164,15 @@ macro_rules! variant {
                 }
                 // SAFETY: the table is given out only where the features exist.
                 unsafe { inner(queries, kv, out) }
+            }
+
+            fn narrow(values: &[f32], halves: &mut [f16]) {
+                #[target_feature(enable = $features)]
+                fn inner(values: &[f32], halves: &mut [f16]) {
+                    crate::lanes::narrow::<__m256>(values, halves);
+                }
+                // SAFETY: the table is given out only where the features exist.
+                unsafe { inner(values, halves) }
             }
 
             fn encode(layout: &RowLayout, slab: &mut [f32]) {

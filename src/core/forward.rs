@@ -98,6 +98,7 @@ impl Model<'_> {
         s: &mut Scratch<'_>,
     ) {
         let Config { experts: count, active, gating, .. } = *self.config;
+        self.kernels.prefetch()(layer.attn_norm.bytes());
         self.ask_router(layer, n, s);
         let chosen = &mut s.experts[index * s.pairs..][..n * active];
         let choices =
@@ -166,7 +167,8 @@ impl Model<'_> {
                 let (cos, sin) = (&s.cos[t * pairs..][..pairs], &s.sin[t * pairs..][..pairs]);
                 turned.chunks_exact_mut(head).for_each(|h| scalar::rope(h, cos, sin));
             }
-            kv.store(token.sequence, index, s.positions[t], &turned[query_width..], values);
+            let keys = &turned[query_width..];
+            kv.store(token.sequence, index, s.positions[t], keys, values, self.kernels.narrow());
         }
 
         let (attention, group) = (self.kernels.attention(), query_width / config.kv_heads);
@@ -183,6 +185,7 @@ impl Model<'_> {
             },
         );
         self.encode_rows(&mut s.attended, n, Bands::Each, layer.o.format().encoding());
+        self.kernels.prefetch()(layer.ffn_norm.bytes());
         let attended = &s.attended;
         self.multiply(&[&layer.o], |t| attended.row(t), n, s.residual, add);
     }
@@ -218,8 +221,8 @@ impl Model<'_> {
             }
         }
         let neurons = (0..n * active).map(|place| s.neurons.row(place).values);
-        let silent = |row: &[f32]| row.iter().filter(|v| **v == 0.0).count();
-        s.active_neurons[index] = neurons.map(|row| row.len() - silent(row)).sum();
+        let open = |row: &[f32]| row.iter().map(|v| u32::from(*v != 0.0)).sum::<u32>() as usize;
+        s.active_neurons[index] = neurons.map(open).sum();
 
         let (outputs, weights, places) = (&*s.outputs, &*s.expert_weights, &*s.places);
         let residual = &mut s.residual[..n * hidden];

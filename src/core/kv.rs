@@ -11,7 +11,7 @@ use core::fmt;
 use core::ops::Range;
 use half::f16;
 use wick_kernels::{
-    KEY_TILE, KvCells, KvView, Q8Cells, Q8CellsMut, store_f16, store_key_q8_0, store_value_q8_0,
+    KEY_TILE, KvCells, KvView, Narrow, Q8Cells, Q8CellsMut, store_key_q8_0, store_value_q8_0,
 };
 
 /// How keys and values are kept.
@@ -184,6 +184,7 @@ impl<'m> KvCache<'m> {
         position: usize,
         keys: &[f32],
         values: &[f32],
+        narrow: Narrow,
     ) {
         let Layout { format, head, kv_heads, .. } = self.layout;
         let rows = self.layout.places[layer].rows;
@@ -194,7 +195,9 @@ impl<'m> KvCache<'m> {
             for (h, source) in source.chunks_exact(head).enumerate() {
                 let row = h * rows + position % rows;
                 match format {
-                    KvFormat::F16 => store_f16(cast_slice_mut(half), row, source),
+                    KvFormat::F16 => {
+                        narrow(source, &mut cast_slice_mut(half)[row * head..][..head]);
+                    }
                     KvFormat::Q8_0 => {
                         let (quants, scales) = half.split_at_mut(kv_heads * rows * head);
                         let (quants, scales) = (cast_slice_mut(quants), cast_slice_mut(scales));
