@@ -47,7 +47,12 @@ impl<L: Lanes, W: Widen<L>> Product for Plain<W, L> {
                     let mut sums = [L::zero(); ROWS];
                     for col in (0..cols).step_by(8) {
                         let x = L::load(&*x.values.as_ptr().add(col).cast());
+                        // The next rows are asked for a cache line at a time.
+                        let line = (col * bytes).is_multiple_of(64);
                         for (sum, row) in sums.iter_mut().zip(starts) {
+                            if T == 1 && line {
+                                L::prefetch(row.wrapping_add((ROWS * cols + col) * bytes));
+                            }
                             *sum = sum.add_product(W::widen(row.add(col * bytes)), x);
                         }
                     }
