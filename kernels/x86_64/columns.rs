@@ -75,7 +75,8 @@ pub(super) unsafe fn multiply<C: Columns>(
     // `weights`; runs of 32 rows lie inside `rows`, which `out` has room for. The caller has the
     // variant's features.
     unsafe {
-        // What is two blocks ahead is asked for while a block is computed.
+        // While a block is computed, what is two blocks ahead is asked for, and what is one block ahead
+        // once more: requests that find all places for what is on its way taken are forgotten.
         let mut active = [ActiveColumns::<C>::none(); 3];
         for (b, active) in active.iter_mut().enumerate().take(blocks.min(2)) {
             active.find(&q8.quants[b * BLOCK..], b * stride, height);
@@ -85,12 +86,17 @@ pub(super) unsafe fn multiply<C: Columns>(
             if ahead < blocks {
                 let quants = &q8.quants[ahead * BLOCK..];
                 active[ahead % 3].find(quants, ahead * stride, height);
+            } else {
+                active[ahead % 3].count = 0;
             }
-            let (now, later) = (&active[b % 3], &active[ahead % 3]);
+            let [now, next, later] = [b, b + 1, ahead].map(|b| &active[b % 3]);
             for row in rows.clone().step_by(C::RUNS * BLOCK) {
                 let runs = C::RUNS.min((rows.end - row) / BLOCK);
-                if ahead < blocks {
-                    later.prefetch(weights, ahead * stride, row, runs);
+                later.prefetch(weights, row);
+                next.prefetch(weights, row);
+                for run in 0..runs {
+                    let scales = ahead * stride + (row + run * BLOCK) * 2;
+                    _mm_prefetch::<_MM_HINT_T1>(weights.as_ptr().wrapping_add(scales).cast());
                 }
                 if now.count > 0 {
                     C::add_block(
@@ -157,21 +163,17 @@ impl<C: Columns> ActiveColumns<C> {
         }
     }
 
-    /// Asks for the scales of some runs, and for their quants, of which four runs fill a cache line.
+    /// Asks for the quants from `row` on, where it is the first of four runs, whose quants fill a cache
+    /// line.
     #[inline(always)]
-    unsafe fn prefetch(&self, weights: &[u8], scales: usize, row: usize, runs: usize) {
-        let weights = weights.as_ptr();
-        // SAFETY: a hint reads nothing.
-        unsafe {
-            for run in 0..runs {
-                let scales = weights.wrapping_add(scales + (row + run * BLOCK) * 2);
-                _mm_prefetch::<_MM_HINT_T1>(scales.cast());
-            }
-            if row.is_multiple_of(4 * BLOCK) {
-                for start in self.fours[..self.count.div_ceil(4)].iter().flat_map(|f| &f.starts) {
-                    _mm_prefetch::<_MM_HINT_T1>(weights.wrapping_add(start + row / 2).cast());
-                }
-            }
+    unsafe fn prefetch(&self, weights: &[u8], row: usize) {
+        if !row.is_multiple_of(4 * BLOCK) {
+            return;
+        }
+        for start in self.fours[..self.count.div_ceil(4)].iter().flat_map(|f| &f.starts) {
+            let quants = weights.as_ptr().wrapping_add(start + row / 2);
+            // SAFETY: a hint reads nothing.
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(quants.cast()) };
         }
     }
 }
