@@ -19,6 +19,13 @@ const QUANTS: usize = 16;
 /// Bytes of one block of each row of a group.
 pub(crate) const GROUP_BLOCK: usize = GROUP * BLOCK_BYTES;
 
+/// Rows in a panel of [`Layout::Planes`]: enough that its upper planes are read in one run.
+pub(crate) const PANEL: usize = 32;
+/// Bytes of one block of a group in its upper plane.
+pub(crate) const UPPER: usize = GROUP * SCALE + LOWER;
+/// Bytes of one block of a group in its lower plane.
+pub(crate) const LOWER: usize = GROUP * QUANTS / 2;
+
 /// How the weights of a matrix are arranged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Layout {
@@ -34,9 +41,19 @@ pub enum Layout {
     /// each column its quants, 16 bytes for 32 rows (the low nibbles are the first 16). Made for
     /// products with vectors that are mostly zero: the columns that meet a zero are not read.
     Columns,
+    /// Panels of 32 rows, each in groups of 8 rows. Of a panel first the upper planes of its groups:
+    /// for each block in turn, 8 scales, then the upper two bits of the quants, twice 4 bytes of
+    /// each row side by side. Then the lower planes, which have the lower two bits in the same way.
+    /// Bits `2 s` of byte `c` of the `i`-th 4 bytes belong to column `16 i + 4 s + c`. Made for
+    /// finding the rows with the largest products from the upper planes alone.
+    Planes,
 }
 
 impl Layout {
+    /// All of them.
+    const ALL: [Layout; 5] =
+        [Layout::Rows, Layout::Grouped, Layout::Split, Layout::Columns, Layout::Planes];
+
     /// Whether a matrix can be arranged so.
     pub const fn fits(self, format: Format, rows: usize, cols: usize) -> bool {
         let q4_0 = matches!(format, Format::Q4_0) && cols.is_multiple_of(BLOCK);
@@ -45,6 +62,7 @@ impl Layout {
             Layout::Grouped => q4_0 && rows.is_multiple_of(GROUP),
             Layout::Split => q4_0,
             Layout::Columns => q4_0 && rows.is_multiple_of(BLOCK),
+            Layout::Planes => q4_0 && rows.is_multiple_of(PANEL),
         }
     }
 
@@ -55,13 +73,13 @@ impl Layout {
             Layout::Grouped => "grouped",
             Layout::Split => "split",
             Layout::Columns => "columns",
+            Layout::Planes => "planes",
         }
     }
 
     /// The layout of this name.
     pub fn from_name(name: &str) -> Option<Layout> {
-        let all = [Layout::Rows, Layout::Grouped, Layout::Split, Layout::Columns];
-        all.into_iter().find(|layout| layout.name() == name)
+        Layout::ALL.into_iter().find(|layout| layout.name() == name)
     }
 
     /// Rows that must be arranged together.
@@ -70,6 +88,7 @@ impl Layout {
             Layout::Rows | Layout::Split => 1,
             Layout::Grouped => GROUP,
             Layout::Columns => rows,
+            Layout::Planes => PANEL,
         }
     }
 
@@ -84,6 +103,7 @@ impl Layout {
             Layout::Grouped => group(cols, source, target),
             Layout::Split => split(cols, source, target),
             Layout::Columns => to_columns(cols, source, target),
+            Layout::Planes => to_planes(cols, source, target),
         }
     }
 
@@ -150,6 +170,19 @@ impl Layout {
                     *quants = nibble(i) | nibble(i + 16) << 4;
                 }
             }
+            Layout::Planes => {
+                let (upper, lower) = planes(blocks, bytes, row);
+                let (upper, lower) = (&upper[block * UPPER..], &lower[block * LOWER..]);
+                scale.copy_from_slice(&upper[row % GROUP * SCALE..][..SCALE]);
+                let crumb = |plane: &[u8], column: usize| {
+                    plane[crumb_byte(row, column)] >> crumb_shift(column) & 3
+                };
+                let upper = &upper[GROUP * SCALE..];
+                let quant = |column| crumb(upper, column) << 2 | crumb(lower, column);
+                for (i, quants) in quants.iter_mut().enumerate() {
+                    *quants = quant(i) | quant(i + 16) << 4;
+                }
+            }
         }
         out
     }
@@ -187,6 +220,51 @@ fn split(cols: usize, source: &[u8], target: &mut [u8]) {
         for (block, (scale, quants)) in row.as_chunks::<BLOCK_BYTES>().0.iter().zip(targets) {
             scale.copy_from_slice(&block[..SCALE]);
             *quants = *block[SCALE..].as_array::<QUANTS>().expect("a block has 16 bytes of quants");
+        }
+    }
+}
+
+/// The upper and the lower plane of the group that a row of a [`Layout::Planes`] matrix of `blocks`
+/// blocks a row is in.
+#[inline(always)]
+pub(crate) fn planes(blocks: usize, bytes: &[u8], row: usize) -> (&[u8], &[u8]) {
+    let panel =
+        &bytes[row / PANEL * PANEL * blocks * BLOCK_BYTES..][..PANEL * blocks * BLOCK_BYTES];
+    let (upper, lower) = panel.split_at(PANEL / GROUP * blocks * UPPER);
+    let group = row % PANEL / GROUP * blocks;
+    (&upper[group * UPPER..][..blocks * UPPER], &lower[group * LOWER..][..blocks * LOWER])
+}
+
+/// The byte of a plane's block in which the crumb of a row and a column lies.
+fn crumb_byte(row: usize, column: usize) -> usize {
+    (column / 16 * GROUP + row % GROUP) * 4 + column % 4
+}
+
+/// The place of a column's crumb in its byte.
+fn crumb_shift(column: usize) -> usize {
+    column % 16 / 4 * 2
+}
+
+fn to_planes(cols: usize, source: &[u8], target: &mut [u8]) {
+    let blocks = cols / BLOCK;
+    let (row_bytes, group_bytes) = (blocks * BLOCK_BYTES, blocks * GROUP_BLOCK);
+    let panels = source.chunks_exact(PANEL * row_bytes);
+    for (rows, panel) in panels.zip(target.chunks_exact_mut(PANEL / GROUP * group_bytes)) {
+        panel.fill(0);
+        let (upper, lower) = panel.split_at_mut(PANEL / GROUP * blocks * UPPER);
+        for (r, row) in rows.chunks_exact(row_bytes).enumerate() {
+            for (b, block) in row.as_chunks::<BLOCK_BYTES>().0.iter().enumerate() {
+                let block_at = r / GROUP * blocks + b;
+                let (scales, upper) = upper[block_at * UPPER..].split_at_mut(GROUP * SCALE);
+                let lower = &mut lower[block_at * LOWER..];
+                scales[r % GROUP * SCALE..][..SCALE].copy_from_slice(&block[..SCALE]);
+                for column in 0..BLOCK {
+                    let quant = block[SCALE + column % 16] >> (column / 16 * 4) & 15;
+                    let (byte, shift) = (crumb_byte(r, column), crumb_shift(column));
+                    upper[byte] |= quant >> 2 << shift;
+                    lower[byte] |= (quant & 3) << shift;
+                }
+            }
         }
     }
 }
@@ -230,8 +308,6 @@ mod tests {
     use std::vec;
     use std::vec::Vec;
 
-    const ALL: [Layout; 4] = [Layout::Rows, Layout::Grouped, Layout::Split, Layout::Columns];
-
     proptest! {
         /// Every layout gives the same blocks and can be undone.
         #[test]
@@ -243,7 +319,7 @@ mod tests {
                 (state >> 24) as u8
             };
             let source: Vec<u8> = (0..rows * blocks * BLOCK_BYTES).map(|_| byte()).collect();
-            for layout in ALL {
+            for layout in Layout::ALL {
                 let mut arranged = vec![0; source.len()];
                 layout.arrange(cols, &source, &mut arranged);
                 for (i, block) in source.as_chunks::<BLOCK_BYTES>().0.iter().enumerate() {

@@ -34,7 +34,10 @@ pub use format::{Encoding, Format};
 pub use kv::{KvCells, KvView, Q8Cells, Q8CellsMut, store_key_q8_0, store_value_q8_0};
 pub use layout::{GROUP, Layout};
 pub use low_bit::{LOW_QUANTS, low_bit_bytes};
-pub use table::{Attention, Axpy, Encode, Kernels, MatMul, Narrow, PickRows, Prefetch, SumColumns};
+pub use table::{
+    Attention, Axpy, BoundRows, Encode, Kernels, MatMul, MultiplyRows, Narrow, PickRows, Prefetch,
+    SumColumns,
+};
 
 /// Keys per tile of the online softmax. Tiles start at absolute positions that are multiples of
 /// this, so that the order of sums does not depend on how a KV cache is laid out; the length of a

@@ -26,8 +26,9 @@ fn main() {
     for name in MODELS {
         for parallel in [&Serial as &'static dyn Parallel, pool] {
             let model = Model::golden(name);
-            let outputs = [Output::Exact, Output::Profiler];
+            let outputs = [Output::Exact, Output::Profiler, Output::Coarse];
             for output in outputs.into_iter().filter(|o| o.check(model.weights).is_ok()) {
+                let model = model.arranged_for(output);
                 let kept = [KvFormat::F16, KvFormat::Q8_0];
                 for kv in kept.into_iter().filter(|kv| kv.check(model.config.head).is_ok()) {
                     let options = options(output, kv);
@@ -67,6 +68,7 @@ fn store(model: &Model, files: &'static [ModelFile], reader: Reader) -> &'static
 fn allocated(model: &Model, mut engine: Engine<'_>) -> usize {
     let vocab = model.config.vocab;
     let text = ids(40, vocab);
+    engine.want_top(20);
     let memory = vec![0u8; Sampler::bytes(vocab) + 64].leak();
     let sampling = Sampling { min_p: 0.01, repeat_penalty: 1.1, ..Sampling::default() };
     let mut sampler = Sampler::new(sampling, vocab, &mut Arena::new(memory)).unwrap();

@@ -721,6 +721,34 @@ fn a_file_is_packed_for_one_output() {
 }
 
 #[test]
+fn coarse_output_draws_the_same_tokens() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let (model, packed) = (path("model.gguf"), path("packed"));
+    stdout(&wick(&["synth", "--shape", "tiny,vocab=2048", "-o", &model]));
+    stdout(&wick(&["pack", &model, "-o", &packed, "--output", "coarse"]));
+    for sampling in [["--temperature", "0"], ["--top-k", "5"], ["--repeat-penalty", "1.3"]] {
+        let run = |file: &str, more: &[&str]| {
+            let common = ["run", "-n", "20", "--seed", "7", "hi", "-m", file];
+            stdout(&wick(&[&common[..], &sampling, more].concat()))
+        };
+        let exact = run(&model, &[]);
+        assert_eq!(run(&model, &["--output", "coarse"]), exact, "{sampling:?}");
+        assert_eq!(run(&packed, &["--output", "coarse"]), exact, "{sampling:?}");
+    }
+    let refused = wick(&["run", "-m", &packed, "hi"]);
+    fails(&refused, 3, "packed for --output coarse: run it with that, or pack it again with");
+    let refused = wick(&["run", "-m", &self::model(Q8_0), "--output", "coarse", "hi"]);
+    fails(&refused, 3, "Q4_0 and a multiple of 32 rows expected, Q8_0");
+    let bench =
+        ["bench", "-m", &model, "-p", "4", "-n", "4", "-r", "1", "--no-bandwidth", "--json"];
+    let figures: Value =
+        serde_json::from_str(&stdout(&wick(&[&bench[..], &["--output", "coarse"]].concat())))
+            .unwrap();
+    assert!(figures["output_rows"].as_f64().unwrap() < 1.0, "{figures}");
+}
+
+#[test]
 fn packing_refuses_what_makes_no_sense() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).display().to_string();

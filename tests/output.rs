@@ -1,11 +1,14 @@
 //! Multiplying some rows of the output matrix only.
 
+use half::f16;
 use std::sync::LazyLock;
 use wick_core::{
-    EngineError, KvFormat, Matrix, Options, Output, OutputError, Parallel, Plan, Serial, Weights,
+    Config, EngineError, KvFormat, Matrix, Options, Output, OutputError, Parallel, Plan, Serial,
+    Weights,
 };
 use wick_kernels::{Encodings, Format, Kernels, Layout, RowLayout};
 use wick_linux::{Cpus, Pool, all_kernels};
+use wick_tests::tiny::Tiny;
 use wick_tests::{Model, bits, ids, step};
 
 static TWO: LazyLock<Pool> = LazyLock::new(|| Pool::new(2, &Cpus::detect()));
@@ -43,6 +46,7 @@ fn product(matrix: &Matrix<'_>, x: &[f32]) -> Vec<f32> {
 fn logits(
     model: &Model,
     output: Output,
+    top: usize,
     ids: &[u32],
     batch: usize,
     parallel: &'static dyn Parallel,
@@ -56,6 +60,7 @@ fn logits(
         kv: KvFormat::F16,
     };
     let mut engine = model.engine(options, parallel);
+    engine.want_top(top);
     let (mut all, mut rows) = (Vec::new(), 0);
     for chunk in ids.chunks(batch) {
         step(&mut engine, 0, chunk);
@@ -86,11 +91,82 @@ fn the_profiler_chooses_rows() {
             let pools: [&'static dyn Parallel; 3] = [&Serial, &*TWO, &*FOUR];
             for (pool, batch) in pools.into_iter().zip([7, 1, 40]) {
                 let (found, rows) =
-                    logits(&model.with(kernels), Output::Profiler, &ids, batch, pool);
+                    logits(&model.with(kernels), Output::Profiler, 0, &ids, batch, pool);
                 assert!(bits(&found) == bits(&expected), "{}, batch {batch}", kernels.name());
                 assert_eq!(rows, counted);
             }
         }
+    }
+}
+
+/// A row of weights as Q4_0.
+fn quantize(weights: &[f32]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for block in weights.as_chunks::<32>().0 {
+        let largest = block.iter().fold(0f32, |m, w| if w.abs() > m.abs() { *w } else { m });
+        let scale = largest / -8.0;
+        let inverse = if scale != 0.0 { 1.0 / scale } else { 0.0 };
+        let quant = |w: f32| ((w * inverse + 8.5) as u8).min(15);
+        bytes.extend(f16::from_f32(scale).to_le_bytes());
+        bytes.extend((0..16).map(|i| quant(block[i]) | quant(block[i + 16]) << 4));
+    }
+    bytes
+}
+
+/// nano, whose output matrix and embedding are Q8_0, with both as Q4_0.
+fn nano() -> Model {
+    let model = Model::golden("../models/nano/nano");
+    let (vocab, hidden) = (model.config.vocab, model.config.hidden);
+    let mut row = vec![0.0; hidden];
+    let bytes: Vec<u8> = (0..vocab)
+        .flat_map(|i| {
+            model.weights.output.dequantize_row(i, &mut row);
+            quantize(&row)
+        })
+        .collect();
+    let output = Matrix::new(Format::Q4_0, vocab, hidden, bytes.leak()).unwrap();
+    let weights = Weights { output, embedding: output, ..model.weights.clone() };
+    Model { weights: Box::leak(Box::new(weights)), ..model }
+}
+
+/// The `k` largest, ties to the lower row.
+fn largest(logits: &[f32], k: usize) -> Vec<usize> {
+    let mut rows: Vec<usize> = (0..logits.len()).collect();
+    rows.sort_by(|a, b| logits[*b].total_cmp(&logits[*a]).then(a.cmp(b)));
+    rows.truncate(k);
+    rows
+}
+
+#[test]
+fn the_largest_are_found() {
+    let config = Config { vocab: 4096, hidden: 256, heads: 8, ..Tiny::default().config };
+    let tiny = Model::read(&[Tiny { config, ..Tiny::default() }.to_bytes().leak()]);
+    for (name, model) in [("nano", nano()), ("random", tiny)] {
+        let vocab = model.config.vocab;
+        let ids = ids(200, vocab);
+        let dense = model.logits(&ids, 16, &Serial);
+        let coarse = model.arranged_for(Output::Coarse);
+        for top in [1, 20, 64] {
+            let (found, rows) = logits(&coarse, Output::Coarse, top, &ids, 16, &Serial);
+            assert!(rows < ids.len() * vocab, "{name}: {rows} rows for {top}");
+            for (found, dense) in found.chunks(vocab).zip(dense.chunks(vocab)) {
+                assert_eq!(largest(found, top), largest(dense, top), "{name}, {top}");
+                let same =
+                    |(f, d): (&f32, &f32)| *f == f32::NEG_INFINITY || f.to_bits() == d.to_bits();
+                assert!(found.iter().zip(dense).all(same), "{name}, {top}");
+            }
+            for (kernels, pool) in all_kernels().into_iter().flat_map(|k| [(k, &*TWO), (k, &*FOUR)])
+            {
+                let again = logits(&coarse.with(kernels), Output::Coarse, top, &ids[..40], 7, pool);
+                assert!(bits(&again.0) == bits(&found[..40 * vocab]), "{name}, {}", kernels.name());
+            }
+        }
+        for top in [0, 65] {
+            let (found, rows) = logits(&coarse, Output::Coarse, top, &ids, 16, &*TWO);
+            assert!(bits(&found) == bits(&dense) && rows == ids.len() * vocab, "{name}, {top}");
+        }
+        let (found, _) = logits(&model, Output::Coarse, 20, &ids, 16, &Serial);
+        assert!(bits(&found) == bits(&dense), "{name}: not arranged");
     }
 }
 
@@ -109,6 +185,8 @@ fn what_the_model_has_not_is_refused() {
     let error = refused(&without, Output::Profiler);
     assert_eq!(error, EngineError::Output(OutputError::NoProfiler));
     assert!(error.to_string().contains("lm_head_profiler.weight"), "{error}");
+    let error = refused(&Model::golden("q8_0"), Output::Coarse);
+    assert!(error.to_string().contains("Q4_0 and a multiple of 32 rows expected, Q8_0"), "{error}");
     let error = refused(&Model::golden("powerinfer").arranged(), Output::Profiler);
     let (expected, found) = (Layout::Split, Layout::Grouped);
     assert_eq!(error, EngineError::Output(OutputError::Arranged { expected, found }));

@@ -11,6 +11,7 @@ mod encode;
 mod i8mm;
 mod lanes;
 mod plain;
+mod planes;
 mod q4_0;
 mod q8_0;
 
@@ -121,6 +122,8 @@ macro_rules! variant {
                 grouped: product::<$grouped>,
                 split,
                 columns,
+                planes,
+                bound,
                 attention,
                 narrow,
                 encode,
@@ -159,6 +162,50 @@ macro_rules! variant {
 
             fn columns(weights: &[u8], x: &Activation<'_>, rows: Range<usize>, out: &mut [f32]) {
                 q4_0::columns(weights, x, rows, out);
+            }
+
+            fn planes(
+                weights: &[u8],
+                rows: Range<usize>,
+                next: usize,
+                x: &Activation<'_>,
+                out: &mut [f32],
+            ) {
+                #[target_feature(enable = $features)]
+                fn inner(
+                    weights: &[u8],
+                    rows: Range<usize>,
+                    next: usize,
+                    x: &Activation<'_>,
+                    out: &mut [f32],
+                ) {
+                    // SAFETY: this function has the features.
+                    unsafe { planes::multiply::<$dot>(weights, rows, next, x, out) }
+                }
+                // SAFETY: the table is given out only where the features exist.
+                unsafe { inner(weights, rows, next, x, out) }
+            }
+
+            fn bound(
+                weights: &[u8],
+                rows: Range<usize>,
+                x: &Activation<'_>,
+                spreads: &[f32],
+                out: &mut [f32],
+            ) {
+                #[target_feature(enable = $features)]
+                fn inner(
+                    weights: &[u8],
+                    rows: Range<usize>,
+                    x: &Activation<'_>,
+                    spreads: &[f32],
+                    out: &mut [f32],
+                ) {
+                    // SAFETY: this function has the features.
+                    unsafe { planes::bound::<$dot>(weights, rows, x, spreads, out) }
+                }
+                // SAFETY: the table is given out only where the features exist.
+                unsafe { inner(weights, rows, x, spreads, out) }
             }
         }
     };

@@ -10,6 +10,7 @@ pub(crate) mod attention_q8_0;
 pub(crate) mod block256;
 pub(crate) mod block32;
 pub(crate) mod plain;
+mod planes;
 pub(crate) mod vector;
 
 use crate::activation::quantize_block;
@@ -29,6 +30,8 @@ pub static KERNELS: Kernels = Kernels {
     grouped: arranged::matmul_grouped,
     split: arranged::pick_rows,
     columns: arranged::sum_columns,
+    planes: planes::multiply,
+    bound: planes::bound,
     axpy,
     attention,
     narrow,

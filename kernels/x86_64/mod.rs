@@ -9,6 +9,7 @@ mod dot;
 mod encode;
 mod lanes;
 mod plain;
+mod planes;
 mod q4_0;
 mod q8_0;
 mod split;
@@ -102,6 +103,8 @@ macro_rules! variant {
                 grouped: product::<q4_0::Grouped<$dot>>,
                 split,
                 columns,
+                planes,
+                bound,
                 axpy,
                 attention,
                 narrow,
@@ -146,6 +149,50 @@ macro_rules! variant {
                 }
                 // SAFETY: the table is given out only where the features exist.
                 unsafe { inner(weights, x, rows, out) }
+            }
+
+            fn planes(
+                weights: &[u8],
+                rows: Range<usize>,
+                next: usize,
+                x: &Activation<'_>,
+                out: &mut [f32],
+            ) {
+                #[target_feature(enable = $features)]
+                fn inner(
+                    weights: &[u8],
+                    rows: Range<usize>,
+                    next: usize,
+                    x: &Activation<'_>,
+                    out: &mut [f32],
+                ) {
+                    // SAFETY: this function has the features.
+                    unsafe { planes::multiply::<$dot>(weights, rows, next, x, out) }
+                }
+                // SAFETY: the table is given out only where the features exist.
+                unsafe { inner(weights, rows, next, x, out) }
+            }
+
+            fn bound(
+                weights: &[u8],
+                rows: Range<usize>,
+                x: &Activation<'_>,
+                spreads: &[f32],
+                out: &mut [f32],
+            ) {
+                #[target_feature(enable = $features)]
+                fn inner(
+                    weights: &[u8],
+                    rows: Range<usize>,
+                    x: &Activation<'_>,
+                    spreads: &[f32],
+                    out: &mut [f32],
+                ) {
+                    // SAFETY: this function has the features.
+                    unsafe { planes::bound::<$dot>(weights, rows, x, spreads, out) }
+                }
+                // SAFETY: the table is given out only where the features exist.
+                unsafe { inner(weights, rows, x, spreads, out) }
             }
 
             fn axpy(format: Format, row: &[u8], factor: f32, out: &mut [f32]) {

@@ -75,7 +75,7 @@ pub(crate) struct Answer<'a, 'e> {
 impl<'a, 'e> Answer<'a, 'e> {
     /// A model that has read nothing yet. Ctrl-C stops it.
     pub(crate) fn new(
-        engine: Engine<'e>,
+        mut engine: Engine<'e>,
         sampling: Sampling,
         tokenizer: &'a Tokenizer,
         interrupt: &'a Interrupt,
@@ -83,6 +83,7 @@ impl<'a, 'e> Answer<'a, 'e> {
     ) -> Result<Answer<'a, 'e>, Failure> {
         let vocab = engine.config().vocab;
         let sampler = Sampler::new(sampling, vocab, arena).or_exit(Exit::Memory)?;
+        engine.want_top(sampling.top());
         log::info!("{sampling:?}");
         let (held, figures) = (Vec::new(), Figures::default());
         Ok(Answer { engine, sampler, tokenizer, interrupt, held, figures })

@@ -11,7 +11,7 @@ use serde::Serialize;
 use std::io::{self, Write};
 use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
-use wick_core::{Engine, Token, Traffic};
+use wick_core::{Engine, Sampling, Token, Traffic};
 
 /// Measure how fast a model runs here
 ///
@@ -115,6 +115,7 @@ pub(crate) fn run(arguments: &Arguments, started: Instant) -> Result<(), Failure
     let options = arguments.output.apply(conversation(&model.config, Some(context)));
     let report = with_engine(&model, options, &arguments.engine, |mut engine, _| {
         let load = started.elapsed();
+        engine.want_top(Sampling::default().top());
         let rounds = rounds(&mut engine, arguments, started)?;
         report(&engine, arguments, files.name(), load, &rounds)
     })?;

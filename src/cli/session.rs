@@ -59,6 +59,8 @@ enum OutputArgument {
     Exact,
     /// Those that the predictor in PowerInfer's files counts
     Profiler,
+    /// Those that can be among the --top-k likeliest, as the upper bits of all rows tell; for Q4_0
+    Coarse,
 }
 
 impl OutputArguments {
@@ -72,6 +74,7 @@ impl OutputArguments {
         match self.output {
             OutputArgument::Exact => Output::Exact,
             OutputArgument::Profiler => Output::Profiler,
+            OutputArgument::Coarse => Output::Coarse,
         }
     }
 
@@ -173,16 +176,18 @@ fn check_output(model: &Model<'_>, output: Output) -> Result<(), Failure> {
         Ok(()) => return Ok(()),
         Err(error) => error,
     };
-    Err(match (error, output) {
-        (OutputError::Arranged { .. }, Output::Exact) => model.files.blame(
-            "the file is packed for --output profiler: run it with that, or pack it again without",
-        ),
-        (OutputError::Arranged { .. }, Output::Profiler) => model.files.blame(
-            "the file is packed for exact output: run it without --output profiler, or pack it \
-             again with --output profiler",
-        ),
-        (error, _) => model.files.blame(error),
-    })
+    let OutputError::Arranged { found, .. } = error else { return Err(model.files.blame(error)) };
+    let name = |output| match output {
+        Output::Exact => "exact",
+        Output::Profiler => "profiler",
+        Output::Coarse => "coarse",
+    };
+    let all = [Output::Exact, Output::Profiler, Output::Coarse];
+    let packed = all.into_iter().find(|output| output.layout() == found).unwrap_or_default();
+    let (packed, wanted) = (name(packed), name(output));
+    Err(model.files.blame(format_args!(
+        "the file is packed for --output {packed}: run it with that, or pack it again with --output {wanted}"
+    )))
 }
 
 fn report(plan: &Plan) {

@@ -31,6 +31,8 @@ pub struct Token {
 #[derive(Debug)]
 struct State<'m> {
     options: Options,
+    /// How many of the largest logits must be right; 0 for all.
+    top: usize,
     kv: KvCache<'m>,
     scratch: Scratch<'m>,
     /// Tokens of the last step.
@@ -54,7 +56,7 @@ impl<'m> State<'m> {
         options.output.check(weights)?;
         let kv = KvCache::new(Layout::new(config, &options), options.sequences, arena)?;
         let scratch = Scratch::new(&Sizes::new(config, weights, &options), arena)?;
-        Ok(State { options, kv, scratch, tokens: 0, outputs: 0 })
+        Ok(State { options, top: 0, kv, scratch, tokens: 0, outputs: 0 })
     }
 }
 
@@ -158,7 +160,7 @@ impl<'m> Engine<'m> {
     /// the sequences are as they were, and there are no logits.
     pub fn step(&mut self, batch: &[Token]) -> Result<(), StepError> {
         self.check(batch)?;
-        let State { options, kv, scratch, tokens, outputs } = &mut self.state;
+        let State { options, top, kv, scratch, tokens, outputs } = &mut self.state;
         for (token, position) in batch.iter().zip(scratch.positions.iter_mut()) {
             *position = kv.push(token.sequence);
         }
@@ -166,9 +168,9 @@ impl<'m> Engine<'m> {
         *outputs = batch.iter().filter(|token| token.wants_logits).count();
         let (config, weights) = (&self.config, self.weights);
         let (kernels, parallel) = (self.kernels, self.parallel);
-        let output = options.output;
+        let (output, top) = (options.output, *top);
         let approximation = self.approximation;
-        let model = Model { config, weights, output, approximation, kernels, parallel };
+        let model = Model { config, weights, output, top, approximation, kernels, parallel };
         if batch.is_empty() {
             return Ok(());
         }
@@ -245,6 +247,12 @@ impl<'m> Engine<'m> {
     pub fn residual(&self, i: usize) -> Option<&[f32]> {
         let hidden = self.config.hidden;
         (i < self.state.tokens).then(|| &self.state.scratch.residual[i * hidden..][..hidden])
+    }
+
+    /// Tells that of the logits of later steps only the `top` largest must be right, which
+    /// [`Output::Coarse`](crate::Output::Coarse) makes use of; 0 for all, as at first.
+    pub fn want_top(&mut self, top: usize) {
+        self.state.top = top;
     }
 
     /// Rows of the output matrix that the last step multiplied, those of all its logits together.

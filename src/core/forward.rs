@@ -46,6 +46,8 @@ pub(crate) struct Model<'a> {
     pub(crate) weights: &'a Weights<'a>,
     pub(crate) output: Output,
     pub(crate) approximation: Approximation,
+    /// How many of the largest logits must be right; 0 for all.
+    pub(crate) top: usize,
     pub(crate) kernels: &'a Kernels,
     pub(crate) parallel: &'a dyn Parallel,
 }
@@ -409,6 +411,9 @@ impl Model<'_> {
         s.positions = tokens;
         s.output_rows = match self.output.profiler(self.weights) {
             Some(profiler) => (0..wanted).map(|i| self.predict(&profiler, i, s)).sum(),
+            None if self.weights.output.layout() == Layout::Planes => {
+                (0..wanted).map(|i| self.shortlist(self.top, i, s)).sum()
+            }
             None => {
                 let output = &self.weights.output;
                 let normed = &s.hidden;

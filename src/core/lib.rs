@@ -35,7 +35,7 @@ pub use config::{Config, ConfigError, Gating, MAX_ACTIVE, MAX_EXPERTS, MAX_LAYER
 pub use engine::{Engine, EngineError, StepError, Token};
 pub use experts::{ExpertFigures, Prefetch};
 pub use kv::{KvFormat, TruncateError};
-pub use output::{Output, OutputError};
+pub use output::{MOST_TOP, Output, OutputError};
 pub use parallel::{Bands, Grid, Parallel, Serial, Tile};
 pub use plan::{MAX_BATCH, MAX_SEQUENCES, Options, OptionsError, Plan};
 pub use policy::{Decaying, LeastFrequent, LeastRecent, Policy};

@@ -4,9 +4,11 @@ use crate::forward::{Model, TILE};
 use crate::parallel::{Bands, Grid};
 use crate::scratch::Scratch;
 use crate::weights::{Matrix, Profiler, Weights};
+use core::cmp::Ordering;
 use core::fmt;
-use core::sync::atomic::{AtomicUsize, Ordering};
-use wick_kernels::{Activation, Layout};
+use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use heapless::binary_heap::{BinaryHeap, Min};
+use wick_kernels::{Activation, Format, GROUP, Layout};
 
 /// Which rows of the output matrix are multiplied.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -17,13 +19,37 @@ pub enum Output {
     /// Those that the predictor in the file counts; see [`Profiler`]. The logits of the others are
     /// −∞.
     Profiler,
+    /// Those that can be among the largest logits, as the upper bits of all rows tell; see
+    /// [`Engine::want_top`](crate::Engine::want_top). The logits of others are −∞. As long as all
+    /// logits are wanted, and where the weights are not arranged, all rows are.
+    Coarse,
 }
+
+/// The most logits that [`Output::Coarse`] looks for; for more, all rows are multiplied.
+pub const MOST_TOP: usize = 64;
+/// Rows that are multiplied first, for each of the largest that are wanted: their products tell how
+/// large a product must be at least.
+const FIRST: usize = 4;
+/// Standard deviations from what the upper bits tell that a product is expected within. The largest 64
+/// were right at each of 10,240 positions of a model of the 4B's shape (`tests/bench/coarse.rs`).
+const DEVIATIONS: f32 = 5.0;
+/// Rows in a tile of a search for those that may be among the largest.
+const SEARCHED: usize = 512;
+/// Values that are looked over together, since hardly ever one of them is among the largest.
+const SCANNED: usize = 64;
+/// Variance of two bits, each as often 0 as 1.
+const VARIANCE: f32 = 1.25;
 
 impl Output {
     /// Checks that the model has what this needs, arranged for it or not at all.
     pub fn check(self, weights: &Weights<'_>) -> Result<(), OutputError> {
         if self == Output::Profiler && weights.profiler.is_none() {
             return Err(OutputError::NoProfiler);
+        }
+        let (format, rows) = (weights.output.format(), weights.output.rows());
+        let fits = Layout::Planes.fits(format, rows, weights.output.cols());
+        if self == Output::Coarse && !fits {
+            return Err(OutputError::NoPlanes { format, rows });
         }
         match weights.output.layout() {
             Layout::Rows => Ok(()),
@@ -37,6 +63,7 @@ impl Output {
         match self {
             Output::Exact => Layout::Grouped,
             Output::Profiler => Layout::Split,
+            Output::Coarse => Layout::Planes,
         }
     }
 
@@ -72,9 +99,71 @@ impl Model<'_> {
             for (row, value) in rows.iter().zip(values) {
                 logits[*row as usize - cols.start] = *value;
             }
-            counted.fetch_add(rows.len(), Ordering::Relaxed);
+            counted.fetch_add(rows.len(), Relaxed);
         });
         counted.into_inner()
+    }
+
+    /// Logits `i` = Wout · hidden row `i` where the output matrix is in planes: the `top` largest and
+    /// some others, −∞ elsewhere; all if `top` is 0 or too many. Returns how many rows are multiplied.
+    pub(crate) fn shortlist(&self, top: usize, i: usize, s: &mut Scratch<'_>) -> usize {
+        let (output, vocab) = (&self.weights.output, self.config.vocab);
+        let x = s.hidden.row(i);
+        let logits = &mut s.logits[i * vocab..][..vocab];
+        logits.fill(f32::NEG_INFINITY);
+        if top == 0 || top > MOST_TOP {
+            s.ceilings.fill(0.0);
+            return self.multiply_above(f32::NEG_INFINITY, &x, s.ceilings, logits);
+        }
+        let blocks = x.q8_0.quants.chunks_exact(Format::Q4_0.block_len()).zip(x.q8_0.scales);
+        for ((quants, scale), spread) in blocks.zip(s.spreads.iter_mut()) {
+            let energy: i32 = quants.iter().map(|q| i32::from(*q) * i32::from(*q)).sum();
+            *spread = DEVIATIONS * DEVIATIONS * VARIANCE * (scale * scale) * energy as f32;
+        }
+        let (bound, spreads) = (self.kernels.bound_rows(), &*s.spreads);
+        let bounds = Grid::new(s.ceilings, vocab, vocab);
+        bounds.for_each_tile(self.parallel, Bands::One, TILE, |tile| {
+            bound(output.bytes(), tile.cols(), &x, spreads, tile.row(0));
+        });
+        let first =
+            self.multiply_above(nth_largest(s.ceilings, FIRST * top), &x, s.ceilings, logits);
+        first + self.multiply_above(nth_largest(logits, top), &x, s.ceilings, logits)
+    }
+
+    /// Multiplies the groups of rows in which a bound reaches `least`, if they have not been yet;
+    /// their number of rows is returned.
+    fn multiply_above(
+        &self,
+        least: f32,
+        x: &Activation<'_>,
+        bounds: &[f32],
+        logits: &mut [f32],
+    ) -> usize {
+        let (output, multiply) = (&self.weights.output, self.kernels.multiply_rows());
+        let (vocab, multiplied) = (self.config.vocab, AtomicUsize::new(0));
+        Grid::new(logits, vocab, vocab).for_each_tile(
+            self.parallel,
+            Bands::One,
+            SEARCHED,
+            |tile| {
+                let (start, logits) = (tile.cols().start, tile.row(0));
+                let groups =
+                    bounds[start..][..logits.len()].chunks_exact(GROUP).zip(logits.chunks(GROUP));
+                // What is no number is not left out.
+                let wanted = groups.enumerate().filter(|(_, (bounds, logits))| {
+                    !bounds.iter().all(|bound| *bound < least) && logits[0] == f32::NEG_INFINITY
+                });
+                let wanted: heapless::Vec<usize, { SEARCHED / GROUP }> =
+                    wanted.map(|(group, _)| group * GROUP).collect();
+                for (i, first) in wanted.iter().enumerate() {
+                    let (row, next) = (start + first, start + wanted.get(i + 1).unwrap_or(first));
+                    let logits = &mut logits[*first..][..GROUP];
+                    multiply(output.bytes(), row..row + GROUP, next, x, logits);
+                }
+                multiplied.fetch_add(wanted.len() * GROUP, Relaxed);
+            },
+        );
+        multiplied.into_inner()
     }
 
     /// `out = matrix · x`.
@@ -87,11 +176,59 @@ impl Model<'_> {
     }
 }
 
+/// A number in the order of all numbers.
+#[derive(PartialEq)]
+struct Ordered(f32);
+
+impl Eq for Ordered {}
+
+impl PartialOrd for Ordered {
+    fn partial_cmp(&self, other: &Ordered) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Ordered {
+    fn cmp(&self, other: &Ordered) -> Ordering {
+        self.0.total_cmp(&other.0)
+    }
+}
+
+/// The `n`-th largest of the values, or the least if they are fewer. `n` is `FIRST · MOST_TOP` at most.
+fn nth_largest(values: &[f32], n: usize) -> f32 {
+    let mut largest = BinaryHeap::<Ordered, Min, { FIRST * MOST_TOP }>::new();
+    let (first, rest) = values.split_at(n.min(values.len()));
+    for value in first {
+        let _room_for_all = largest.push(Ordered(*value));
+    }
+    let mut least = largest.peek().map_or(f32::NEG_INFINITY, |least| least.0);
+    for some in rest.chunks(SCANNED) {
+        if !some.iter().fold(false, |above, value| above | (*value > least)) {
+            continue;
+        }
+        for value in some {
+            if *value > least {
+                largest.pop();
+                let _room_was_made = largest.push(Ordered(*value));
+                least = largest.peek().map_or(least, |least| least.0);
+            }
+        }
+    }
+    least
+}
+
 /// The model has not what an [`Output`] needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OutputError {
     /// There is no predictor in the file.
     NoProfiler,
+    /// The output matrix cannot be arranged in planes.
+    NoPlanes {
+        /// Its format.
+        format: Format,
+        /// Its rows.
+        rows: usize,
+    },
     /// The output matrix is arranged for another [`Output`].
     Arranged {
         /// The layout that suits.
@@ -107,6 +244,10 @@ impl fmt::Display for OutputError {
             OutputError::NoProfiler => {
                 f.write_str("the file has no lm_head_profiler.weight to choose output rows with")
             }
+            OutputError::NoPlanes { format, rows } => write!(
+                f,
+                "output: Q4_0 and a multiple of 32 rows expected, {format} and {rows} rows found"
+            ),
             OutputError::Arranged { expected, found } => {
                 write!(f, "output: arranged as {expected} expected, {found} found")
             }

@@ -51,6 +51,17 @@ impl Sampling {
     };
 }
 
+impl Sampling {
+    /// How many of the largest logits decide what is drawn; 0 if all do.
+    pub fn top(&self) -> usize {
+        match self {
+            Sampling { repeat_penalty, .. } if *repeat_penalty != 1.0 => 0,
+            Sampling { temperature, .. } if *temperature <= 0.0 => 1,
+            Sampling { top_k, .. } => *top_k,
+        }
+    }
+}
+
 /// A token that may be drawn.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]

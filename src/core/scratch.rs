@@ -2,6 +2,7 @@
 
 use crate::arena::{Arena, ArenaError};
 use crate::config::Config;
+use crate::output::Output;
 use crate::plan::{Options, floats};
 use crate::weights::Weights;
 use wick_kernels::{Activation, Encodings, RowLayout};
@@ -55,7 +56,7 @@ impl Sizes {
     }
 
     /// Lengths of the buffers of `f32`, in the order in which they are cut.
-    fn float_lens(&self) -> [usize; 13] {
+    fn float_lens(&self) -> [usize; 15] {
         let (c, n) = (&self.config, self.options.batch);
         [
             n * c.hidden,
@@ -71,6 +72,8 @@ impl Sizes {
             self.pairs() * c.hidden,
             self.options.outputs * c.vocab,
             self.predictor.stride(),
+            if self.options.output == Output::Coarse { c.vocab } else { 0 },
+            if self.options.output == Output::Coarse { c.hidden / 32 } else { 0 },
         ]
     }
 
@@ -123,6 +126,10 @@ pub(crate) struct Scratch<'m> {
     pub(crate) logits: &'m mut [f32],
     /// What the predictor of output rows makes of a hidden row, if it is used.
     pub(crate) predictor: Rows<'m>,
+    /// What each logit hardly exceeds, if it is asked first, `vocab`.
+    pub(crate) ceilings: &'m mut [f32],
+    /// How far that may be off, for each block of a hidden row.
+    pub(crate) spreads: &'m mut [f32],
     /// Rows of the output matrix that the last step multiplied.
     pub(crate) output_rows: usize,
     /// For each place in the order by expert, the choice (token · k + rank) that stands there.
@@ -159,6 +166,8 @@ impl<'m> Scratch<'m> {
             outputs: take(10)?,
             logits: take(11)?,
             predictor: Rows { layout: sizes.predictor, slab: take(12)? },
+            ceilings: take(13)?,
+            spreads: take(14)?,
             output_rows: 0,
             choices: arena.take("expert order", sizes.pairs())?,
             places: arena.take("expert order", sizes.pairs())?,

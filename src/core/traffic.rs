@@ -79,6 +79,9 @@ impl AddAssign for Traffic {
 fn output_bytes(weights: &Weights<'_>, rows: usize) -> u64 {
     let (output, norm) = (&weights.output, len(&[weights.output_norm.bytes()]));
     let chooser = match &weights.profiler {
+        _ if output.layout() == Layout::Planes && rows < output.rows() => {
+            output.bytes().len() as u64 / 18 * 10
+        }
         Some(profiler) if rows < output.rows() => {
             len(&[profiler.fc1.bytes(), profiler.fc2.bytes()])
         }
