@@ -126,10 +126,10 @@ def measure_wick(wick: str, model: str, threads: int, prompt: int, decoded: int,
 
 
 def fetch_memory(model: str) -> None:
-    """Fills memory for two copies of the model, or nine tenths of what is free, and gives it back."""
+    """Fills memory for two copies of the model, or nine tenths of what nobody uses, and gives it back."""
     fill = "import sys; room = bytearray(int(sys.argv[1])); room[::4096] = bytes(len(range(0, len(room), 4096)))"
     lines = Path("/proc/meminfo").read_text().splitlines()
-    free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemFree:"))
     amount = min(2 * os.path.getsize(model) + 2**28, free * 9 // 10)
     subprocess.run([sys.executable, "-c", fill, str(amount)], check=True)
 
