@@ -2,18 +2,11 @@
 
 use super::dot::Dot;
 use super::widen;
+use crate::Activation;
+use crate::activation::count_blocks;
 use crate::layout::{BLOCK, GROUP, LOWER, UPPER, planes};
-use crate::{Activation, Q8};
 use core::arch::aarch64::*;
 use core::ops::Range;
-
-/// Checks that an activation row has all its parts, and returns its blocks.
-fn blocks(x: &Q8<'_>, rows: &Range<usize>, out: &[f32]) -> usize {
-    let blocks = x.scales.len();
-    assert!(x.sums.len() == blocks && x.quants.len() == blocks * BLOCK);
-    assert!(rows.start.is_multiple_of(GROUP) && out.len() == rows.len());
-    blocks
-}
 
 /// The product with some rows.
 #[inline(always)]
@@ -25,7 +18,8 @@ pub(super) unsafe fn multiply<D: Dot>(
     out: &mut [f32],
 ) {
     let x = &x.q8_0;
-    let blocks = blocks(x, &rows, out);
+    let blocks = count_blocks([x], BLOCK, BLOCK);
+    assert!(rows.start.is_multiple_of(GROUP) && out.len() == rows.len());
     for (row, out) in rows.step_by(GROUP).zip(out.as_chunks_mut::<GROUP>().0) {
         let (upper, lower) = planes(blocks, weights, row);
         // SAFETY: the planes of a group have `blocks` blocks of `UPPER` and `LOWER` bytes, as many
@@ -70,7 +64,8 @@ pub(super) unsafe fn bound<D: Dot>(
     out: &mut [f32],
 ) {
     let x = &x.q8_0;
-    let blocks = blocks(x, &rows, out);
+    let blocks = count_blocks([x], BLOCK, BLOCK);
+    assert!(rows.start.is_multiple_of(GROUP) && out.len() == rows.len());
     assert!(spreads.len() == blocks);
     for (row, out) in rows.step_by(GROUP).zip(out.as_chunks_mut::<GROUP>().0) {
         let (upper, _) = planes(blocks, weights, row);

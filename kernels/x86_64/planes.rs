@@ -2,17 +2,9 @@
 
 use super::dot::Dot;
 use crate::layout::{BLOCK, BLOCK_BYTES, GROUP, LOWER, PANEL, UPPER, planes};
-use crate::{Activation, Q8};
+use crate::{Activation, activation::count_blocks};
 use core::arch::x86_64::*;
 use core::ops::Range;
-
-/// Checks that an activation row has all its parts, and returns its blocks.
-fn blocks(x: &Q8<'_>, rows: &Range<usize>, out: &[f32]) -> usize {
-    let blocks = x.scales.len();
-    assert!(x.sums.len() == blocks && x.quants.len() == blocks * BLOCK);
-    assert!(rows.start.is_multiple_of(GROUP) && out.len() == rows.len());
-    blocks
-}
 
 /// The product with some rows.
 #[inline(always)]
@@ -24,7 +16,8 @@ pub(super) unsafe fn multiply<D: Dot>(
     out: &mut [f32],
 ) {
     let x = &x.q8_0;
-    let blocks = blocks(x, &rows, out);
+    let blocks = count_blocks([x], BLOCK, BLOCK);
+    assert!(rows.start.is_multiple_of(GROUP) && out.len() == rows.len());
     for (row, out) in rows.step_by(GROUP).zip(out.as_chunks_mut::<GROUP>().0) {
         let (upper, lower) = planes(blocks, weights, row);
         let (next_upper, next_lower) = planes(blocks, weights, next);
@@ -83,7 +76,8 @@ pub(super) unsafe fn bound<D: Dot>(
     out: &mut [f32],
 ) {
     let x = &x.q8_0;
-    let blocks = blocks(x, &rows, out);
+    let blocks = count_blocks([x], BLOCK, BLOCK);
+    assert!(rows.start.is_multiple_of(GROUP) && out.len() == rows.len());
     assert!(spreads.len() == blocks);
     for (row, out) in rows.step_by(GROUP).zip(out.as_chunks_mut::<GROUP>().0) {
         let (upper, _) = planes(blocks, weights, row);
