@@ -4,8 +4,7 @@ use crate::ModelFile;
 use memmap2::{Advice, MmapMut};
 use std::io;
 use std::sync::{Mutex, PoisonError};
-use std::thread;
-use wick_core::{Arrangement, Piece, Weights, arranged_bytes, for_each_piece};
+use wick_core::{Arrangement, Parallel, Piece, Weights, arranged_bytes, for_each_piece};
 
 /// Memory that holds the weights of a model as [`wick_core::arranged`] finds them, in huge pages
 /// where the system has them.
@@ -16,13 +15,13 @@ pub struct ArrangedMemory {
 }
 
 impl ArrangedMemory {
-    /// Arranges `weights` on some threads. Pages of `files` that were read for it are given back, so
+    /// Arranges `weights` on all threads. Pages of `files` that were read for it are given back, so
     /// that weights are not held twice.
     pub fn new(
         weights: &Weights<'_>,
         what: Arrangement,
         files: &[ModelFile],
-        threads: usize,
+        parallel: &dyn Parallel,
     ) -> io::Result<ArrangedMemory> {
         let bytes = arranged_bytes(weights, what);
         if bytes == 0 {
@@ -37,17 +36,10 @@ impl ArrangedMemory {
         // Pieces are taken in order, so that the file is read from front to back.
         let pieces = Mutex::new(pieces.into_iter());
         let next = || pieces.lock().unwrap_or_else(PoisonError::into_inner).next();
-        let work = || {
+        parallel.run(&|| {
             while let Some(piece) = next() {
                 arrange(piece, files)
             }
-        };
-        thread::scope(|scope| {
-            for _ in 1..threads {
-                // A thread that the system refuses is done without.
-                let _refused = thread::Builder::new().spawn_scoped(scope, work);
-            }
-            work();
         });
         Ok(ArrangedMemory { map: Some(map) })
     }

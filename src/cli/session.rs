@@ -142,11 +142,14 @@ pub(crate) fn with_engine<R>(
     if options.context > config.context {
         warn!("the model was made for {} positions, not {}", config.context, options.context);
     }
+    // The store's threads inherit what its maker is bound to: it comes before the pool.
+    let mut store =
+        catalogue.map(|catalogue| arguments.streaming.store(catalogue, &plan)).transpose()?;
     let pool = arguments.pool();
     let kernels = wick_linux::kernels();
     info!("{} threads, {} kernels", pool.threads(), kernels.name());
-    let what = Arrangement { output: options.output, experts: catalogue.is_none() };
-    let arranged = ArrangedMemory::new(weights, what, files.parts(), pool.threads())
+    let what = Arrangement { output: options.output, experts: store.is_none() };
+    let arranged = ArrangedMemory::new(weights, what, files.parts(), &pool)
         .context("memory for the weights")
         .or_exit(Exit::Memory)?;
     let weights = &wick_core::arranged(weights, what, arranged.bytes());
@@ -156,11 +159,10 @@ pub(crate) fn with_engine<R>(
     }
     let mut memory = arena_memory(&plan)?;
     let mut arena = Arena::new(&mut memory);
-    let (mut store, policy) = (None, Decaying::default());
-    let engine = match catalogue {
+    let policy = Decaying::default();
+    let engine = match &mut store {
         None => Engine::new(*config, weights, options, &mut arena, kernels, &pool),
-        Some(catalogue) => {
-            let store = store.insert(arguments.streaming.store(catalogue, &plan)?);
+        Some(store) => {
             let experts = (store as &mut dyn ExpertStore, &policy as &dyn Policy);
             Engine::streaming(*config, weights, options, experts, &mut arena, kernels, &pool)
         }
