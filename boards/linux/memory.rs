@@ -169,10 +169,17 @@ mod tests {
         assert_eq!(machine("4:memory:/\n", &files), MACHINE);
     }
 
+    /// The system counts in batches and may be some pages late, so only the size can be told.
     #[test]
     fn this_process_has_memory() {
-        assert!(resident().unwrap() <= peak_resident().unwrap());
-        assert!(resident_anonymous().unwrap() > 0);
+        const HELD: usize = 32 << 20;
+        const LATE: u64 = 8 << 20;
+        let held = std::hint::black_box(vec![1u8; HELD]);
+        let counted = [resident(), resident_anonymous(), peak_resident()];
+        drop(held);
+        for bytes in counted.into_iter().chain([peak_resident()]) {
+            assert!(bytes.unwrap() + LATE >= HELD as u64, "{bytes:?}");
+        }
         assert!(memory_limit().unwrap().bytes > 0);
     }
 }
