@@ -4,15 +4,17 @@
 //!
 //! Sums have the order of the scalar kernels, so results are the same bits.
 
-use super::dot::Sdot;
+use super::dot::{Dot, Sdot};
 use super::q4_0::nibbles;
-use super::{q4_0, q8_0, widen};
+use super::rows::{Block32, Rows, SCALE, widen_four};
+use super::{q4_0, widen};
 use crate::activation::count_blocks;
 use crate::layout::{BLOCK, GROUP, GROUP_BLOCK};
 use crate::tokens::Product;
-use crate::{Activation, Format, Q8};
+use crate::{Activation, Q8};
 use core::arch::aarch64::*;
 use core::arch::asm;
+use core::marker::PhantomData;
 
 /// Pairs of tokens at most.
 const PAIRS: usize = 2;
@@ -186,38 +188,37 @@ unsafe fn add_block<const T: usize>(
     }
 }
 
-/// The product with a Q8_0 matrix as it lies in a file.
-pub(super) struct Q8_0;
+/// The product with rows of blocks `B` as they lie in a file, for a single token multiplied by `D`.
+pub(super) struct PairedRows<B, D>(PhantomData<(B, D)>);
 
 /// Rows side by side.
 const ROWS: usize = 4;
 
-impl Product for Q8_0 {
+impl<B: Block32, D: Dot> Product for PairedRows<B, D> {
     #[inline(always)]
     unsafe fn multiply<const T: usize>(weights: &[u8], xs: [&Activation<'_>; T], out: &mut [f32]) {
-        const BLOCK_BYTES: usize = Format::Q8_0.block_bytes();
         if T == 1 {
             // SAFETY: the caller has the variant's features.
-            return unsafe { q8_0::Q8_0::<Sdot>::multiply(weights, xs, out) };
+            return unsafe { Rows::<B, D>::multiply(weights, xs, out) };
         }
         let xs = xs.map(|x| &x.q8_0);
         let blocks = count_blocks(xs, BLOCK, BLOCK);
-        let rows = out.len() / T;
-        assert!(weights.len() >= rows * blocks * BLOCK_BYTES);
+        let (rows, block_bytes) = (out.len() / T, B::FORMAT.block_bytes());
+        assert!(weights.len() >= rows * blocks * block_bytes);
         for first in (0..rows).step_by(ROWS) {
             let mut products = [[0f32; ROWS]; T];
             // SAFETY: the asserts above keep every access inside its slice: a row of weights has
-            // `blocks` blocks of `BLOCK_BYTES` bytes, an activation row as many of `BLOCK` quants.
+            // `blocks` blocks of `block_bytes` bytes, an activation row as many of `BLOCK` quants.
             // Lanes without a row repeat the last one. The caller has the variant's features.
             unsafe {
                 let starts: [*const u8; ROWS] = core::array::from_fn(|i| {
                     let row = (first + i).min(rows - 1);
-                    weights.as_ptr().add(row * blocks * BLOCK_BYTES)
+                    weights.as_ptr().add(row * blocks * block_bytes)
                 });
                 let mut totals = [[vdupq_n_f32(0.0); 2]; PAIRS];
                 for b in 0..blocks {
                     let pairs = Pair::load_all(&xs, b);
-                    add_rows::<T>(&mut totals, &starts, b * BLOCK_BYTES, &pairs);
+                    add_rows::<B, T>(&mut totals, &starts, b * block_bytes, &pairs);
                 }
                 for (t, products) in products.iter_mut().enumerate() {
                     vst1q_f32(products.as_mut_ptr(), by_token(totals[t / 2])[t % 2]);
@@ -233,7 +234,7 @@ impl Product for Q8_0 {
 
 /// Adds the products of the blocks at an offset from the starts of four rows.
 #[inline(always)]
-unsafe fn add_rows<const T: usize>(
+unsafe fn add_rows<B: Block32, const T: usize>(
     totals: &mut [Totals; PAIRS],
     starts: &[*const u8; ROWS],
     offset: usize,
@@ -243,8 +244,8 @@ unsafe fn add_rows<const T: usize>(
     unsafe {
         let mut sums = [[vdupq_n_s32(0); 2]; PAIRS];
         for row in 0..2 {
-            let [a, a_high] = halves(starts[2 * row].add(offset + 2).cast());
-            let [b, b_high] = halves(starts[2 * row + 1].add(offset + 2).cast());
+            let [a, a_high] = B::weights(starts[2 * row].add(offset + SCALE));
+            let [b, b_high] = B::weights(starts[2 * row + 1].add(offset + SCALE));
             let ([first, second], [third, fourth]) = (interleave(a, b), interleave(a_high, b_high));
             for (i, quants) in [first, second, third, fourth].into_iter().enumerate() {
                 for p in 0..T.div_ceil(2) {
@@ -252,7 +253,7 @@ unsafe fn add_rows<const T: usize>(
                 }
             }
         }
-        let scales = q8_0::widen_four(starts, offset);
+        let scales = widen_four(starts, offset);
         for p in 0..T.div_ceil(2) {
             add_scaled(&mut totals[p], sums[p], scales, &pairs[p]);
         }

@@ -13,7 +13,7 @@ mod lanes;
 mod plain;
 mod planes;
 mod q4_0;
-mod q8_0;
+mod rows;
 
 use crate::plain::Plain;
 use crate::scalar::attention::{Steps, attend};
@@ -30,7 +30,9 @@ use half::f16;
 
 use block256::Block256;
 use dot::Dot;
+use i8mm::PairedRows;
 use lanes::Halves;
+use rows::{Q4_0, Q8_0, Rows};
 
 /// Eight half-precision values as singles.
 #[inline(always)]
@@ -91,9 +93,9 @@ fn encode(layout: &RowLayout, slab: &mut [f32]) {
 }
 
 /// A table of kernels compiled with some features, and the function that gives it out: how bytes are
-/// multiplied, and the products with grouped Q4_0 and with Q8_0 matrices.
+/// multiplied, and the products with grouped Q4_0 matrices and with rows of blocks of 32.
 macro_rules! variant {
-    ($function:ident, $name:literal, $features:literal, $dot:ty, $grouped:ty, $q8_0:ty) => {
+    ($function:ident, $name:literal, $features:literal, $dot:ty, $grouped:ty, $rows:ident) => {
         impl Kernels {
             #[doc = concat!("The `", $name, "` kernels.")]
             ///
@@ -114,7 +116,8 @@ macro_rules! variant {
                     rows[Format::F32 as usize] = product::<Plain<formats::F32, Halves>>;
                     rows[Format::F16 as usize] = product::<Plain<formats::F16, Halves>>;
                     rows[Format::BF16 as usize] = product::<Plain<formats::BF16, Halves>>;
-                    rows[Format::Q8_0 as usize] = product::<$q8_0>;
+                    rows[Format::Q4_0 as usize] = product::<$rows<Q4_0, $dot>>;
+                    rows[Format::Q8_0 as usize] = product::<$rows<Q8_0, $dot>>;
                     rows[Format::Q4_K as usize] = product::<Block256<Q4_K, $dot>>;
                     rows[Format::Q6_K as usize] = product::<Block256<Q6_K, $dot>>;
                     rows
@@ -211,13 +214,6 @@ macro_rules! variant {
     };
 }
 
-variant!(neon, "neon", "neon", dot::Smlal, q4_0::Grouped<dot::Smlal>, q8_0::Q8_0<dot::Smlal>);
-variant!(
-    neon_dotprod,
-    "neon-dotprod",
-    "neon,dotprod",
-    dot::Sdot,
-    q4_0::Grouped<dot::Sdot>,
-    q8_0::Q8_0<dot::Sdot>
-);
-variant!(neon_i8mm, "neon-i8mm", "neon,dotprod,i8mm", dot::Sdot, i8mm::Grouped, i8mm::Q8_0);
+variant!(neon, "neon", "neon", dot::Smlal, q4_0::Grouped<dot::Smlal>, Rows);
+variant!(neon_dotprod, "neon-dotprod", "neon,dotprod", dot::Sdot, q4_0::Grouped<dot::Sdot>, Rows);
+variant!(neon_i8mm, "neon-i8mm", "neon,dotprod,i8mm", dot::Sdot, i8mm::Grouped, PairedRows);

@@ -11,7 +11,7 @@ mod lanes;
 mod plain;
 mod planes;
 mod q4_0;
-mod q8_0;
+mod rows;
 mod split;
 mod transpose;
 
@@ -32,6 +32,7 @@ use half::f16;
 
 use block256::Block256;
 use dot::Dot;
+use rows::{Q4_0, Q8_0, Rows};
 
 /// Steps of attention by vectors and `D`.
 struct Vectors<D>(PhantomData<D>);
@@ -89,11 +90,11 @@ macro_rules! variant {
                     product::<Plain<formats::F32, __m256>>,
                     product::<Plain<formats::F16, __m256>>,
                     product::<Plain<formats::BF16, __m256>>,
-                    rows::<Rows32<block32::Q4_0>>,
+                    product::<Rows<Q4_0, $dot>>,
                     rows::<Rows32<block32::Q4_1>>,
                     rows::<Rows32<block32::Q5_0>>,
                     rows::<Rows32<block32::Q5_1>>,
-                    product::<q8_0::Q8_0<$dot>>,
+                    product::<Rows<Q8_0, $dot>>,
                     rows::<Rows256<k_quants::Q2_K>>,
                     rows::<Rows256<k_quants::Q3_K>>,
                     product::<Block256<k_quants::Q4_K, $dot>>,
