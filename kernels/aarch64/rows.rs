@@ -1,14 +1,15 @@
 //! Products with matrices of blocks of 32 as they lie in a file.
 //!
-//! Within a row, blocks are scaled and added one after another, as the scalar kernels do, so results
-//! are the same bits.
+//! Four rows are multiplied side by side, or four blocks of a row that is left over. Within a row,
+//! blocks are scaled and added one after another, as the scalar kernels do, so results are the same
+//! bits.
 
 use super::dot::Dot;
 use super::q4_0::nibbles;
 use super::widen;
 use crate::activation::count_blocks;
 use crate::tokens::Product;
-use crate::{Activation, Format};
+use crate::{Activation, Format, Q8};
 use core::arch::aarch64::*;
 use core::marker::PhantomData;
 
@@ -16,8 +17,8 @@ const BLOCK: usize = 32;
 /// Bytes of the scale that a block begins with.
 pub(super) const SCALE: usize = 2;
 
-/// Rows side by side: one in each lane.
-const ROWS: usize = 4;
+/// Rows, or blocks of a row, side by side: one in each lane.
+const LANES: usize = 4;
 
 /// A format whose blocks are a scale and 32 quants.
 pub(super) trait Block32 {
@@ -65,48 +66,100 @@ impl<B: Block32, D: Dot> Product for Rows<B, D> {
     unsafe fn multiply<const T: usize>(weights: &[u8], xs: [&Activation<'_>; T], out: &mut [f32]) {
         let xs = xs.map(|x| &x.q8_0);
         let blocks = count_blocks(xs, BLOCK, BLOCK);
-        let (rows, block_bytes) = (out.len() / T, B::FORMAT.block_bytes());
-        assert!(weights.len() >= rows * blocks * block_bytes);
-        for first in (0..rows).step_by(ROWS) {
-            let mut totals = [[0f32; ROWS]; T];
-            // SAFETY: the asserts above keep every access inside its slice: a row of weights has
-            // `blocks` blocks of `block_bytes` bytes, an activation row as many of `BLOCK` quants.
-            // Lanes without a row repeat the last one. The caller has the variant's features.
-            unsafe {
-                let starts: [*const u8; ROWS] = core::array::from_fn(|i| {
-                    let row = (first + i).min(rows - 1);
-                    weights.as_ptr().add(row * blocks * block_bytes)
-                });
-                let mut sums = [vdupq_n_f32(0.0); T];
-                for b in 0..blocks {
-                    let offset = b * block_bytes;
-                    let scales = widen_four(&starts, offset);
-                    let mut weights = [[vdupq_n_s8(0); 2]; ROWS];
-                    for (weights, start) in weights.iter_mut().zip(starts) {
-                        *weights = B::weights(start.add(offset + SCALE));
-                    }
-                    for (sum, x) in sums.iter_mut().zip(xs) {
-                        let quants = load(x.quants.as_ptr().add(b * BLOCK));
-                        let mut products = [vdupq_n_s32(0); ROWS];
-                        for (product, weights) in products.iter_mut().zip(weights) {
-                            *product = D::signed(weights, quants);
-                        }
-                        let [i, j, k, l] = products;
-                        let product = vpaddq_s32(vpaddq_s32(i, j), vpaddq_s32(k, l));
-                        let scale = vmulq_n_f32(scales, *x.scales.get_unchecked(b));
-                        *sum = vaddq_f32(*sum, vmulq_f32(vcvtq_f32_s32(product), scale));
-                    }
-                }
-                for (total, sum) in totals.iter_mut().zip(sums) {
-                    vst1q_f32(total.as_mut_ptr(), sum);
+        let (rows, row_bytes) = (out.len() / T, blocks * B::FORMAT.block_bytes());
+        assert!(weights.len() >= rows * row_bytes && out.len() == T * rows);
+        let whole = rows - rows % LANES;
+        // SAFETY: the asserts above keep every access inside its slice: a row of weights has
+        // `blocks` blocks, an activation row as many of `BLOCK` quants, and each row of `out` has
+        // `rows` values. The caller has the variant's features.
+        unsafe {
+            for first in (0..whole).step_by(LANES) {
+                let row = |i| weights.as_ptr().add((first + i) * row_bytes);
+                let sums = rows_side_by_side::<B, D, T>(core::array::from_fn(row), blocks, xs);
+                for (t, sum) in sums.into_iter().enumerate() {
+                    vst1q_f32(out.as_mut_ptr().add(t * rows + first), sum);
                 }
             }
-            for (t, total) in totals.iter().enumerate() {
-                let out = &mut out[t * rows..][first..rows.min(first + ROWS)];
-                out.copy_from_slice(&total[..out.len()]);
+            for row in whole..rows {
+                for (t, x) in xs.iter().enumerate() {
+                    let start = weights.as_ptr().add(row * row_bytes);
+                    out[t * rows + row] = blocks_side_by_side::<B, D>(start, blocks, x);
+                }
             }
         }
     }
+}
+
+/// The products of four rows of weights, which start at some places.
+#[inline(always)]
+unsafe fn rows_side_by_side<B: Block32, D: Dot, const T: usize>(
+    starts: [*const u8; LANES],
+    blocks: usize,
+    xs: [&Q8<'_>; T],
+) -> [float32x4_t; T] {
+    // SAFETY: the caller has the rows, as many blocks in each of `xs`, and the variant's features.
+    unsafe {
+        let mut sums = [vdupq_n_f32(0.0); T];
+        for b in 0..blocks {
+            let offset = b * B::FORMAT.block_bytes();
+            let scales = widen_four(&starts, offset);
+            let mut weights = [[vdupq_n_s8(0); 2]; LANES];
+            for (weights, start) in weights.iter_mut().zip(starts) {
+                *weights = B::weights(start.add(offset + SCALE));
+            }
+            for (sum, x) in sums.iter_mut().zip(xs) {
+                let quants = load(x.quants.as_ptr().add(b * BLOCK));
+                let mut products = [vdupq_n_s32(0); LANES];
+                for (product, weights) in products.iter_mut().zip(weights) {
+                    *product = D::signed(weights, quants);
+                }
+                let scale = vmulq_n_f32(scales, *x.scales.get_unchecked(b));
+                let product = vcvtq_f32_s32(add_lanes(products));
+                *sum = vaddq_f32(*sum, vmulq_f32(product, scale));
+            }
+        }
+        sums
+    }
+}
+
+/// The product of the row of weights that starts at a place.
+#[inline(always)]
+unsafe fn blocks_side_by_side<B: Block32, D: Dot>(
+    start: *const u8,
+    blocks: usize,
+    x: &Q8<'_>,
+) -> f32 {
+    let mut total = 0.0;
+    for first in (0..blocks).step_by(LANES) {
+        let mut values = [0f32; LANES];
+        let count = LANES.min(blocks - first);
+        // SAFETY: the caller has the row, as many blocks in `x`, and the variant's features. Lanes
+        // without a block repeat the last one.
+        unsafe {
+            let mut starts = [start; LANES];
+            let mut products = [vdupq_n_s32(0); LANES];
+            let mut scales = [0f32; LANES];
+            for i in 0..LANES {
+                let b = first + i.min(count - 1);
+                starts[i] = start.add(b * B::FORMAT.block_bytes());
+                let quants = load(x.quants.as_ptr().add(b * BLOCK));
+                products[i] = D::signed(B::weights(starts[i].add(SCALE)), quants);
+                scales[i] = *x.scales.get_unchecked(b);
+            }
+            let scale = vmulq_f32(widen_four(&starts, 0), vld1q_f32(scales.as_ptr()));
+            let product = vcvtq_f32_s32(add_lanes(products));
+            vst1q_f32(values.as_mut_ptr(), vmulq_f32(product, scale));
+        }
+        values[..count].iter().for_each(|value| total += value);
+    }
+    total
+}
+
+/// The sum of the lanes of each vector.
+#[inline(always)]
+fn add_lanes([a, b, c, d]: [int32x4_t; 4]) -> int32x4_t {
+    // SAFETY: NEON is always there.
+    unsafe { vpaddq_s32(vpaddq_s32(a, b), vpaddq_s32(c, d)) }
 }
 
 /// The half-precision numbers at an offset from four places.

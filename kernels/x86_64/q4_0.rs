@@ -49,30 +49,48 @@ unsafe fn grouped<D: Dot, const T: usize>(weights: &[u8], xs: [&Q8<'_>; T], out:
                     }
                 }
                 let scales = _mm256_cvtph_ps(_mm_loadu_si128(block.cast()));
-                let mut sums = [_mm256_setzero_si256(); T];
-                for i in 0..4 {
-                    let quants = _mm256_loadu_si256(block.add(16 + i * 32).cast());
-                    let (low, high) = nibbles(quants);
-                    for t in 0..T {
-                        let x = xs[t].quants.as_ptr().add(b * BLOCK + i * 4).cast::<i32>();
-                        let first = _mm256_set1_epi32(x.read_unaligned());
-                        let second = _mm256_set1_epi32(x.add(4).read_unaligned());
-                        sums[t] = D::add(D::add(sums[t], low, first), high, second);
-                    }
+                let mut quants = [_mm256_setzero_si256(); 4];
+                for (i, quants) in quants.iter_mut().enumerate() {
+                    *quants = _mm256_loadu_si256(block.add(16 + i * 32).cast());
                 }
-                for t in 0..T {
-                    let offset = _mm256_set1_epi32(8 * i32::from(*xs[t].sums.get_unchecked(b)));
-                    let sum = _mm256_sub_epi32(D::finish(sums[t]), offset);
-                    let scale = _mm256_set1_ps(*xs[t].scales.get_unchecked(b));
-                    let scale = _mm256_mul_ps(scales, scale);
-                    let product = _mm256_mul_ps(_mm256_cvtepi32_ps(sum), scale);
-                    totals[t] = _mm256_add_ps(totals[t], product);
-                }
+                add_block::<D, T>(&mut totals, scales, quants, xs, b);
                 block = block.add(GROUP_BLOCK);
             }
             for (t, total) in totals.into_iter().enumerate() {
                 _mm256_storeu_ps(out.as_mut_ptr().add(t * rows + group * GROUP), total);
             }
+        }
+    }
+}
+
+/// Adds to the totals of eight rows the products of their blocks with block `b` of `xs`. Vector `i` of
+/// `quants` has the `i`-th four bytes of each row.
+#[inline(always)]
+pub(super) unsafe fn add_block<D: Dot, const T: usize>(
+    totals: &mut [__m256; T],
+    scales: __m256,
+    quants: [__m256i; 4],
+    xs: [&Q8<'_>; T],
+    b: usize,
+) {
+    // SAFETY: the caller has block `b` in each of `xs`, and the variant's features.
+    unsafe {
+        let mut sums = [_mm256_setzero_si256(); T];
+        for (i, quants) in quants.into_iter().enumerate() {
+            let (low, high) = nibbles(quants);
+            for t in 0..T {
+                let x = xs[t].quants.as_ptr().add(b * BLOCK + i * 4).cast::<i32>();
+                let first = _mm256_set1_epi32(x.read_unaligned());
+                let second = _mm256_set1_epi32(x.add(4).read_unaligned());
+                sums[t] = D::add(D::add(sums[t], low, first), high, second);
+            }
+        }
+        for t in 0..T {
+            let offset = _mm256_set1_epi32(8 * i32::from(*xs[t].sums.get_unchecked(b)));
+            let sum = _mm256_sub_epi32(D::finish(sums[t]), offset);
+            let scale = _mm256_mul_ps(scales, _mm256_set1_ps(*xs[t].scales.get_unchecked(b)));
+            let product = _mm256_mul_ps(_mm256_cvtepi32_ps(sum), scale);
+            totals[t] = _mm256_add_ps(totals[t], product);
         }
     }
 }

@@ -1,13 +1,15 @@
 //! Products with matrices of blocks of 32 as they lie in a file.
 //!
-//! Within a row, blocks are scaled and added one after another, as the scalar kernels do, so results
-//! are the same bits.
+//! Eight rows are multiplied side by side, or eight blocks of a row that is left over. Within a row,
+//! blocks are scaled and added one after another, as the scalar kernels do, so results are the same
+//! bits.
 
 use super::dot::Dot;
-use super::q4_0::nibbles;
+use super::q4_0::{add_block, nibbles};
+use super::transpose::transpose_4;
 use crate::activation::count_blocks;
 use crate::tokens::Product;
-use crate::{Activation, Format};
+use crate::{Activation, Format, Q8};
 use core::arch::x86_64::*;
 use core::marker::PhantomData;
 
@@ -15,17 +17,31 @@ const BLOCK: usize = 32;
 /// Bytes of the scale that a block begins with.
 const SCALE: usize = 2;
 
-/// Rows side by side: one in each lane.
-const ROWS: usize = 8;
+/// Rows, or blocks of a row, side by side: one in each lane.
+const LANES: usize = 8;
 
 /// A format whose blocks are a scale and 32 quants.
 pub(super) trait Block32 {
     const FORMAT: Format;
-    /// The quants, which follow the scale, as signed numbers.
+
+    /// The quants of a block, as signed numbers.
     ///
     /// # Safety
-    /// A whole block is there, and the processor has AVX2.
+    /// There are such quants, and the processor has AVX2.
     unsafe fn weights(quants: *const u8) -> __m256i;
+
+    /// Adds to the totals of eight rows the products of their blocks, whose quants are at these
+    /// places, with block `b` of `xs`.
+    ///
+    /// # Safety
+    /// There are such quants and blocks, and the processor has the features of `D`.
+    unsafe fn add<D: Dot, const T: usize>(
+        totals: &mut [__m256; T],
+        scales: __m256,
+        quants: [*const u8; LANES],
+        xs: [&Q8<'_>; T],
+        b: usize,
+    );
 }
 
 /// 4 bits around 8.
@@ -46,6 +62,25 @@ impl Block32 for Q4_0 {
             _mm256_sub_epi8(all, _mm256_set1_epi8(8))
         }
     }
+
+    /// As in [`Layout::Grouped`](crate::Layout::Grouped), once the bytes are turned around.
+    #[inline(always)]
+    unsafe fn add<D: Dot, const T: usize>(
+        totals: &mut [__m256; T],
+        scales: __m256,
+        quants: [*const u8; LANES],
+        xs: [&Q8<'_>; T],
+        b: usize,
+    ) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let mut rows = [_mm256_setzero_si256(); 4];
+            for (i, row) in rows.iter_mut().enumerate() {
+                *row = _mm256_loadu2_m128i(quants[i + 4].cast(), quants[i].cast());
+            }
+            add_block::<D, T>(totals, scales, transpose_4(rows), xs, b);
+        }
+    }
 }
 
 impl Block32 for Q8_0 {
@@ -55,6 +90,31 @@ impl Block32 for Q8_0 {
     unsafe fn weights(quants: *const u8) -> __m256i {
         // SAFETY: the caller has 32 bytes of quants and AVX2.
         unsafe { _mm256_loadu_si256(quants.cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn add<D: Dot, const T: usize>(
+        totals: &mut [__m256; T],
+        scales: __m256,
+        quants: [*const u8; LANES],
+        xs: [&Q8<'_>; T],
+        b: usize,
+    ) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            for (total, x) in totals.iter_mut().zip(xs) {
+                let block = _mm256_loadu_si256(x.quants.as_ptr().add(b * BLOCK).cast());
+                let mut products = [_mm256_setzero_si256(); LANES];
+                for (product, quants) in products.iter_mut().zip(quants) {
+                    *product = D::multiply(Self::weights(quants), block);
+                }
+                let bias = D::BIAS * i32::from(*x.sums.get_unchecked(b));
+                let product = _mm256_sub_epi32(add_lanes(products), _mm256_set1_epi32(bias));
+                let scale = _mm256_mul_ps(scales, _mm256_set1_ps(*x.scales.get_unchecked(b)));
+                let product = _mm256_mul_ps(_mm256_cvtepi32_ps(product), scale);
+                *total = _mm256_add_ps(*total, product);
+            }
+        }
     }
 }
 
@@ -66,51 +126,85 @@ impl<B: Block32, D: Dot> Product for Rows<B, D> {
     unsafe fn multiply<const T: usize>(weights: &[u8], xs: [&Activation<'_>; T], out: &mut [f32]) {
         let xs = xs.map(|x| &x.q8_0);
         let blocks = count_blocks(xs, BLOCK, BLOCK);
-        let (rows, block_bytes) = (out.len() / T, B::FORMAT.block_bytes());
-        assert!(weights.len() >= rows * blocks * block_bytes);
-        for first in (0..rows).step_by(ROWS) {
-            let mut totals = [[0f32; ROWS]; T];
-            // SAFETY: the asserts above keep every access inside its slice: a row of weights has
-            // `blocks` blocks of `block_bytes` bytes, an activation row as many of `BLOCK` quants.
-            // Lanes without a row repeat the last one. The caller has the variant's features.
-            unsafe {
-                let starts: [*const u8; ROWS] = core::array::from_fn(|i| {
-                    let row = (first + i).min(rows - 1);
-                    weights.as_ptr().add(row * blocks * block_bytes)
-                });
-                let mut sums = [_mm256_setzero_ps(); T];
-                for b in 0..blocks {
-                    let offset = b * block_bytes;
-                    let scales = widen(&starts, offset);
-                    let mut weights = [_mm256_setzero_si256(); ROWS];
-                    for (weights, start) in weights.iter_mut().zip(starts) {
-                        *weights = B::weights(start.add(offset + SCALE));
-                    }
-                    for (sum, x) in sums.iter_mut().zip(xs) {
-                        let quants = _mm256_loadu_si256(x.quants.as_ptr().add(b * BLOCK).cast());
-                        let mut products = [_mm256_setzero_si256(); ROWS];
-                        for (product, weights) in products.iter_mut().zip(weights) {
-                            *product = D::multiply(weights, quants);
-                        }
-                        let bias = D::BIAS * i32::from(*x.sums.get_unchecked(b));
-                        let product =
-                            _mm256_sub_epi32(add_lanes(products), _mm256_set1_epi32(bias));
-                        let scale = _mm256_set1_ps(*x.scales.get_unchecked(b));
-                        let scale = _mm256_mul_ps(scales, scale);
-                        let product = _mm256_mul_ps(_mm256_cvtepi32_ps(product), scale);
-                        *sum = _mm256_add_ps(*sum, product);
-                    }
-                }
-                for (total, sum) in totals.iter_mut().zip(sums) {
-                    _mm256_storeu_ps(total.as_mut_ptr(), sum);
+        let (rows, row_bytes) = (out.len() / T, blocks * B::FORMAT.block_bytes());
+        assert!(weights.len() >= rows * row_bytes && out.len() == T * rows);
+        let whole = rows - rows % LANES;
+        // SAFETY: the asserts above keep every access inside its slice: a row of weights has
+        // `blocks` blocks, an activation row as many of `BLOCK` quants, and each row of `out` has
+        // `rows` values. The caller has the variant's features.
+        unsafe {
+            for first in (0..whole).step_by(LANES) {
+                let row = |i| weights.as_ptr().add((first + i) * row_bytes);
+                let sums = rows_side_by_side::<B, D, T>(core::array::from_fn(row), blocks, xs);
+                for (t, sum) in sums.into_iter().enumerate() {
+                    _mm256_storeu_ps(out.as_mut_ptr().add(t * rows + first), sum);
                 }
             }
-            for (t, total) in totals.iter().enumerate() {
-                let out = &mut out[t * rows..][first..rows.min(first + ROWS)];
-                out.copy_from_slice(&total[..out.len()]);
+            for row in whole..rows {
+                for (t, x) in xs.iter().enumerate() {
+                    let start = weights.as_ptr().add(row * row_bytes);
+                    out[t * rows + row] = blocks_side_by_side::<B, D>(start, blocks, x);
+                }
             }
         }
     }
+}
+
+/// The products of eight rows of weights, which start at some places.
+#[inline(always)]
+unsafe fn rows_side_by_side<B: Block32, D: Dot, const T: usize>(
+    starts: [*const u8; LANES],
+    blocks: usize,
+    xs: [&Q8<'_>; T],
+) -> [__m256; T] {
+    // SAFETY: the caller has the rows, as many blocks in each of `xs`, and the variant's features.
+    unsafe {
+        let mut totals = [_mm256_setzero_ps(); T];
+        for b in 0..blocks {
+            let offset = b * B::FORMAT.block_bytes();
+            let mut quants = starts;
+            for quants in &mut quants {
+                *quants = quants.add(offset + SCALE);
+            }
+            B::add::<D, T>(&mut totals, widen(&starts, offset), quants, xs, b);
+        }
+        totals
+    }
+}
+
+/// The product of the row of weights that starts at a place.
+#[inline(always)]
+unsafe fn blocks_side_by_side<B: Block32, D: Dot>(
+    start: *const u8,
+    blocks: usize,
+    x: &Q8<'_>,
+) -> f32 {
+    let mut total = 0.0;
+    for first in (0..blocks).step_by(LANES) {
+        let mut values = [0f32; LANES];
+        let count = LANES.min(blocks - first);
+        // SAFETY: the caller has the row, as many blocks in `x`, and the variant's features. Lanes
+        // without a block repeat the last one.
+        unsafe {
+            let mut starts = [start; LANES];
+            let mut products = [_mm256_setzero_si256(); LANES];
+            let (mut scales, mut biases) = ([0f32; LANES], [0i32; LANES]);
+            for i in 0..LANES {
+                let b = first + i.min(count - 1);
+                starts[i] = start.add(b * B::FORMAT.block_bytes());
+                let quants = _mm256_loadu_si256(x.quants.as_ptr().add(b * BLOCK).cast());
+                products[i] = D::multiply(B::weights(starts[i].add(SCALE)), quants);
+                scales[i] = *x.scales.get_unchecked(b);
+                biases[i] = D::BIAS * i32::from(*x.sums.get_unchecked(b));
+            }
+            let biases = _mm256_loadu_si256(biases.as_ptr().cast());
+            let product = _mm256_cvtepi32_ps(_mm256_sub_epi32(add_lanes(products), biases));
+            let scale = _mm256_mul_ps(widen(&starts, 0), _mm256_loadu_ps(scales.as_ptr()));
+            _mm256_storeu_ps(values.as_mut_ptr(), _mm256_mul_ps(product, scale));
+        }
+        values[..count].iter().for_each(|value| total += value);
+    }
+    total
 }
 
 /// The half-precision numbers at an offset from eight places.

@@ -2,6 +2,22 @@
 
 use core::arch::x86_64::*;
 
+/// In each half of the rows, lane `i` of row `j` becomes lane `j` of row `i`.
+#[inline(always)]
+pub(super) unsafe fn transpose_4([a, b, c, d]: [__m256i; 4]) -> [__m256i; 4] {
+    // SAFETY: the caller has AVX2.
+    unsafe {
+        let (low, low_too) = (_mm256_unpacklo_epi32(a, b), _mm256_unpacklo_epi32(c, d));
+        let (high, high_too) = (_mm256_unpackhi_epi32(a, b), _mm256_unpackhi_epi32(c, d));
+        [
+            _mm256_unpacklo_epi64(low, low_too),
+            _mm256_unpackhi_epi64(low, low_too),
+            _mm256_unpacklo_epi64(high, high_too),
+            _mm256_unpackhi_epi64(high, high_too),
+        ]
+    }
+}
+
 /// Lane `i` of row `j` becomes lane `j` of row `i`.
 #[inline(always)]
 pub(super) unsafe fn transpose_8(r: [__m256; 8]) -> [__m256; 8] {
