@@ -3,11 +3,11 @@
 
 use std::sync::LazyLock;
 use wick_core::{
-    Config, Engine, EngineError, KvFormat, Options, OptionsError, Output, Parallel, Plan, Serial,
-    StepError, Token, TruncateError, Window,
+    Arrangement, Config, Engine, EngineError, KvFormat, Layer, Options, OptionsError, Output,
+    Parallel, Part, Plan, Section, Serial, StepError, Token, TruncateError, Window, arranged_bytes,
 };
 use wick_kernels::Kernels;
-use wick_linux::{Cpus, Pool, all_kernels};
+use wick_linux::{ArrangedMemory, Arranging, Cpus, Pool, all_kernels};
 use wick_tests::tiny::Tiny;
 use wick_tests::{Model, bits, ids, largest_difference, range, step};
 
@@ -341,6 +341,48 @@ fn a_step_tells_what_it_computed() {
     for (layer, neurons) in neurons.into_iter().enumerate() {
         assert_eq!(together.active_neurons(layer), neurons);
         assert!(neurons > 0 && neurons < 8 * active * expert_width);
+    }
+}
+
+#[test]
+fn arranging_on_the_way_leaves_no_trace() {
+    for (name, model) in models() {
+        let (ids, layers) = (ids(20, model.config.vocab), model.config.layers);
+        let whole = model.arranged();
+        let expected = bits(&model.logits(&ids, 1, &Serial));
+        for (pool, at_once) in [(&*TWO, 1), (&*TWO, 2), (&*FOUR, usize::MAX)] {
+            let (output, experts) = (Output::Exact, true);
+            let what = Arrangement { output, experts, section: Section::Whole };
+            let is_arranged = arranged_bytes(model.weights, what) > 0;
+            let memory = Box::leak(Box::new(ArrangedMemory::new(model.weights, what).unwrap()));
+            let arranging = Arranging::new(model.weights, what, memory, &[], pool);
+            let options = Options {
+                context: ids.len(),
+                sequences: 1,
+                batch: 1,
+                outputs: 1,
+                output,
+                kv: model.kv,
+            };
+            let mut engine = model.engine(options, pool);
+            engine.arrange_with(Box::leak(Box::new(arranging)));
+            let layers = if is_arranged { layers } else { 0 };
+            assert_eq!(engine.arrange(0), layers, "{name}");
+            let mut found = Vec::new();
+            for (i, id) in ids.iter().enumerate() {
+                step(&mut engine, 0, &[*id]);
+                found.extend(bits(engine.logits(0).unwrap()));
+                let left = layers.saturating_sub(at_once.saturating_mul(i + 1));
+                assert_eq!(engine.arrange(at_once), left, "{name}");
+            }
+            assert!(found == expected, "{name}: {at_once} layers at once");
+            for (found, expected) in engine.weights().layers.iter().zip(&whole.weights.layers) {
+                let layouts = |layer: &Layer<'_>| {
+                    (layer.o.layout(), Part::ALL.map(|part| layer.experts(part).layout()))
+                };
+                assert_eq!(layouts(found), layouts(expected), "{name}");
+            }
+        }
     }
 }
 

@@ -9,7 +9,8 @@ pub mod tiny;
 use std::fs;
 use std::path::PathBuf;
 use wick_core::{
-    Arena, Arrangement, Config, Engine, KvFormat, Options, Output, Parallel, Plan, Token, Weights,
+    Arena, Arrangement, Config, Engine, KvFormat, Options, Output, Parallel, Plan, Section, Token,
+    Weights,
 };
 use wick_format::{Gguf, Overrides};
 use wick_kernels::Kernels;
@@ -87,10 +88,11 @@ impl Model {
     /// The same model, arranged for an output.
     #[must_use]
     pub fn arranged_for(self, output: Output) -> Model {
-        let what = Arrangement { output, experts: true };
+        let what = Arrangement { output, experts: true, section: Section::Whole };
         let memory = vec![0; wick_core::arranged_bytes(self.weights, what)].leak();
         wick_core::for_each_piece(self.weights, what, memory, |piece| _ = piece.arrange());
-        let weights = Box::new(wick_core::arranged(self.weights, what, memory));
+        let mut weights = Box::new(self.weights.clone());
+        wick_core::take_arranged(&mut weights, what, memory);
         Model { weights: Box::leak(weights), ..self }
     }
 

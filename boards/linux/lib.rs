@@ -14,7 +14,7 @@ pub mod reads;
 mod slot_memory;
 mod store;
 
-pub use arrange::ArrangedMemory;
+pub use arrange::{ArrangedMemory, Arranging};
 pub use bandwidth::read_bandwidth;
 pub use block_file::{ALIGNMENT, BlockFile, Caching};
 pub use board::Board;

@@ -13,6 +13,10 @@ use wick_text::{Control, Detokenizer, Tokenizer};
 /// interrupted.
 pub(crate) const BATCH: usize = 64;
 
+/// Layers that are arranged before each token that is taken in, until all are: so few that text
+/// goes on.
+const LAYERS: usize = 4;
+
 /// What the last prompt and its answer took.
 #[derive(Default)]
 pub(crate) struct Figures {
@@ -26,6 +30,8 @@ pub(crate) struct Figures {
     pub(crate) steps: usize,
     /// Time for taking them in.
     pub(crate) decode: Duration,
+    /// Time for arranging layers between them.
+    arrange: Duration,
     /// What reading experts took for them, if they were read.
     streamed: Option<Streamed>,
 }
@@ -40,6 +46,9 @@ impl Figures {
         writeln!(err, "prefill: {}", rate(self.prompt, self.prefill))?;
         writeln!(err, "decode:  {}", rate(self.steps, self.decode))?;
         writeln!(err, "drawn:   {} tokens", self.drawn)?;
+        if !self.arrange.is_zero() {
+            writeln!(err, "arrange: {:.3} s between the first tokens", self.arrange.as_secs_f64())?;
+        }
         for (name, figures) in self.streamed.iter().flat_map(Streamed::lines) {
             writeln!(err, "{:8} {figures}", format!("{name}:"))?;
         }
@@ -166,6 +175,11 @@ impl<'a, 'e> Answer<'a, 'e> {
         if self.engine.len(0) == self.engine.options().context {
             log::warn!("the context of {} positions is full", self.engine.len(0));
             return Ok(false);
+        }
+        if self.engine.arrange(0) > 0 {
+            let start = Instant::now();
+            self.engine.arrange(LAYERS);
+            self.figures.arrange += start.elapsed();
         }
         let start = Instant::now();
         let next = Token { id, sequence: 0, wants_logits: true };

@@ -61,7 +61,7 @@ struct Report {
     rounds: usize,
     /// From the start of the process to the engine's.
     load_seconds: f64,
-    /// From the start of the process to the logits of the first round's prompt.
+    /// From the start of the process to the logits of the first prompt.
     first_token_seconds: f64,
     prefill: Rate,
     decode: Rate,
@@ -113,7 +113,8 @@ pub(crate) fn run(arguments: &Arguments, started: Instant) -> Result<(), Failure
     let used = arguments.prompt.get().saturating_add(arguments.n.get());
     let context = arguments.context.unwrap_or(used);
     let options = arguments.output.apply(conversation(&model.config, Some(context)));
-    let report = with_engine(&model, options, &arguments.engine, |mut engine, _| {
+    let prompt = Some(arguments.prompt.get());
+    let report = with_engine(&model, options, prompt, &arguments.engine, |mut engine, _| {
         let load = started.elapsed();
         engine.want_top(Sampling::default().top());
         let rounds = rounds(&mut engine, arguments, started)?;
@@ -125,8 +126,9 @@ pub(crate) fn run(arguments: &Arguments, started: Instant) -> Result<(), Failure
 /// What the rounds took and used.
 #[derive(Default)]
 struct Rounds {
-    /// When the logits of the first prompt were there.
-    first_token: Duration,
+    /// When the logits of the first prompt were there. A short one is read once more, before the
+    /// layers are arranged.
+    first_token: Option<Duration>,
     prefill: Vec<Duration>,
     decode: Vec<Duration>,
     /// Sums over all decoded tokens.
@@ -145,19 +147,23 @@ fn rounds(
     let (prompt, n) = (arguments.prompt.get(), arguments.n.get());
     let ids = ids(prompt + n, engine.config().vocab);
     let (prompt, drawn) = ids.split_at(prompt);
+    let read = |engine: &mut Engine<'_>| {
+        prompt.chunks(engine.options().batch).try_for_each(|chunk| engine.prefill(0, chunk))
+    };
     let mut rounds = Rounds::default();
-    for round in 0..arguments.rounds.get() {
+    if engine.arrange(0) > 0 {
+        read(engine)?;
+        rounds.first_token = Some(started.elapsed());
+        engine.arrange(usize::MAX);
+    }
+    for _ in 0..arguments.rounds.get() {
         engine.truncate(0, 0).or_exit(Exit::Failed)?;
         let before = Streaming::of(engine);
         let start = Instant::now();
-        for chunk in prompt.chunks(engine.options().batch) {
-            engine.prefill(0, chunk)?;
-        }
+        read(engine)?;
         rounds.prefill.push(start.elapsed());
-        let read = Streaming::of(engine);
-        if round == 0 {
-            rounds.first_token = started.elapsed();
-        }
+        rounds.first_token.get_or_insert_with(|| started.elapsed());
+        let filled = Streaming::of(engine);
         let start = Instant::now();
         for id in drawn {
             let token = Token { id: *id, sequence: 0, wants_logits: true };
@@ -165,8 +171,8 @@ fn rounds(
             rounds.count(engine);
         }
         rounds.decode.push(start.elapsed());
-        if let (Some(before), Some(read), Some(done)) = (before, read, Streaming::of(engine)) {
-            rounds.streamed.push((read.since(&before, prompt.len()), done.since(&read, n)));
+        if let (Some(before), Some(filled), Some(done)) = (before, filled, Streaming::of(engine)) {
+            rounds.streamed.push((filled.since(&before, prompt.len()), done.since(&filled, n)));
         }
     }
     Ok(rounds)
@@ -214,7 +220,7 @@ fn report(
         decoded,
         rounds: arguments.rounds.get(),
         load_seconds: load.as_secs_f64(),
-        first_token_seconds: rounds.first_token.as_secs_f64(),
+        first_token_seconds: rounds.first_token.unwrap_or(load).as_secs_f64(),
         prefill: Rate::new(prompt, &rounds.prefill),
         decode_bandwidth: weights.total as f64 * decode.median,
         decode,

@@ -72,7 +72,7 @@ pub(crate) fn run(arguments: &Arguments, verbose: bool) -> Result<(), Failure> {
     })?;
 
     let options = arguments.output.apply(conversation(&model.config, arguments.context));
-    with_engine(&model, options, &arguments.engine, |engine, arena| {
+    with_engine(&model, options, None, &arguments.engine, |engine, arena| {
         let sampling = arguments.sampling.sampling();
         let mut chat = Chat {
             answer: Answer::new(engine, sampling, &tokenizer, &interrupt, arena)?,

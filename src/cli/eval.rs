@@ -138,7 +138,7 @@ fn perplexity(
     let (output, kv) = (Output::Exact, KvFormat::default());
     let options = Options { context, sequences: 1, batch, outputs: batch, output, kv };
     let prefix = tokenizer.prefix();
-    let found = with_engine(model, options, &arguments.engine, |mut engine, _| {
+    let found = with_engine(model, options, None, &arguments.engine, |mut engine, _| {
         let mut losses = Vec::new();
         for window in ids.chunks_exact(context) {
             let mut window = window.to_vec();
@@ -222,7 +222,7 @@ fn skills(
 ) -> Result<(), Failure> {
     let options = arguments.output.apply(conversation(&model.config, arguments.context));
     let interrupt = Interrupt::watch()?;
-    let scores = with_engine(model, options, &arguments.engine, |engine, arena| {
+    let scores = with_engine(model, options, None, &arguments.engine, |engine, arena| {
         let mut answer = Answer::new(engine, Sampling::GREEDY, tokenizer, &interrupt, arena)?;
         let mut scores = BTreeMap::<&str, Score>::new();
         for question in questions {

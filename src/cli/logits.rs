@@ -69,7 +69,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let batch = BATCH.min(ids.len());
     let (output, kv) = (Output::Exact, KvFormat::default());
     let options = Options { context: ids.len(), sequences: 1, batch, outputs: batch, output, kv };
-    with_engine(&model, options, &arguments.engine, |engine, _| {
+    with_engine(&model, options, Some(ids.len()), &arguments.engine, |engine, _| {
         write(engine, &ids, arguments.out.as_deref(), || Names::read(&files, &parts))
     })
 }

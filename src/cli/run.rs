@@ -67,7 +67,7 @@ pub(crate) fn run(arguments: &Arguments, verbose: bool) -> Result<(), Failure> {
         );
         return Err(Failure::new(Exit::Input, message));
     }
-    with_engine(&model, options, &arguments.engine, |engine, arena| {
+    with_engine(&model, options, Some(ids.len()), &arguments.engine, |engine, arena| {
         let mut answer =
             Answer::new(engine, arguments.sampling.sampling(), &tokenizer, &interrupt, arena)?;
         let loaded = start.elapsed();

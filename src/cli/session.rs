@@ -11,10 +11,14 @@ use clap::{Args, ValueEnum};
 use log::{info, warn};
 use std::num::NonZeroUsize;
 use wick_core::{
-    Arena, Arrangement, Config, Decaying, Engine, ExpertStore, KvFormat, Options, Output,
-    OutputError, Parallel, Plan, Policy,
+    Arena, Arrangement, Arranger, Config, Decaying, Engine, ExpertStore, KvFormat, Options, Output,
+    OutputError, Parallel, Plan, Policy, Section,
 };
-use wick_linux::{ArrangedMemory, Cpus, Pool};
+use wick_linux::{ArrangedMemory, Arranging, Cpus, Pool};
+
+/// Tokens of a prompt that is read sooner from the file's layers than from arranged ones, if these
+/// must be arranged first: half a batch.
+const SHORT: usize = BATCH / 2;
 
 /// What every verb that computes lets its user choose.
 #[derive(Args, Clone)]
@@ -122,11 +126,13 @@ pub(crate) fn conversation(config: &Config, context: Option<usize>) -> Options {
 }
 
 /// Sets an engine up for `model` and hands it to `work`, with an arena that has room for a sampler.
-/// How keys and values are kept is up to the `arguments`.
+/// How keys and values are kept is up to the `arguments`. If the engine first reads a `prompt` of so
+/// many tokens, and that is short, the layers are not arranged yet ([`Engine::arrange`]).
 /// Refuses, with numbers, what the machine, the control group or the user's `--memory` cannot hold.
 pub(crate) fn with_engine<R>(
     model: &Model<'_>,
     options: Options,
+    prompt: Option<usize>,
     arguments: &EngineArguments,
     work: impl for<'e> FnOnce(Engine<'e>, &mut Arena<'e>) -> Result<R, Failure>,
 ) -> Result<R, Failure> {
@@ -148,13 +154,18 @@ pub(crate) fn with_engine<R>(
     let pool = arguments.pool();
     let kernels = wick_linux::kernels();
     info!("{} threads, {} kernels", pool.threads(), kernels.name());
-    let what = Arrangement { output: options.output, experts: store.is_none() };
-    let arranged = ArrangedMemory::new(weights, what, files.parts(), &pool)
+    let (output, experts) = (options.output, store.is_none());
+    let what = Arrangement { output, experts, section: Section::Whole };
+    let mut arranged = ArrangedMemory::new(weights, what)
         .context("memory for the weights")
         .or_exit(Exit::Memory)?;
-    let weights = &wick_core::arranged(weights, what, arranged.bytes());
+    let mut arranging = Arranging::new(weights, what, &mut arranged, files.parts(), &pool);
+    if !experts || prompt.is_none_or(|tokens| tokens > SHORT) {
+        arranging.arrange(config.layers);
+    }
     // What stays in the file's pages is read now, not page by page when it is first used.
-    for (matrix, file) in weights.dense().flat_map(|m| files.parts().iter().map(move |f| (m, f))) {
+    let dense = arranging.weights().dense();
+    for (matrix, file) in dense.flat_map(|m| files.parts().iter().map(move |f| (m, f))) {
         file.will_need(matrix.bytes());
     }
     let mut memory = arena_memory(&plan)?;
@@ -168,6 +179,7 @@ pub(crate) fn with_engine<R>(
         }
     };
     let mut engine = engine.or_exit(Exit::Model)?;
+    engine.arrange_with(&mut arranging);
     engine.approximate(arguments.streaming.approximation());
     work(engine, &mut arena).map_err(|failure| files.blame_unread(failure))
 }

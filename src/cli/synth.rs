@@ -128,7 +128,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let batch = BATCH.min(tokens);
     let (output, kv) = (Output::Exact, KvFormat::default());
     let options = Options { context: tokens, sequences: 1, batch, outputs: 1, output, kv };
-    with_engine(&model, options, &arguments.engine, |engine, arena| {
+    with_engine(&model, options, None, &arguments.engine, |engine, arena| {
         let mut trial = Trial::new(engine, arguments.seed, &interrupt, arena)?;
         trial.run(tokens)?;
         trial.report(&synthetic)?;

@@ -2,11 +2,13 @@
 //!
 //! Q4_0 matrices are laid out anew, once, in memory that the caller hands over; the others stay
 //! where they are. The matrices of an expert stand side by side: gate, up, down. How the output matrix
-//! is arranged depends on the [`Output`] that the engine is asked for.
+//! is arranged depends on the [`Output`] that the engine is asked for. Products have the same bits
+//! before and after, so a model can be used while it is arranged section by section.
 
 use crate::output::Output;
 use crate::store::Part;
 use crate::weights::{Down, ExpertMatrices, Layer, Matrix, Weights};
+use core::ops::Range;
 use wick_kernels::Layout;
 
 /// Every matrix starts at a multiple of this.
@@ -22,6 +24,44 @@ pub struct Arrangement {
     pub output: Output,
     /// Whether experts are arranged; not where they are read into slots.
     pub experts: bool,
+    /// Which part of the model.
+    pub section: Section,
+}
+
+/// A part of a model that is arranged in one go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Section {
+    /// All of it.
+    Whole,
+    /// What comes after the layers: the output matrix, and its predictor where it is used.
+    Output,
+    /// A layer.
+    Layer(usize),
+}
+
+impl Section {
+    fn has_output(self) -> bool {
+        !matches!(self, Section::Layer(_))
+    }
+
+    /// Which of so many layers.
+    fn layers(self, all: usize) -> Range<usize> {
+        match self {
+            Section::Whole => 0..all,
+            Section::Output => 0..0,
+            Section::Layer(i) => i..i + 1,
+        }
+    }
+}
+
+/// Arranges a model that is in use already. The platform owns the memory, and decides on how many
+/// threads.
+pub trait Arranger {
+    /// Arranges up to so many of the layers that are left, and returns how many are left then.
+    fn arrange(&mut self, layers: usize) -> usize;
+
+    /// The weights, arranged as far as that has come.
+    fn weights(&self) -> &Weights<'_>;
 }
 
 /// Some rows of a matrix, to be arranged.
@@ -89,24 +129,26 @@ pub fn for_each_piece<'m, 't>(
     });
 }
 
-/// The weights as they stand arranged in `memory`.
+/// Lets `weights` borrow from `memory` what was arranged there.
 ///
 /// # Panics
 /// If `memory` is shorter than [`arranged_bytes`].
-pub fn arranged<'a>(weights: &Weights<'a>, what: Arrangement, memory: &'a [u8]) -> Weights<'a> {
-    let Arrangement { output, experts } = what;
-    let tied = core::ptr::eq(weights.output.bytes(), weights.embedding.bytes());
-    let mut all = weights.clone();
+pub fn take_arranged<'a>(weights: &mut Weights<'a>, what: Arrangement, memory: &'a [u8]) {
+    let Arrangement { output, experts, section } = what;
     let mut rest = memory;
-    take(&mut all.output, output.layout(), &mut rest);
-    if tied {
-        all.embedding = all.output;
+    if section.has_output() {
+        let tied = core::ptr::eq(weights.output.bytes(), weights.embedding.bytes());
+        take(&mut weights.output, output.layout(), &mut rest);
+        if tied {
+            weights.embedding = weights.output;
+        }
+        if let Some(profiler) = weights.profiler.as_mut().filter(|_| output == Output::Profiler) {
+            take(&mut profiler.fc1, Layout::Grouped, &mut rest);
+            take(&mut profiler.fc2, Layout::Grouped, &mut rest);
+        }
     }
-    if let Some(profiler) = all.profiler.as_mut().filter(|_| output == Output::Profiler) {
-        take(&mut profiler.fc1, Layout::Grouped, &mut rest);
-        take(&mut profiler.fc2, Layout::Grouped, &mut rest);
-    }
-    for layer in &mut all.layers {
+    let layers = section.layers(weights.layers.len());
+    for layer in &mut weights.layers[layers] {
         for matrix in [&mut layer.q, &mut layer.k, &mut layer.v, &mut layer.o] {
             take(matrix, Layout::Grouped, &mut rest);
         }
@@ -114,7 +156,6 @@ pub fn arranged<'a>(weights: &Weights<'a>, what: Arrangement, memory: &'a [u8]) 
             take_experts(layer, &mut rest);
         }
     }
-    all
 }
 
 /// Replaces a matrix by the arranged one at the start of `memory`, if it was arranged.
@@ -169,16 +210,18 @@ fn fitting(matrix: &Matrix<'_>, layout: Layout) -> Option<Layout> {
 /// the order in which they stand in memory.
 fn walk<'m>(
     weights: &Weights<'m>,
-    Arrangement { output, experts }: Arrangement,
+    Arrangement { output, experts, section }: Arrangement,
     mut visit: impl FnMut(&Matrix<'m>, Option<Layout>),
 ) {
     let mut dense = |matrix: &Matrix<'m>, layout| visit(matrix, fitting(matrix, layout));
-    dense(&weights.output, output.layout());
-    if let Some(profiler) = output.profiler(weights) {
-        dense(&profiler.fc1, Layout::Grouped);
-        dense(&profiler.fc2, Layout::Grouped);
+    if section.has_output() {
+        dense(&weights.output, output.layout());
+        if let Some(profiler) = output.profiler(weights) {
+            dense(&profiler.fc1, Layout::Grouped);
+            dense(&profiler.fc2, Layout::Grouped);
+        }
     }
-    for layer in &weights.layers {
+    for layer in &weights.layers[section.layers(weights.layers.len())] {
         for matrix in [&layer.q, &layer.k, &layer.v, &layer.o] {
             dense(matrix, Layout::Grouped);
         }

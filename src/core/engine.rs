@@ -1,6 +1,7 @@
 //! A model ready to run: steps batches of tokens through the forward pass.
 
 use crate::arena::{Arena, ArenaError};
+use crate::arrangement::Arranger;
 use crate::config::{Config, ConfigError};
 use crate::experts::{ExpertFigures, Experts};
 use crate::forward::Model;
@@ -64,6 +65,8 @@ impl<'m> State<'m> {
 pub struct Engine<'m> {
     config: Config,
     weights: &'m Weights<'m>,
+    /// Has the weights in place of `weights`, where there is one.
+    arranger: Option<&'m mut dyn Arranger>,
     state: State<'m>,
     experts: Experts<'m>,
     approximation: Approximation,
@@ -119,7 +122,20 @@ impl<'m> Engine<'m> {
         let state = State::new(&config, weights, options, arena)?;
         let experts = Experts::new(&config, store, arena)?;
         let approximation = Approximation::default();
-        Ok(Engine { config, weights, state, experts, approximation, kernels, parallel })
+        let arranger = None;
+        Ok(Engine { config, weights, arranger, state, experts, approximation, kernels, parallel })
+    }
+
+    /// Goes on with the weights of `arranger`, which are those that the engine was made with, and
+    /// perhaps not yet arranged.
+    pub fn arrange_with(&mut self, arranger: &'m mut dyn Arranger) {
+        self.arranger = Some(arranger);
+    }
+
+    /// Arranges up to `layers` of the layers that are not yet arranged, and returns how many are left.
+    /// Steps are faster then, with the same results.
+    pub fn arrange(&mut self, layers: usize) -> usize {
+        self.arranger.as_deref_mut().map_or(0, |arranger| arranger.arrange(layers))
     }
 
     /// Lets steps of a single token read fewer experts from now on, at the price of other results.
@@ -134,8 +150,8 @@ impl<'m> Engine<'m> {
     }
 
     /// The model's tensors.
-    pub fn weights(&self) -> &'m Weights<'m> {
-        self.weights
+    pub fn weights(&self) -> &Weights<'_> {
+        self.arranger.as_deref().map_or(self.weights, Arranger::weights)
     }
 
     /// What the engine holds.
@@ -166,8 +182,9 @@ impl<'m> Engine<'m> {
         }
         *tokens = batch.len();
         *outputs = batch.iter().filter(|token| token.wants_logits).count();
-        let (config, weights) = (&self.config, self.weights);
-        let (kernels, parallel) = (self.kernels, self.parallel);
+        let arranger = self.arranger.as_deref();
+        let weights = arranger.map_or(self.weights, Arranger::weights);
+        let (config, kernels, parallel) = (&self.config, self.kernels, self.parallel);
         let (output, top) = (options.output, *top);
         let approximation = self.approximation;
         let model = Model { config, weights, output, top, approximation, kernels, parallel };

@@ -29,7 +29,8 @@ mod weights;
 
 pub use arena::{Arena, ArenaError};
 pub use arrangement::{
-    Arrangement, Piece, arranged, arranged_bytes, expert_layout, for_each_piece,
+    Arrangement, Arranger, Piece, Section, arranged_bytes, expert_layout, for_each_piece,
+    take_arranged,
 };
 pub use config::{Config, ConfigError, Gating, MAX_ACTIVE, MAX_EXPERTS, MAX_LAYERS, Window};
 pub use engine::{Engine, EngineError, StepError, Token};

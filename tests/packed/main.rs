@@ -8,8 +8,8 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::LazyLock;
 use wick_core::{
-    Arrangement, Config, Down, ExpertKey, KvFormat, LeastRecent, Options, Output, Part, Serial,
-    arranged_bytes,
+    Arrangement, Config, Down, ExpertKey, KvFormat, LeastRecent, Options, Output, Part, Section,
+    Serial, arranged_bytes,
 };
 use wick_format::{EXTENT_ALIGNMENT, Error, Gguf, Overrides, SplitName, Value as Read};
 use wick_kernels::{Format, Layout};
@@ -162,7 +162,7 @@ fn outputs(parts: &[&[u8]]) -> Vec<Output> {
 
 /// Everything, for an output.
 fn whole(output: Output) -> Arrangement {
-    Arrangement { output, experts: true }
+    Arrangement { output, experts: true, section: Section::Whole }
 }
 
 #[test]

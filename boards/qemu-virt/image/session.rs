@@ -27,7 +27,8 @@ use wick_virt::store::{Extents, Store};
 /// Tokens that go through the model together while a prompt is read.
 const BATCH: usize = 64;
 /// How weights are arranged that are all in memory.
-const ARRANGEMENT: Arrangement = Arrangement { output: Output::Exact, experts: true };
+const ARRANGEMENT: Arrangement =
+    Arrangement { output: Output::Exact, experts: true, section: Section::Whole };
 /// Positions for prompt and answer together, if nothing is said.
 const CONTEXT: usize = 4096;
 
@@ -118,7 +119,7 @@ fn arrange(model: &mut Model, arena: &mut Arena<'static>) -> Result<(), Failure>
     let bytes = wick_core::arranged_bytes(&model.weights, ARRANGEMENT);
     let arranged = arena.take("arranged weights", bytes).map_err(memory)?;
     wick_core::for_each_piece(&model.weights, ARRANGEMENT, arranged, |piece| _ = piece.arrange());
-    model.weights = wick_core::arranged(&model.weights, ARRANGEMENT, arranged);
+    wick_core::take_arranged(&mut model.weights, ARRANGEMENT, arranged);
     log::info!("experts: all in memory");
     Ok(())
 }
