@@ -347,7 +347,7 @@ fn a_step_tells_what_it_computed() {
 #[test]
 fn arranging_on_the_way_leaves_no_trace() {
     for (name, model) in models() {
-        let (ids, layers) = (ids(20, model.config.vocab), model.config.layers);
+        let (ids, sections) = (ids(20, model.config.vocab), model.config.layers + 1);
         let whole = model.arranged();
         let expected = bits(&model.logits(&ids, 1, &Serial));
         for (pool, at_once) in [(&*TWO, 1), (&*TWO, 2), (&*FOUR, usize::MAX)] {
@@ -366,16 +366,17 @@ fn arranging_on_the_way_leaves_no_trace() {
             };
             let mut engine = model.engine(options, pool);
             engine.arrange_with(Box::leak(Box::new(arranging)));
-            let layers = if is_arranged { layers } else { 0 };
-            assert_eq!(engine.arrange(0), layers, "{name}");
+            let sections = if is_arranged { sections } else { 0 };
+            assert_eq!(engine.arrange(0), sections, "{name}");
             let mut found = Vec::new();
             for (i, id) in ids.iter().enumerate() {
                 step(&mut engine, 0, &[*id]);
                 found.extend(bits(engine.logits(0).unwrap()));
-                let left = layers.saturating_sub(at_once.saturating_mul(i + 1));
+                let left = sections.saturating_sub(at_once.saturating_mul(i + 1));
                 assert_eq!(engine.arrange(at_once), left, "{name}");
             }
-            assert!(found == expected, "{name}: {at_once} layers at once");
+            assert!(found == expected, "{name}: {at_once} sections at once");
+            assert_eq!(engine.weights().output.layout(), whole.weights.output.layout(), "{name}");
             for (found, expected) in engine.weights().layers.iter().zip(&whole.weights.layers) {
                 let layouts = |layer: &Layer<'_>| {
                     (layer.o.layout(), Part::ALL.map(|part| layer.experts(part).layout()))

@@ -32,13 +32,13 @@ impl ArrangedMemory {
     }
 }
 
-/// Weights that are arranged a layer at a time, on all threads. Pages of the files that were read for
-/// it are given back, so that weights are not held twice.
+/// Weights that are arranged section by section, on all threads: the output first, then layer by
+/// layer. Pages of the files that were read for it are given back, so that weights are not held twice.
 pub struct Arranging<'m> {
     weights: Weights<'m>,
     what: Arrangement,
-    /// The next layer.
-    next: usize,
+    /// Sections that are arranged.
+    done: usize,
     /// Memory that is not used yet.
     rest: &'m mut [u8],
     files: &'m [ModelFile],
@@ -46,11 +46,8 @@ pub struct Arranging<'m> {
 }
 
 impl<'m> Arranging<'m> {
-    /// Arranges of `weights`, which lie in `files`, what comes after the layers. `memory` was made
-    /// for the same weights and arrangement.
-    ///
-    /// # Panics
-    /// If the memory is too small.
+    /// The `weights`, which lie in `files`, before anything is arranged. `memory` was made for the
+    /// same weights and arrangement.
     pub fn new(
         weights: &Weights<'m>,
         what: Arrangement,
@@ -58,11 +55,9 @@ impl<'m> Arranging<'m> {
         files: &'m [ModelFile],
         parallel: &'m dyn Parallel,
     ) -> Arranging<'m> {
-        let next = if memory.map.is_some() { 0 } else { weights.layers.len() };
+        let done = if memory.map.is_some() { 0 } else { sections(weights) };
         let (weights, rest) = (weights.clone(), memory.map.as_deref_mut().unwrap_or_default());
-        let mut arranging = Arranging { weights, what, next, rest, files, parallel };
-        arranging.arrange_section(Section::Output);
-        arranging
+        Arranging { weights, what, done, rest, files, parallel }
     }
 
     fn arrange_section(&mut self, section: Section) {
@@ -85,12 +80,20 @@ impl<'m> Arranging<'m> {
     }
 }
 
+/// The output and the layers.
+fn sections(weights: &Weights<'_>) -> usize {
+    1 + weights.layers.len()
+}
+
 impl Arranger for Arranging<'_> {
-    fn arrange(&mut self, layers: usize) -> usize {
-        let all = self.weights.layers.len();
-        let end = self.next.saturating_add(layers).min(all);
-        for layer in std::mem::replace(&mut self.next, end)..end {
-            self.arrange_section(Section::Layer(layer));
+    /// # Panics
+    /// If the memory is too small.
+    fn arrange(&mut self, most: usize) -> usize {
+        let all = sections(&self.weights);
+        let end = self.done.saturating_add(most).min(all);
+        while self.done < end {
+            self.arrange_section(self.done.checked_sub(1).map_or(Section::Output, Section::Layer));
+            self.done += 1;
         }
         all - end
     }

@@ -162,6 +162,13 @@ unsafe fn rows_side_by_side<B: Block32, D: Dot, const T: usize>(
         let mut totals = [_mm256_setzero_ps(); T];
         for b in 0..blocks {
             let offset = b * B::FORMAT.block_bytes();
+            if T <= 2 {
+                let bytes = LANES * B::FORMAT.block_bytes();
+                let ahead = starts[0].wrapping_add((blocks + b) * bytes);
+                for line in 0..bytes.div_ceil(64) {
+                    _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(line * 64).cast());
+                }
+            }
             let mut quants = starts;
             for quants in &mut quants {
                 *quants = quants.add(offset + SCALE);

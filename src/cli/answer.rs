@@ -13,9 +13,9 @@ use wick_text::{Control, Detokenizer, Tokenizer};
 /// interrupted.
 pub(crate) const BATCH: usize = 64;
 
-/// Layers that are arranged before each token that is taken in, until all are: so few that text
-/// goes on.
-const LAYERS: usize = 4;
+/// Sections of the model that are arranged before each token that is taken in, until all are: so few
+/// that text goes on.
+const SECTIONS: usize = 4;
 
 /// What the last prompt and its answer took.
 #[derive(Default)]
@@ -30,7 +30,7 @@ pub(crate) struct Figures {
     pub(crate) steps: usize,
     /// Time for taking them in.
     pub(crate) decode: Duration,
-    /// Time for arranging layers between them.
+    /// Time for arranging weights between them.
     arrange: Duration,
     /// What reading experts took for them, if they were read.
     streamed: Option<Streamed>,
@@ -178,7 +178,7 @@ impl<'a, 'e> Answer<'a, 'e> {
         }
         if self.engine.arrange(0) > 0 {
             let start = Instant::now();
-            self.engine.arrange(LAYERS);
+            self.engine.arrange(SECTIONS);
             self.figures.arrange += start.elapsed();
         }
         let start = Instant::now();

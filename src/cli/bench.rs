@@ -126,8 +126,8 @@ pub(crate) fn run(arguments: &Arguments, started: Instant) -> Result<(), Failure
 /// What the rounds took and used.
 #[derive(Default)]
 struct Rounds {
-    /// When the logits of the first prompt were there. A short one is read once more, before the
-    /// layers are arranged.
+    /// When the logits of the first prompt were there. A short one is read once more, before weights
+    /// are arranged.
     first_token: Option<Duration>,
     prefill: Vec<Duration>,
     decode: Vec<Duration>,

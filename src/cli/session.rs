@@ -16,8 +16,8 @@ use wick_core::{
 };
 use wick_linux::{ArrangedMemory, Arranging, Cpus, Pool};
 
-/// Tokens of a prompt that is read sooner from the file's layers than from arranged ones, if these
-/// must be arranged first: half a batch.
+/// Tokens of a prompt that is read sooner with weights as they lie in the file than with arranged ones,
+/// if these must be arranged first: half a batch.
 const SHORT: usize = BATCH / 2;
 
 /// What every verb that computes lets its user choose.
@@ -127,7 +127,7 @@ pub(crate) fn conversation(config: &Config, context: Option<usize>) -> Options {
 
 /// Sets an engine up for `model` and hands it to `work`, with an arena that has room for a sampler.
 /// How keys and values are kept is up to the `arguments`. If the engine first reads a `prompt` of so
-/// many tokens, and that is short, the layers are not arranged yet ([`Engine::arrange`]).
+/// many tokens, and that is short, weights are not arranged yet ([`Engine::arrange`]).
 /// Refuses, with numbers, what the machine, the control group or the user's `--memory` cannot hold.
 pub(crate) fn with_engine<R>(
     model: &Model<'_>,
@@ -161,7 +161,7 @@ pub(crate) fn with_engine<R>(
         .or_exit(Exit::Memory)?;
     let mut arranging = Arranging::new(weights, what, &mut arranged, files.parts(), &pool);
     if !experts || prompt.is_none_or(|tokens| tokens > SHORT) {
-        arranging.arrange(config.layers);
+        arranging.arrange(usize::MAX);
     }
     // What stays in the file's pages is read now, not page by page when it is first used.
     let dense = arranging.weights().dense();

@@ -57,8 +57,8 @@ impl Section {
 /// Arranges a model that is in use already. The platform owns the memory, and decides on how many
 /// threads.
 pub trait Arranger {
-    /// Arranges up to so many of the layers that are left, and returns how many are left then.
-    fn arrange(&mut self, layers: usize) -> usize;
+    /// Arranges up to so many of the sections that are left, and returns how many are left then.
+    fn arrange(&mut self, most: usize) -> usize;
 
     /// The weights, arranged as far as that has come.
     fn weights(&self) -> &Weights<'_>;

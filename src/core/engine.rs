@@ -132,10 +132,11 @@ impl<'m> Engine<'m> {
         self.arranger = Some(arranger);
     }
 
-    /// Arranges up to `layers` of the layers that are not yet arranged, and returns how many are left.
-    /// Steps are faster then, with the same results.
-    pub fn arrange(&mut self, layers: usize) -> usize {
-        self.arranger.as_deref_mut().map_or(0, |arranger| arranger.arrange(layers))
+    /// Arranges up to so many of the sections of the model (a layer, or what comes after them) that
+    /// are not arranged yet, and returns how many are left. Steps are faster then, with the same
+    /// results.
+    pub fn arrange(&mut self, most: usize) -> usize {
+        self.arranger.as_deref_mut().map_or(0, |arranger| arranger.arrange(most))
     }
 
     /// Lets steps of a single token read fewer experts from now on, at the price of other results.
