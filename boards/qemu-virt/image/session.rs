@@ -16,7 +16,7 @@ use heapless::Deque;
 use spin::RelaxStrategy;
 use wick_core::{
     Arena, Arrangement, Config, Decaying, Engine, EngineError, ExpertFigures, ExpertStore, Options,
-    Output, Parallel, Plan, Policy, Sampler, Sampling, StepError, StoreFigures, Token,
+    Output, Parallel, Plan, Policy, Sampler, Sampling, Section, StepError, StoreFigures, Token,
 };
 use wick_text::{Control, Detokenizer, Special, Tokenizer};
 use wick_virt::chat;
