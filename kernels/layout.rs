@@ -19,13 +19,6 @@ const QUANTS: usize = 16;
 /// Bytes of one block of each row of a group.
 pub(crate) const GROUP_BLOCK: usize = GROUP * BLOCK_BYTES;
 
-/// Rows in a panel of [`Layout::Planes`]: enough that its upper planes are read in one run.
-pub(crate) const PANEL: usize = 32;
-/// Bytes of one block of a group in its upper plane.
-pub(crate) const UPPER: usize = GROUP * SCALE + LOWER;
-/// Bytes of one block of a group in its lower plane.
-pub(crate) const LOWER: usize = GROUP * QUANTS / 2;
-
 /// How the weights of a matrix are arranged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Layout {
@@ -41,18 +34,11 @@ pub enum Layout {
     /// each column its quants, 16 bytes for 32 rows (the low nibbles are the first 16). Made for
     /// products with vectors that are mostly zero: the columns that meet a zero are not read.
     Columns,
-    /// Panels of 32 rows, each in groups of 8 rows. Of a panel first the upper planes of its groups:
-    /// for each block in turn, 8 scales, then the upper two bits of the quants, twice 4 bytes of
-    /// each row side by side. Then the lower planes, which have the lower two bits in the same way.
-    /// Bits `2 s` of byte `c` of the `i`-th 4 bytes belong to column `16 i + 4 s + c`. Made for
-    /// finding the rows with the largest products from the upper planes alone.
-    Planes,
 }
 
 impl Layout {
     /// All of them.
-    const ALL: [Layout; 5] =
-        [Layout::Rows, Layout::Grouped, Layout::Split, Layout::Columns, Layout::Planes];
+    const ALL: [Layout; 4] = [Layout::Rows, Layout::Grouped, Layout::Split, Layout::Columns];
 
     /// Whether a matrix can be arranged so.
     pub const fn fits(self, format: Format, rows: usize, cols: usize) -> bool {
@@ -62,7 +48,6 @@ impl Layout {
             Layout::Grouped => q4_0 && rows.is_multiple_of(GROUP),
             Layout::Split => q4_0,
             Layout::Columns => q4_0 && rows.is_multiple_of(BLOCK),
-            Layout::Planes => q4_0 && rows.is_multiple_of(PANEL),
         }
     }
 
@@ -73,7 +58,6 @@ impl Layout {
             Layout::Grouped => "grouped",
             Layout::Split => "split",
             Layout::Columns => "columns",
-            Layout::Planes => "planes",
         }
     }
 
@@ -88,7 +72,6 @@ impl Layout {
             Layout::Rows | Layout::Split => 1,
             Layout::Grouped => GROUP,
             Layout::Columns => rows,
-            Layout::Planes => PANEL,
         }
     }
 
@@ -103,7 +86,6 @@ impl Layout {
             Layout::Grouped => group(cols, source, target),
             Layout::Split => split(cols, source, target),
             Layout::Columns => to_columns(cols, source, target),
-            Layout::Planes => to_planes(cols, source, target),
         }
     }
 
@@ -170,19 +152,6 @@ impl Layout {
                     *quants = nibble(i) | nibble(i + 16) << 4;
                 }
             }
-            Layout::Planes => {
-                let (upper, lower) = planes(blocks, bytes, row);
-                let (upper, lower) = (&upper[block * UPPER..], &lower[block * LOWER..]);
-                scale.copy_from_slice(&upper[row % GROUP * SCALE..][..SCALE]);
-                let crumb = |plane: &[u8], column: usize| {
-                    plane[crumb_byte(row, column)] >> crumb_shift(column) & 3
-                };
-                let upper = &upper[GROUP * SCALE..];
-                let quant = |column| crumb(upper, column) << 2 | crumb(lower, column);
-                for (i, quants) in quants.iter_mut().enumerate() {
-                    *quants = quant(i) | quant(i + 16) << 4;
-                }
-            }
         }
         out
     }
@@ -220,56 +189,6 @@ fn split(cols: usize, source: &[u8], target: &mut [u8]) {
         for (block, (scale, quants)) in row.as_chunks::<BLOCK_BYTES>().0.iter().zip(targets) {
             scale.copy_from_slice(&block[..SCALE]);
             *quants = *block[SCALE..].as_array::<QUANTS>().expect("a block has 16 bytes of quants");
-        }
-    }
-}
-
-/// The upper and the lower plane of the group that a row of a [`Layout::Planes`] matrix of `blocks`
-/// blocks a row is in.
-#[inline(always)]
-pub(crate) fn planes(blocks: usize, bytes: &[u8], row: usize) -> (&[u8], &[u8]) {
-    let panel =
-        &bytes[row / PANEL * PANEL * blocks * BLOCK_BYTES..][..PANEL * blocks * BLOCK_BYTES];
-    let (upper, lower) = panel.split_at(PANEL / GROUP * blocks * UPPER);
-    let group = row % PANEL / GROUP * blocks;
-    (&upper[group * UPPER..][..blocks * UPPER], &lower[group * LOWER..][..blocks * LOWER])
-}
-
-/// The byte of a plane's block in which the crumb of a row and a column lies.
-fn crumb_byte(row: usize, column: usize) -> usize {
-    (column / 16 * GROUP + row % GROUP) * 4 + column % 4
-}
-
-/// The place of a column's crumb in its byte.
-fn crumb_shift(column: usize) -> usize {
-    column % 16 / 4 * 2
-}
-
-fn to_planes(cols: usize, source: &[u8], target: &mut [u8]) {
-    let blocks = cols / BLOCK;
-    let (row_bytes, group_bytes) = (blocks * BLOCK_BYTES, blocks * GROUP_BLOCK);
-    let panels = source.chunks_exact(PANEL * row_bytes);
-    for (rows, panel) in panels.zip(target.chunks_exact_mut(PANEL / GROUP * group_bytes)) {
-        let (upper, lower) = panel.split_at_mut(PANEL / GROUP * blocks * UPPER);
-        for (r, row) in rows.chunks_exact(row_bytes).enumerate() {
-            for (b, block) in row.as_chunks::<BLOCK_BYTES>().0.iter().enumerate() {
-                let block_at = r / GROUP * blocks + b;
-                let (scales, upper) = upper[block_at * UPPER..].split_at_mut(GROUP * SCALE);
-                let lower = &mut lower[block_at * LOWER..];
-                scales[r % GROUP * SCALE..][..SCALE].copy_from_slice(&block[..SCALE]);
-                let quants = block[SCALE..].as_chunks().0;
-                for half in 0..2 {
-                    let (mut high, mut low) = (0, 0);
-                    for (s, quants) in quants.iter().enumerate() {
-                        let nibbles = u32::from_le_bytes(*quants) >> (half * 4);
-                        high |= (nibbles >> 2 & 0x0303_0303) << (s * 2);
-                        low |= (nibbles & 0x0303_0303) << (s * 2);
-                    }
-                    let to = crumb_byte(r, half * 16);
-                    upper[to..to + 4].copy_from_slice(&u32::to_le_bytes(high));
-                    lower[to..to + 4].copy_from_slice(&u32::to_le_bytes(low));
-                }
-            }
         }
     }
 }

@@ -23,6 +23,7 @@ mod low_bit;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod plain;
 pub mod scalar;
+mod sketch;
 mod table;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod tokens;
@@ -34,9 +35,9 @@ pub use format::{Encoding, Format};
 pub use kv::{KvCells, KvView, Q8Cells, Q8CellsMut, store_key_q8_0, store_value_q8_0};
 pub use layout::{GROUP, Layout};
 pub use low_bit::{LOW_QUANTS, low_bit_bytes};
+pub use sketch::{sketch, sketch_bytes};
 pub use table::{
-    Attention, Axpy, BoundRows, Encode, Kernels, MatMul, MultiplyRows, Narrow, PickRows, Prefetch,
-    SumColumns,
+    Attention, Axpy, BoundRows, Encode, Kernels, MatMul, Narrow, PickRows, Prefetch, SumColumns,
 };
 
 /// Keys per tile of the online softmax. Tiles start at absolute positions that are multiples of

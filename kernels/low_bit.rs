@@ -73,7 +73,6 @@ impl Layout {
             Layout::Grouped => GROUP * SCALE,
             Layout::Split => cols / BLOCK * SCALE,
             Layout::Columns => rows * SCALE,
-            Layout::Planes => unreachable!("experts are not arranged in planes"),
         }
     }
 }

@@ -18,17 +18,11 @@ pub type PickRows = fn(weights: &[u8], rows: &[u32], x: &Activation<'_>, out: &m
 /// of `rows` are multiples of 32.
 pub type SumColumns = fn(weights: &[u8], x: &Activation<'_>, rows: Range<usize>, out: &mut [f32]);
 
-/// `out[i] = Σ_c weights[rows.start + i][c] · x[c]` for some of the rows of a [`Layout::Planes`] matrix
-/// with as many columns as `x` has values. The bounds of `rows` are multiples of [`crate::GROUP`]. The
-/// group of row `next` is asked for, to be multiplied soon.
-pub type MultiplyRows =
-    fn(weights: &[u8], rows: Range<usize>, next: usize, x: &Activation<'_>, out: &mut [f32]);
-
-/// What the products of [`MultiplyRows`] hardly exceed, from the upper planes alone: the products
-/// with the lower two bits of every quant taken as 3/2, and the square roots of
-/// `Σ_b scale[b]² · spreads[b]` over the blocks `b` of the row.
+/// What products with some rows of a matrix hardly exceed, from its [`sketch`](crate::sketch()): the
+/// products with the sketch, and the square roots of `Σ_b scale[b]² · spreads[b]` over the blocks `b` of
+/// the row. The bounds of `rows` are multiples of [`crate::GROUP`].
 pub type BoundRows =
-    fn(weights: &[u8], rows: Range<usize>, x: &Activation<'_>, spreads: &[f32], out: &mut [f32]);
+    fn(sketch: &[u8], rows: Range<usize>, x: &Activation<'_>, spreads: &[f32], out: &mut [f32]);
 
 /// Adds a multiple of a run of whole blocks to `out`: `out[c] += factor · row[c]`.
 pub type Axpy = fn(format: Format, row: &[u8], factor: f32, out: &mut [f32]);
@@ -58,7 +52,6 @@ pub struct Kernels {
     pub(crate) grouped: MatMul,
     pub(crate) split: PickRows,
     pub(crate) columns: SumColumns,
-    pub(crate) planes: MultiplyRows,
     pub(crate) bound: BoundRows,
     pub(crate) axpy: Axpy,
     pub(crate) attention: Attention,
@@ -79,12 +72,12 @@ impl Kernels {
     }
 
     /// The product with a matrix of this format and layout; `None` for the layouts that have
-    /// kernels of their own, [`Layout::Split`], [`Layout::Columns`] and [`Layout::Planes`].
+    /// kernels of their own, [`Layout::Split`] and [`Layout::Columns`].
     pub fn matmul(&self, format: Format, layout: Layout) -> Option<MatMul> {
         match layout {
             Layout::Rows => Some(self.rows[format as usize]),
             Layout::Grouped => Some(self.grouped),
-            Layout::Split | Layout::Columns | Layout::Planes => None,
+            Layout::Split | Layout::Columns => None,
         }
     }
 
@@ -98,12 +91,7 @@ impl Kernels {
         self.columns
     }
 
-    /// The product with some rows of a [`Layout::Planes`] matrix.
-    pub fn multiply_rows(&self) -> MultiplyRows {
-        self.planes
-    }
-
-    /// What that product hardly exceeds.
+    /// What products hardly exceed, from the sketch of a matrix.
     pub fn bound_rows(&self) -> BoundRows {
         self.bound
     }

@@ -735,11 +735,16 @@ fn coarse_output_draws_the_same_tokens() {
         let exact = run(&model, &[]);
         assert_eq!(run(&model, &["--output", "coarse"]), exact, "{sampling:?}");
         assert_eq!(run(&packed, &["--output", "coarse"]), exact, "{sampling:?}");
+        assert_eq!(run(&packed, &[]), exact, "{sampling:?}");
     }
-    let refused = wick(&["run", "-m", &packed, "hi"]);
-    fails(&refused, 3, "packed for --output coarse: run it with that, or pack it again with");
-    let refused = wick(&["run", "-m", &self::model(Q8_0), "--output", "coarse", "hi"]);
-    fails(&refused, 3, "Q4_0 and a multiple of 32 rows expected, Q8_0");
+    let exact = path("exact");
+    stdout(&wick(&["pack", &model, "-o", &exact]));
+    let refused = wick(&["run", "-m", &exact, "--output", "coarse", "hi"]);
+    fails(&refused, 3, "packed for --output exact: run it with that, or pack it again with");
+    let odd = path("odd.gguf");
+    stdout(&wick(&["synth", "--shape", "tiny,vocab=2049", "-o", &odd]));
+    let refused = wick(&["run", "-m", &odd, "--output", "coarse", "hi"]);
+    fails(&refused, 3, "multiples of 8 rows and of 32 columns expected, 2049 and");
     let bench =
         ["bench", "-m", &model, "-p", "4", "-n", "4", "-r", "1", "--no-bandwidth", "--json"];
     let figures: Value =

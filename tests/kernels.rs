@@ -5,7 +5,7 @@ use half::f16;
 use proptest::prelude::*;
 use wick_kernels::{
     Activation, Encoding, Encodings, Format, GROUP, Kernels, KvCells, KvView, Layout, Q8Cells,
-    Q8CellsMut, RowLayout, scalar, store_key_q8_0, store_value_q8_0,
+    Q8CellsMut, RowLayout, scalar, sketch, sketch_bytes, store_key_q8_0, store_value_q8_0,
 };
 use wick_linux::all_kernels;
 use wick_tests::{bits, golden_bytes, golden_floats};
@@ -414,20 +414,16 @@ proptest! {
         let expected: Vec<f32> = chosen.iter().map(|row| dense[*row as usize]).collect();
         let mut columns = vec![0; weights.len()];
         Layout::Columns.arrange(cols, &weights, &mut columns);
-        let mut planes = vec![0; weights.len()];
-        Layout::Planes.arrange(cols, &weights, &mut planes);
+        let mut drawn = vec![0; sketch_bytes(rows, cols).unwrap()];
+        sketch(Format::Q4_0, cols, &weights, &mut drawn);
         let spreads: Vec<f32> = (0..blocks).map(|_| random.float().abs()).collect();
         let mut bounds = vec![f32::NAN; rows];
-        Kernels::scalar().bound_rows()(&planes, 0..rows, &x, &spreads, &mut bounds);
+        Kernels::scalar().bound_rows()(&drawn, 0..rows, &x, &spreads, &mut bounds);
         for kernels in all_kernels() {
             let middle = random.bits() as usize % (rows / GROUP + 1) * GROUP;
             let mut found = vec![f32::NAN; rows];
-            let (first, second) = found.split_at_mut(middle);
-            kernels.multiply_rows()(&planes, 0..middle, 0, &x, first);
-            kernels.multiply_rows()(&planes, middle..rows, rows - 1, &x, second);
-            prop_assert_eq!(bits(&found), bits(&dense), "{}", kernels.name());
-            kernels.bound_rows()(&planes, 0..middle, &x, &spreads, &mut found[..middle]);
-            kernels.bound_rows()(&planes, middle..rows, &x, &spreads, &mut found[middle..]);
+            kernels.bound_rows()(&drawn, 0..middle, &x, &spreads, &mut found[..middle]);
+            kernels.bound_rows()(&drawn, middle..rows, &x, &spreads, &mut found[middle..]);
             prop_assert_eq!(bits(&found), bits(&bounds), "{}", kernels.name());
 
             let mut found = vec![f32::NAN; picked];

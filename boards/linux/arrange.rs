@@ -104,6 +104,6 @@ impl Arranger for Arranging<'_> {
 }
 
 fn arrange(piece: Piece<'_, '_>, files: &[ModelFile]) {
-    let source = piece.arrange();
+    let Some(source) = piece.arrange() else { return };
     files.iter().for_each(|file| file.release(source));
 }

@@ -11,9 +11,9 @@ mod encode;
 mod i8mm;
 mod lanes;
 mod plain;
-mod planes;
 mod q4_0;
 mod rows;
+mod sketch;
 
 use crate::plain::Plain;
 use crate::scalar::attention::{Steps, attend};
@@ -125,7 +125,6 @@ macro_rules! variant {
                 grouped: product::<$grouped>,
                 split,
                 columns,
-                planes,
                 bound,
                 attention,
                 narrow,
@@ -167,28 +166,6 @@ macro_rules! variant {
                 q4_0::columns(weights, x, rows, out);
             }
 
-            fn planes(
-                weights: &[u8],
-                rows: Range<usize>,
-                next: usize,
-                x: &Activation<'_>,
-                out: &mut [f32],
-            ) {
-                #[target_feature(enable = $features)]
-                fn inner(
-                    weights: &[u8],
-                    rows: Range<usize>,
-                    next: usize,
-                    x: &Activation<'_>,
-                    out: &mut [f32],
-                ) {
-                    // SAFETY: this function has the features.
-                    unsafe { planes::multiply::<$dot>(weights, rows, next, x, out) }
-                }
-                // SAFETY: the table is given out only where the features exist.
-                unsafe { inner(weights, rows, next, x, out) }
-            }
-
             fn bound(
                 weights: &[u8],
                 rows: Range<usize>,
@@ -205,7 +182,7 @@ macro_rules! variant {
                     out: &mut [f32],
                 ) {
                     // SAFETY: this function has the features.
-                    unsafe { planes::bound::<$dot>(weights, rows, x, spreads, out) }
+                    unsafe { sketch::bound::<$dot>(weights, rows, x, spreads, out) }
                 }
                 // SAFETY: the table is given out only where the features exist.
                 unsafe { inner(weights, rows, x, spreads, out) }

@@ -10,7 +10,7 @@ pub(crate) mod attention_q8_0;
 pub(crate) mod block256;
 pub(crate) mod block32;
 pub(crate) mod plain;
-mod planes;
+mod sketch;
 pub(crate) mod vector;
 
 use crate::activation::quantize_block;
@@ -30,8 +30,7 @@ pub static KERNELS: Kernels = Kernels {
     grouped: arranged::matmul_grouped,
     split: arranged::pick_rows,
     columns: arranged::sum_columns,
-    planes: planes::multiply,
-    bound: planes::bound,
+    bound: sketch::bound,
     axpy,
     attention,
     narrow,

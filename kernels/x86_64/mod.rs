@@ -9,9 +9,9 @@ mod dot;
 mod encode;
 mod lanes;
 mod plain;
-mod planes;
 mod q4_0;
 mod rows;
+mod sketch;
 mod split;
 mod transpose;
 
@@ -104,7 +104,6 @@ macro_rules! variant {
                 grouped: product::<q4_0::Grouped<$dot>>,
                 split,
                 columns,
-                planes,
                 bound,
                 axpy,
                 attention,
@@ -152,28 +151,6 @@ macro_rules! variant {
                 unsafe { inner(weights, x, rows, out) }
             }
 
-            fn planes(
-                weights: &[u8],
-                rows: Range<usize>,
-                next: usize,
-                x: &Activation<'_>,
-                out: &mut [f32],
-            ) {
-                #[target_feature(enable = $features)]
-                fn inner(
-                    weights: &[u8],
-                    rows: Range<usize>,
-                    next: usize,
-                    x: &Activation<'_>,
-                    out: &mut [f32],
-                ) {
-                    // SAFETY: this function has the features.
-                    unsafe { planes::multiply::<$dot>(weights, rows, next, x, out) }
-                }
-                // SAFETY: the table is given out only where the features exist.
-                unsafe { inner(weights, rows, next, x, out) }
-            }
-
             fn bound(
                 weights: &[u8],
                 rows: Range<usize>,
@@ -190,7 +167,7 @@ macro_rules! variant {
                     out: &mut [f32],
                 ) {
                     // SAFETY: this function has the features.
-                    unsafe { planes::bound::<$dot>(weights, rows, x, spreads, out) }
+                    unsafe { sketch::bound::<$dot>(weights, rows, x, spreads, out) }
                 }
                 // SAFETY: the table is given out only where the features exist.
                 unsafe { inner(weights, rows, x, spreads, out) }

@@ -1,7 +1,7 @@
 //! Arranging the weights of a model for the kernels.
 //!
 //! Q4_0 matrices are laid out anew, once, in memory that the caller hands over; the others stay
-//! where they are. The matrices of an expert stand side by side: gate, up, down. How the output matrix
+//! where they are; an output matrix may get a sketch beside it. The matrices of an expert stand side by side: gate, up, down. How the output matrix
 //! is arranged depends on the [`Output`] that the engine is asked for. Products have the same bits
 //! before and after, so a model can be used while it is arranged section by section.
 
@@ -9,7 +9,7 @@ use crate::output::Output;
 use crate::store::Part;
 use crate::weights::{Down, ExpertMatrices, Layer, Matrix, Weights};
 use core::ops::Range;
-use wick_kernels::Layout;
+use wick_kernels::{Format, GROUP, Layout, sketch};
 
 /// Every matrix starts at a multiple of this.
 const ALIGNMENT: usize = 64;
@@ -67,17 +67,33 @@ pub trait Arranger {
 /// Some rows of a matrix, to be arranged.
 #[derive(Debug)]
 pub struct Piece<'s, 't> {
-    layout: Layout,
+    work: Work,
     cols: usize,
     source: &'s [u8],
     target: &'t mut [u8],
 }
 
+/// What becomes of some rows.
+#[derive(Clone, Copy, Debug)]
+enum Work {
+    Arrange(Layout),
+    Sketch(Format),
+}
+
 impl<'s> Piece<'s, '_> {
-    /// Arranges the rows, and returns the bytes that they were read from.
-    pub fn arrange(self) -> &'s [u8] {
-        self.layout.arrange(self.cols, self.source, self.target);
-        self.source
+    /// Arranges the rows, and returns the bytes that take their place: they are not read again.
+    pub fn arrange(self) -> Option<&'s [u8]> {
+        let Piece { work, cols, source, target } = self;
+        match work {
+            Work::Arrange(layout) => {
+                layout.arrange(cols, source, target);
+                Some(source)
+            }
+            Work::Sketch(format) => {
+                sketch(format, cols, source, target);
+                None
+            }
+        }
     }
 }
 
@@ -94,7 +110,7 @@ pub fn expert_layout(layer: &Layer<'_>, part: Part) -> Layout {
 
 /// Bytes of memory that [`for_each_piece`] fills.
 pub fn arranged_bytes(weights: &Weights<'_>, what: Arrangement) -> usize {
-    let mut bytes = 0;
+    let mut bytes = sketched_bytes(weights, what).next_multiple_of(ALIGNMENT);
     walk(weights, what, |matrix, layout| {
         if layout.is_some() {
             bytes += padded(matrix);
@@ -114,7 +130,18 @@ pub fn for_each_piece<'m, 't>(
     memory: &'t mut [u8],
     mut each: impl FnMut(Piece<'m, 't>),
 ) {
-    let mut rest = memory;
+    let bytes = sketched_bytes(weights, what);
+    let (drawn, mut rest) = memory.split_at_mut(bytes.next_multiple_of(ALIGNMENT));
+    if bytes > 0 {
+        let (matrix, drawn) = (&weights.output, &mut drawn[..bytes]);
+        let (cols, work) = (matrix.cols(), Work::Sketch(matrix.format()));
+        let (groups, source) = (matrix.rows() / GROUP, matrix.bytes());
+        let some = (PIECE / (source.len() / groups)).max(1);
+        let targets = drawn.chunks_mut(bytes / groups * some);
+        for (source, target) in source.chunks(source.len() / groups * some).zip(targets) {
+            each(Piece { work, cols, source, target });
+        }
+    }
     walk(weights, what, |matrix, layout| {
         let Some(layout) = layout else { return };
         let (cols, source) = (matrix.cols(), matrix.bytes());
@@ -124,7 +151,7 @@ pub fn for_each_piece<'m, 't>(
         let piece = (PIECE / unit).max(1) * unit;
         let targets = target[..source.len()].chunks_mut(piece);
         for (source, target) in source.chunks(piece).zip(targets) {
-            each(Piece { layout, cols, source, target });
+            each(Piece { work: Work::Arrange(layout), cols, source, target });
         }
     });
 }
@@ -135,7 +162,11 @@ pub fn for_each_piece<'m, 't>(
 /// If `memory` is shorter than [`arranged_bytes`].
 pub fn take_arranged<'a>(weights: &mut Weights<'a>, what: Arrangement, memory: &'a [u8]) {
     let Arrangement { output, experts, section } = what;
-    let mut rest = memory;
+    let bytes = sketched_bytes(weights, what);
+    let (drawn, mut rest) = memory.split_at(bytes.next_multiple_of(ALIGNMENT));
+    if bytes > 0 {
+        weights.sketch = Some(&drawn[..bytes]);
+    }
     if section.has_output() {
         let tied = core::ptr::eq(weights.output.bytes(), weights.embedding.bytes());
         take(&mut weights.output, output.layout(), &mut rest);
@@ -196,14 +227,19 @@ fn room(matrix: &Matrix<'_>, layout: Layout) -> usize {
     fitting(matrix, layout).map_or(0, |_| padded(matrix))
 }
 
+/// Bytes of the sketch that is drawn of the output matrix; none if it needs none.
+fn sketched_bytes(weights: &Weights<'_>, what: Arrangement) -> usize {
+    if what.section.has_output() { what.output.sketch_bytes(weights) } else { 0 }
+}
+
 fn padded(matrix: &Matrix<'_>) -> usize {
     matrix.bytes().len().next_multiple_of(ALIGNMENT)
 }
 
-/// The layout, if the matrix can be arranged so.
+/// The layout, if the matrix can be arranged so and is not yet.
 fn fitting(matrix: &Matrix<'_>, layout: Layout) -> Option<Layout> {
     let fits = layout.fits(matrix.format(), matrix.rows(), matrix.cols());
-    (fits && matrix.layout() == Layout::Rows).then_some(layout)
+    (fits && matrix.layout() == Layout::Rows && layout != Layout::Rows).then_some(layout)
 }
 
 /// Calls `visit` with every matrix that might be arranged and the layout that it gets, if any, in

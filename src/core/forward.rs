@@ -411,20 +411,14 @@ impl Model<'_> {
         s.positions = tokens;
         s.output_rows = match self.output.profiler(self.weights) {
             Some(profiler) => (0..wanted).map(|i| self.predict(&profiler, i, s)).sum(),
-            None if self.weights.output.layout() == Layout::Planes => {
-                (0..wanted).map(|i| self.shortlist(self.top, i, s)).sum()
-            }
             None => {
-                let output = &self.weights.output;
-                let normed = &s.hidden;
-                self.multiply(
-                    &[output],
-                    |i| normed.row(i),
-                    wanted,
-                    s.logits,
-                    <[f32]>::copy_from_slice,
-                );
-                wanted * output.rows()
+                let shortlisted = (0..wanted).map(|i| self.shortlist(self.top, i, s));
+                shortlisted.sum::<Option<usize>>().unwrap_or_else(|| {
+                    let (output, normed) = (&self.weights.output, &s.hidden);
+                    let copy = <[f32]>::copy_from_slice;
+                    self.multiply(&[output], |i| normed.row(i), wanted, s.logits, copy);
+                    wanted * output.rows()
+                })
             }
         };
     }

@@ -8,7 +8,7 @@ use core::cmp::Ordering;
 use core::fmt;
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use heapless::binary_heap::{BinaryHeap, Min};
-use wick_kernels::{Activation, Format, GROUP, Layout};
+use wick_kernels::{Activation, Format, Layout, sketch_bytes};
 
 /// Which rows of the output matrix are multiplied.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -19,9 +19,9 @@ pub enum Output {
     /// Those that the predictor in the file counts; see [`Profiler`]. The logits of the others are
     /// −∞.
     Profiler,
-    /// Those that can be among the largest logits, as the upper bits of all rows tell; see
+    /// Those that can be among the largest logits, as a sketch of the matrix tells; see
     /// [`Engine::want_top`](crate::Engine::want_top). The logits of others are −∞. As long as all
-    /// logits are wanted, and where the weights are not arranged, all rows are.
+    /// logits are wanted, and where no sketch has been drawn, all rows are.
     Coarse,
 }
 
@@ -30,15 +30,15 @@ pub const MOST_TOP: usize = 64;
 /// Rows that are multiplied first, for each of the largest that are wanted: their products tell how
 /// large a product must be at least.
 const FIRST: usize = 4;
-/// Standard deviations from what the upper bits tell that a product is expected within. The largest 64
+/// Standard deviations from what a sketch tells that a product is expected within. The largest 64
 /// were right at each of 10,240 positions of a model of the 4B's shape (`tests/bench/coarse.rs`).
 const DEVIATIONS: f32 = 5.0;
 /// Rows in a tile of a search for those that may be among the largest.
 const SEARCHED: usize = 512;
 /// Values that are looked over together, since hardly ever one of them is among the largest.
 const SCANNED: usize = 64;
-/// Variance of two bits, each as often 0 as 1.
-const VARIANCE: f32 = 1.25;
+/// Variance of what a sketch leaves out of a weight, in scales: it is anywhere within four of them.
+const VARIANCE: f32 = 16.0 / 12.0;
 
 impl Output {
     /// Checks that the model has what this needs, arranged for it or not at all.
@@ -46,10 +46,9 @@ impl Output {
         if self == Output::Profiler && weights.profiler.is_none() {
             return Err(OutputError::NoProfiler);
         }
-        let (format, rows) = (weights.output.format(), weights.output.rows());
-        let fits = Layout::Planes.fits(format, rows, weights.output.cols());
-        if self == Output::Coarse && !fits {
-            return Err(OutputError::NoPlanes { format, rows });
+        let (rows, cols) = (weights.output.rows(), weights.output.cols());
+        if self == Output::Coarse && sketch_bytes(rows, cols).is_none() {
+            return Err(OutputError::Groups { rows, cols });
         }
         match weights.output.layout() {
             Layout::Rows => Ok(()),
@@ -63,8 +62,15 @@ impl Output {
         match self {
             Output::Exact => Layout::Grouped,
             Output::Profiler => Layout::Split,
-            Output::Coarse => Layout::Planes,
+            Output::Coarse => Layout::Rows,
         }
+    }
+
+    /// Bytes of the sketch of the output matrix that this needs; 0 if it needs none.
+    pub(crate) fn sketch_bytes(self, weights: &Weights<'_>) -> usize {
+        let (rows, cols) = (weights.output.rows(), weights.output.cols());
+        let bytes = || sketch_bytes(rows, cols);
+        (self == Output::Coarse).then(bytes).flatten().unwrap_or(0)
     }
 
     /// The predictor, if it is used.
@@ -104,17 +110,15 @@ impl Model<'_> {
         counted.into_inner()
     }
 
-    /// Logits `i` = Wout · hidden row `i` where the output matrix is in planes: the `top` largest and
-    /// some others, −∞ elsewhere; all if `top` is 0 or too many. Returns how many rows are multiplied.
-    pub(crate) fn shortlist(&self, top: usize, i: usize, s: &mut Scratch<'_>) -> usize {
-        let (output, vocab) = (&self.weights.output, self.config.vocab);
+    /// Logits `i` = Wout · hidden row `i`: the `top` largest and some others, −∞ elsewhere. Returns how
+    /// many rows are multiplied; `None`, and nothing is done, if there is no sketch of the output
+    /// matrix, or `top` is 0 or too many.
+    pub(crate) fn shortlist(&self, top: usize, i: usize, s: &mut Scratch<'_>) -> Option<usize> {
+        let sketch = self.weights.sketch.filter(|_| (1..=MOST_TOP).contains(&top))?;
+        let vocab = self.config.vocab;
         let x = s.hidden.row(i);
         let logits = &mut s.logits[i * vocab..][..vocab];
         logits.fill(f32::NEG_INFINITY);
-        if top == 0 || top > MOST_TOP {
-            s.ceilings.fill(0.0);
-            return self.multiply_above(f32::NEG_INFINITY, &x, s.ceilings, logits);
-        }
         let blocks = x.q8_0.quants.chunks_exact(Format::Q4_0.block_len()).zip(x.q8_0.scales);
         for ((quants, scale), spread) in blocks.zip(s.spreads.iter_mut()) {
             let energy: i32 = quants.iter().map(|q| i32::from(*q) * i32::from(*q)).sum();
@@ -123,15 +127,15 @@ impl Model<'_> {
         let (bound, spreads) = (self.kernels.bound_rows(), &*s.spreads);
         let bounds = Grid::new(s.ceilings, vocab, vocab);
         bounds.for_each_tile(self.parallel, Bands::One, TILE, |tile| {
-            bound(output.bytes(), tile.cols(), &x, spreads, tile.row(0));
+            bound(sketch, tile.cols(), &x, spreads, tile.row(0));
         });
         let first =
             self.multiply_above(nth_largest(s.ceilings, FIRST * top), &x, s.ceilings, logits);
-        first + self.multiply_above(nth_largest(logits, top), &x, s.ceilings, logits)
+        Some(first + self.multiply_above(nth_largest(logits, top), &x, s.ceilings, logits))
     }
 
-    /// Multiplies the groups of rows in which a bound reaches `least`, if they have not been yet;
-    /// their number of rows is returned.
+    /// Multiplies the rows whose bound reaches `least`, if they have not been yet; their number is
+    /// returned.
     fn multiply_above(
         &self,
         least: f32,
@@ -139,7 +143,7 @@ impl Model<'_> {
         bounds: &[f32],
         logits: &mut [f32],
     ) -> usize {
-        let (output, multiply) = (&self.weights.output, self.kernels.multiply_rows());
+        let (output, prefetch) = (&self.weights.output, self.kernels.prefetch());
         let (vocab, multiplied) = (self.config.vocab, AtomicUsize::new(0));
         Grid::new(logits, vocab, vocab).for_each_tile(
             self.parallel,
@@ -147,20 +151,21 @@ impl Model<'_> {
             SEARCHED,
             |tile| {
                 let (start, logits) = (tile.cols().start, tile.row(0));
-                let groups =
-                    bounds[start..][..logits.len()].chunks_exact(GROUP).zip(logits.chunks(GROUP));
-                // What is no number is not left out.
-                let wanted = groups.enumerate().filter(|(_, (bounds, logits))| {
-                    !bounds.iter().all(|bound| *bound < least) && logits[0] == f32::NEG_INFINITY
-                });
-                let wanted: heapless::Vec<usize, { SEARCHED / GROUP }> =
-                    wanted.map(|(group, _)| group * GROUP).collect();
-                for (i, first) in wanted.iter().enumerate() {
-                    let (row, next) = (start + first, start + wanted.get(i + 1).unwrap_or(first));
-                    let logits = &mut logits[*first..][..GROUP];
-                    multiply(output.bytes(), row..row + GROUP, next, x, logits);
+                let mut rows = heapless::Vec::<u32, SEARCHED>::new();
+                for (i, (bound, logit)) in bounds[start..].iter().zip(&*logits).enumerate() {
+                    // What is no number is not left out.
+                    if (*bound >= least || bound.is_nan()) && *logit == f32::NEG_INFINITY {
+                        prefetch(output.row_bytes(start + i, 1));
+                        rows.push((start + i) as u32).expect("a tile has no more rows");
+                    }
                 }
-                multiplied.fetch_add(wanted.len() * GROUP, Relaxed);
+                let mut values = [0.0; SEARCHED];
+                let values = &mut values[..rows.len()];
+                self.pick(output, &rows, x, values);
+                for (row, value) in rows.iter().zip(values) {
+                    logits[*row as usize - start] = *value;
+                }
+                multiplied.fetch_add(rows.len(), Relaxed);
             },
         );
         multiplied.into_inner()
@@ -222,12 +227,12 @@ fn nth_largest(values: &[f32], n: usize) -> f32 {
 pub enum OutputError {
     /// There is no predictor in the file.
     NoProfiler,
-    /// The output matrix cannot be arranged in planes.
-    NoPlanes {
-        /// Its format.
-        format: Format,
+    /// The output matrix has no whole groups of 8 rows, or its rows no whole blocks of 32.
+    Groups {
         /// Its rows.
         rows: usize,
+        /// Its columns.
+        cols: usize,
     },
     /// The output matrix is arranged for another [`Output`].
     Arranged {
@@ -244,9 +249,9 @@ impl fmt::Display for OutputError {
             OutputError::NoProfiler => {
                 f.write_str("the file has no lm_head_profiler.weight to choose output rows with")
             }
-            OutputError::NoPlanes { format, rows } => write!(
+            OutputError::Groups { rows, cols } => write!(
                 f,
-                "output: Q4_0 and a multiple of 32 rows expected, {format} and {rows} rows found"
+                "output: multiples of 8 rows and of 32 columns expected, {rows} and {cols} found"
             ),
             OutputError::Arranged { expected, found } => {
                 write!(f, "output: arranged as {expected} expected, {found} found")

@@ -55,7 +55,7 @@ impl Plan {
         options: &Options,
     ) -> Result<Plan, OptionsError> {
         let resident = Plan::of_arena(config, weights, options, None)?;
-        Ok(Plan { weights: weights.bytes(), ..resident })
+        Ok(Plan { weights: weights.bytes() + resident.weights, ..resident })
     }
 
     /// The plan for a model whose experts are read into some slots of `slot_bytes` each, at least
@@ -69,10 +69,11 @@ impl Plan {
     ) -> Result<Plan, OptionsError> {
         let streaming = Plan::of_arena(config, weights, options, Some(slots))?;
         let slots = slots.saturating_mul(slot_bytes);
-        Ok(Plan { weights: weights.dense_bytes(), slots, ..streaming })
+        let weights = weights.dense_bytes() + streaming.weights;
+        Ok(Plan { weights, slots, ..streaming })
     }
 
-    /// The plan without weights.
+    /// The plan without the weights of the file.
     fn of_arena(
         config: &Config,
         weights: &Weights<'_>,
@@ -87,7 +88,7 @@ impl Plan {
             return Err(OptionsError::Range { what: "sequences", found: options.sequences, most });
         }
         Ok(Plan {
-            weights: 0,
+            weights: options.output.sketch_bytes(weights),
             kv: KvCache::bytes(&layout, options.sequences),
             scratch: Sizes::new(config, weights, options).bytes() + Experts::bytes(config, slots),
             sampler: Sampler::bytes(config.vocab),

@@ -5,7 +5,7 @@ use crate::config::Config;
 use crate::output::Output;
 use crate::plan::{Options, floats};
 use crate::weights::Weights;
-use wick_kernels::{Activation, Encodings, RowLayout};
+use wick_kernels::{Activation, Encoding, Encodings, RowLayout};
 
 /// Activation rows in one slab.
 #[derive(Debug)]
@@ -43,7 +43,7 @@ impl Sizes {
         Sizes {
             config: *config,
             options: *options,
-            hidden: RowLayout::new(config.hidden, weights.hidden_encodings()),
+            hidden: RowLayout::new(config.hidden, hidden_encodings(weights, options)),
             attended: RowLayout::new(config.query_width(), weights.attention_encodings()),
             neurons: RowLayout::new(config.expert_width, weights.expert_encodings()),
             predictor: predictor_layout(weights, options),
@@ -85,6 +85,16 @@ impl Sizes {
             + Arena::bytes_for::<usize>(self.config.layers)
             + Arena::bytes_for::<usize>(self.options.batch);
         floats + indices
+    }
+}
+
+/// The encodings of rows that matrices of `hidden` columns multiply, and of those that are multiplied
+/// with a sketch of the output matrix.
+fn hidden_encodings(weights: &Weights<'_>, options: &Options) -> Encodings {
+    let all = weights.hidden_encodings();
+    match options.output.sketch_bytes(weights) {
+        0 => all,
+        _ => all.with(Encoding::Q8_0),
     }
 }
 

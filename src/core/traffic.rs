@@ -78,14 +78,11 @@ impl AddAssign for Traffic {
 
 fn output_bytes(weights: &Weights<'_>, rows: usize) -> u64 {
     let (output, norm) = (&weights.output, len(&[weights.output_norm.bytes()]));
-    let chooser = match &weights.profiler {
-        _ if output.layout() == Layout::Planes && rows < output.rows() => {
-            output.bytes().len() as u64 / 18 * 10
-        }
-        Some(profiler) if rows < output.rows() => {
-            len(&[profiler.fc1.bytes(), profiler.fc2.bytes()])
-        }
-        _ => 0,
+    let chooser = match (weights.sketch, &weights.profiler) {
+        _ if rows >= output.rows() => 0,
+        (Some(sketch), _) => len(&[sketch]),
+        (None, Some(profiler)) => len(&[profiler.fc1.bytes(), profiler.fc2.bytes()]),
+        (None, None) => 0,
     };
     norm + chooser + (output.bytes().len() / output.rows() * rows) as u64
 }

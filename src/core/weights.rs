@@ -307,6 +307,9 @@ pub struct Weights<'m> {
     pub output: Matrix<'m>,
     /// Predictor of output rows, where the file has one.
     pub profiler: Option<Profiler<'m>>,
+    /// Sketch of the output matrix, once one has been drawn for
+    /// [`Output::Coarse`](crate::Output::Coarse).
+    pub sketch: Option<&'m [u8]>,
     /// The layers, in order.
     pub layers: heapless::Vec<Layer<'m>, MAX_LAYERS>,
 }

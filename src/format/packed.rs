@@ -32,7 +32,7 @@
 //! | `wick.pack.version` | u32 | 1 |
 //! | `wick.pack.alignment` | u32 | the input's `general.alignment`, where it had that key |
 //! | `wick.pack.tensors` | [string] | names of the input's tensors, in its order |
-//! | `wick.pack.layouts` | [string] | for each tensor of the table: `rows`, `grouped`, `split`, `planes`, `experts` or `tier2` |
+//! | `wick.pack.layouts` | [string] | for each tensor of the table: `rows`, `grouped`, `split`, `experts` or `tier2` |
 //! | `wick.experts.width` | u32 | neurons of an expert |
 //! | `wick.experts.formats` | [u32; layers · 3] | `ggml_type` of gate, up and down of each layer |
 //! | `wick.experts.layouts` | [string; layers · 3] | `rows`, `grouped`, `split` or `columns` for each of them |
@@ -312,8 +312,7 @@ impl<'a, 'm> Packed<'a, 'm> {
             (Part::Down, false) => (config.hidden, config.expert_width),
             _ => (config.expert_width, config.hidden),
         };
-        // Planes are for the output matrix.
-        let layout = Layout::from_name(found).filter(|layout| *layout != Layout::Planes);
+        let layout = Layout::from_name(found);
         let matrices = layout.and_then(|layout| {
             ExpertMatrices::elsewhere(format, layout, config.experts, rows, cols)
         });

@@ -41,6 +41,7 @@ impl<'m> Model<'_, 'm> {
             output_norm: self.plain(TensorName::once("output_norm"), 1, hidden)?,
             output: if tied { embedding } else { self.matrix(output, vocab, hidden)? },
             profiler: self.profiler(config)?,
+            sketch: None,
             layers,
         })
     }

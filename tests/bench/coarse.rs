@@ -4,7 +4,7 @@
 //!
 //! Reads random tokens in pieces of 256. The logits of each batch are computed twice, all rows and then
 //! those that can be among the largest, and compared: the largest must be the same rows with the same
-//! bits. The output matrix must be Q4_0.
+//! bits.
 
 use std::process::ExitCode;
 use wick_core::{Engine, KvFormat, Options, Output};

@@ -79,7 +79,7 @@ impl Source {
         };
         let layers = (0..LAYERS).map(layer).collect();
         let (embedding, output_norm, output) = (dense, dense, dense);
-        Weights { embedding, output_norm, output, profiler: None, layers }
+        Weights { embedding, output_norm, output, profiler: None, sketch: None, layers }
     }
 
     fn checksums(&self) -> Vec<u32> {

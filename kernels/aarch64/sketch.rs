@@ -1,63 +1,18 @@
-//! Products with Q4_0 matrices in [`crate::Layout::Planes`], a row in each lane.
+//! Estimates of products from the [`sketch`](crate::sketch()) of a matrix, a row in each lane.
 
 use super::dot::Dot;
 use super::widen;
 use crate::Activation;
 use crate::activation::count_blocks;
-use crate::layout::{BLOCK, GROUP, LOWER, UPPER, planes};
+use crate::layout::{BLOCK, GROUP};
+use crate::sketch::{SCALES, SKETCH_BLOCK, group};
 use core::arch::aarch64::*;
 use core::ops::Range;
-
-/// The product with some rows.
-#[inline(always)]
-pub(super) unsafe fn multiply<D: Dot>(
-    weights: &[u8],
-    rows: Range<usize>,
-    _next: usize,
-    x: &Activation<'_>,
-    out: &mut [f32],
-) {
-    let x = &x.q8_0;
-    let blocks = count_blocks([x], BLOCK, BLOCK);
-    assert!(rows.start.is_multiple_of(GROUP) && out.len() == rows.len());
-    for (row, out) in rows.step_by(GROUP).zip(out.as_chunks_mut::<GROUP>().0) {
-        let (upper, lower) = planes(blocks, weights, row);
-        // SAFETY: the planes of a group have `blocks` blocks of `UPPER` and `LOWER` bytes, as many
-        // as the activations. The caller has the variant's features.
-        unsafe {
-            let mut totals = [vdupq_n_f32(0.0); 2];
-            for b in 0..blocks {
-                let (upper, lower) = (upper.as_ptr().add(b * UPPER), lower.as_ptr().add(b * LOWER));
-                let offset = D::starts(vdup_n_s16(*x.sums.get_unchecked(b)));
-                let mut sums = D::start::<0>(offset);
-                for i in 0..2 {
-                    let quants = |half: usize| {
-                        let high = crumbs(vld1q_u8(upper.add(16 + i * 32 + half * 16)));
-                        let low = crumbs(vld1q_u8(lower.add(i * 32 + half * 16)));
-                        let whole = |s: usize| vorrq_s8(vshlq_n_s8::<2>(high[s]), low[s]);
-                        [whole(0), whole(1), whole(2), whole(3)]
-                    };
-                    let x = vld1q_s8(x.quants.as_ptr().add(b * BLOCK + i * 16));
-                    add::<D>(&mut sums, quants(0), quants(1), x);
-                }
-                let scale = *x.scales.get_unchecked(b);
-                let (low, high) = widen(vld1q_u16(upper.cast()));
-                let sums = D::finish(sums);
-                for (half, scales) in [low, high].into_iter().enumerate() {
-                    let product = vmulq_f32(vcvtq_f32_s32(sums[half]), vmulq_n_f32(scales, scale));
-                    totals[half] = vaddq_f32(totals[half], product);
-                }
-            }
-            vst1q_f32(out.as_mut_ptr(), totals[0]);
-            vst1q_f32(out.as_mut_ptr().add(4), totals[1]);
-        }
-    }
-}
 
 /// What the products with some rows hardly exceed.
 #[inline(always)]
 pub(super) unsafe fn bound<D: Dot>(
-    weights: &[u8],
+    sketch: &[u8],
     rows: Range<usize>,
     x: &Activation<'_>,
     spreads: &[f32],
@@ -68,17 +23,18 @@ pub(super) unsafe fn bound<D: Dot>(
     assert!(rows.start.is_multiple_of(GROUP) && out.len() == rows.len());
     assert!(spreads.len() == blocks);
     for (row, out) in rows.step_by(GROUP).zip(out.as_chunks_mut::<GROUP>().0) {
-        let (upper, _) = planes(blocks, weights, row);
-        // SAFETY: the upper plane of a group has `blocks` blocks of `UPPER` bytes, as many as the
+        let group = group(blocks, sketch, row);
+        // SAFETY: a group has `blocks` blocks of `SKETCH_BLOCK` bytes, as many as the
         // activations and the spreads. The caller has the variant's features.
         unsafe {
             let mut totals = [vdupq_n_f32(0.0); 2];
             let mut variances = totals;
             for (b, spread) in spreads.iter().enumerate() {
-                let block = upper.as_ptr().add(b * UPPER);
+                let block = group.as_ptr().add(b * SKETCH_BLOCK);
                 let mut sums = D::start::<0>(D::starts(vdup_n_s16(0)));
                 for i in 0..2 {
-                    let quants = |half: usize| crumbs(vld1q_u8(block.add(16 + i * 32 + half * 16)));
+                    let quants =
+                        |half: usize| crumbs(vld1q_u8(block.add(SCALES + i * 32 + half * 16)));
                     let x = vld1q_s8(x.quants.as_ptr().add(b * BLOCK + i * 16));
                     add::<D>(&mut sums, quants(0), quants(1), x);
                 }
