@@ -1,9 +1,10 @@
 //! Arranging the weights of a model for the kernels.
 //!
 //! Q4_0 matrices are laid out anew, once, in memory that the caller hands over; the others stay
-//! where they are; an output matrix may get a sketch beside it. The matrices of an expert stand side by side: gate, up, down. How the output matrix
-//! is arranged depends on the [`Output`] that the engine is asked for. Products have the same bits
-//! before and after, so a model can be used while it is arranged section by section.
+//! where they are; the output matrix may get a sketch beside it. The matrices of an expert stand
+//! side by side: gate, up, down. What becomes of the output matrix depends on the [`Output`] that
+//! the engine is asked for. Products have the same bits before and after, so a model can be used
+//! while it is arranged section by section.
 
 use crate::output::Output;
 use crate::store::Part;
