@@ -96,15 +96,17 @@ fn attend_f16<S: Steps>(
             let mut ahead = Ahead { values: values.chunks(kv.head), keys: next.chunks(kv.head) };
             let mut heads = 0..queries.len() / kv.head;
             while !heads.is_empty() {
-                let count = if heads.len() >= 4 { 4 } else { heads.len().min(2) };
+                // Six heads as twice three, seven as four and three.
+                let count = if heads.len() == 6 { 3 } else { heads.len().min(4) };
                 let some = heads.start..heads.start + count;
                 let values = some.start * kv.head..some.end * kv.head;
                 let (queries, out) = (&queries[values.clone()], &mut out[values]);
                 match &mut state[some] {
                     [a, b, c, d] => tile.add_to::<S, 4>([a, b, c, d], queries, &mut ahead, out),
+                    [a, b, c] => tile.add_to::<S, 3>([a, b, c], queries, &mut ahead, out),
                     [a, b] => tile.add_to::<S, 2>([a, b], queries, &mut ahead, out),
                     [a] => tile.add_to::<S, 1>([a], queries, &mut ahead, out),
-                    _ => unreachable!("1, 2 or 4 heads are taken"),
+                    _ => unreachable!("1 to 4 heads are taken"),
                 }
                 heads.start += count;
             }
@@ -127,18 +129,29 @@ impl Softmax {
     /// scales what was summed with the weights of earlier tiles accordingly.
     #[inline(always)]
     pub(super) fn weigh(&mut self, scores: &mut [f32; KEY_TILE], out: &mut [f32]) {
-        let largest = scores.iter().fold(self.largest, |m, w| m.max(*w));
+        let mut largest = [self.largest; 8];
+        for group in scores.as_chunks::<8>().0 {
+            for (largest, score) in largest.iter_mut().zip(group) {
+                *largest = larger(*largest, *score);
+            }
+        }
+        let largest = largest.into_iter().fold(self.largest, larger);
         let shrink = exp(self.largest - largest);
         self.largest = largest;
         self.totals = self.totals.map(|total| total * shrink);
         out.iter_mut().for_each(|y| *y *= shrink);
-        for group in scores.as_chunks_mut::<8>().0 {
-            for (weight, total) in group.iter_mut().zip(&mut self.totals) {
-                *weight = exp(*weight - largest);
-                *total += *weight;
-            }
+        // A loop for each step: one that did both would not become vector instructions.
+        scores.iter_mut().for_each(|score| *score = exp(*score - largest));
+        for group in scores.as_chunks::<8>().0 {
+            self.totals.iter_mut().zip(group).for_each(|(total, weight)| *total += weight);
         }
     }
+}
+
+/// The larger of two numbers; the first if the second is none.
+#[inline(always)]
+fn larger(a: f32, b: f32) -> f32 {
+    if b > a { b } else { a }
 }
 
 /// Rows that are asked for one by one while the first heads meet the keys of a tile.
@@ -181,12 +194,26 @@ impl Tile<'_> {
         let factor = 1.0 / libm::sqrtf(self.head as f32);
         let mut weights = [[f32::NEG_INFINITY; KEY_TILE]; N];
         let queries: [&[f32]; N] = core::array::from_fn(|i| &queries[i * self.head..][..self.head]);
-        for (place, key) in (self.first..KEY_TILE).zip(self.keys.chunks_exact(self.head)) {
-            ahead.ask::<S::Lanes>();
-            let products = dots::<S::Lanes, N>(&queries, key);
-            for (weights, product) in weights.iter_mut().zip(&products) {
+        let mut score = |place: usize, products: &[f32; N]| {
+            for (weights, product) in weights.iter_mut().zip(products) {
                 weights[place] = factor * product;
             }
+        };
+        let mut place = self.first;
+        // Two at a time, so that one's sums need not wait for the other's.
+        let mut pairs = self.keys.chunks_exact(2 * self.head);
+        for pair in &mut pairs {
+            ahead.ask::<S::Lanes>();
+            ahead.ask::<S::Lanes>();
+            let [one, other] = dots::<S::Lanes, N, 2>(&queries, pair.split_at(self.head).into());
+            score(place, &one);
+            score(place + 1, &other);
+            place += 2;
+        }
+        if !pairs.remainder().is_empty() {
+            ahead.ask::<S::Lanes>();
+            let [one] = dots::<S::Lanes, N, 1>(&queries, [pairs.remainder()]);
+            score(place, &one);
         }
         let heads = out.chunks_exact_mut(self.head).zip(&mut weights);
         for (state, (out, weights)) in state.into_iter().zip(heads) {
@@ -200,6 +227,9 @@ impl Tile<'_> {
         if self.head - col >= 8 {
             self.add_columns::<S::Lanes, N, 1>(&weights, col, out);
             col += 8;
+        }
+        if col == self.head {
+            return;
         }
         for (out, weights) in out.chunks_exact_mut(self.head).zip(&weights) {
             for (weight, value) in weights[self.first..].iter().zip(self.values.chunks(self.head)) {
@@ -224,9 +254,10 @@ impl Tile<'_> {
                 *sum = L::load(out);
             }
         }
-        for (place, value) in (self.first..KEY_TILE).zip(self.values[col..].chunks(self.head)) {
+        let values = self.values.chunks_exact(self.head);
+        for (place, value) in (self.first..KEY_TILE).zip(values) {
             let mut widened = [L::zero(); P];
-            for (to, halves) in widened.iter_mut().zip(value[..8 * P].as_chunks().0) {
+            for (to, halves) in widened.iter_mut().zip(value[col..][..8 * P].as_chunks().0) {
                 *to = L::widen(halves);
             }
             for (sums, weights) in sums.iter_mut().zip(weights) {
@@ -244,28 +275,41 @@ impl Tile<'_> {
     }
 }
 
-/// The products of `N` queries with a key.
+/// The products of `N` queries with each of `K` keys.
 #[inline(always)]
-fn dots<L: Lanes, const N: usize>(queries: &[&[f32]; N], key: &[f16]) -> [f32; N] {
-    let (keys, key_tail) = key.as_chunks::<8>();
-    let groups = queries.map(|query| &query.as_chunks::<8>().0[..keys.len()]);
-    let mut sums = [L::zero(); N];
-    for (i, key) in keys.iter().enumerate() {
-        let key = L::widen(key);
-        for (sum, query) in sums.iter_mut().zip(&groups) {
-            *sum = sum.add_product(L::load(&query[i]), key);
+fn dots<L: Lanes, const N: usize, const K: usize>(
+    queries: &[&[f32]; N],
+    keys: [&[f16]; K],
+) -> [[f32; N]; K] {
+    let len = queries[0].len() / 8;
+    let keys = keys.map(|key| key.as_chunks::<8>());
+    let groups = queries.map(|query| &query.as_chunks::<8>().0[..len]);
+    let wholes = keys.map(|(key, _)| &key[..len]);
+    let mut sums = [[L::zero(); N]; K];
+    for i in 0..len {
+        let mut widened = [L::zero(); K];
+        for (to, key) in widened.iter_mut().zip(&wholes) {
+            *to = L::widen(&key[i]);
+        }
+        for (n, query) in groups.iter().enumerate() {
+            let query = L::load(&query[i]);
+            for (sums, key) in sums.iter_mut().zip(widened) {
+                sums[n] = sums[n].add_product(query, key);
+            }
         }
     }
-    let mut products = [0.0; N];
-    for (product, sum) in products.iter_mut().zip(&sums) {
-        *product = sum.sum();
+    let mut products = [[0.0; N]; K];
+    for (products, sums) in products.iter_mut().zip(&sums) {
+        for (product, sum) in products.iter_mut().zip(sums) {
+            *product = sum.sum();
+        }
     }
-    if !key_tail.is_empty() {
-        for ((product, sum), query) in products.iter_mut().zip(&sums).zip(queries) {
-            let mut lanes = sum.values();
-            let tail = query[keys.len() * 8..].iter().zip(key_tail);
+    for (k, (_, tail)) in keys.iter().enumerate().filter(|(_, (_, tail))| !tail.is_empty()) {
+        for (n, query) in queries.iter().enumerate() {
+            let mut lanes = sums[k][n].values();
+            let tail = query[len * 8..].iter().zip(*tail);
             lanes.iter_mut().zip(tail).for_each(|(lane, (q, k))| *lane += q * k.to_f32());
-            *product = lanes.sum();
+            products[k][n] = lanes.sum();
         }
     }
     products
