@@ -63,7 +63,7 @@ enum OutputArgument {
     Exact,
     /// Those that the predictor in PowerInfer's files counts
     Profiler,
-    /// Those that can be among the --top-k likeliest, as the upper bits of all rows tell
+    /// Those that can be among the --top-k likeliest, as a sketch of all rows tells
     Coarse,
 }
 
