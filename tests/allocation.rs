@@ -4,7 +4,8 @@
 //! thread allocates when it likes.
 
 use wick_core::{
-    Arena, Engine, KvFormat, LeastRecent, Options, Output, Parallel, Sampler, Sampling, Serial,
+    Arena, Candidates, Engine, KvFormat, LeastRecent, Options, Output, Parallel, Sampler, Sampling,
+    Serial,
 };
 use wick_linux::reads::Reader;
 use wick_linux::{Caching, Catalogue, Cpus, FileStore, ModelFile, Pool};
@@ -66,24 +67,25 @@ fn store(model: &Model, files: &'static [ModelFile], reader: Reader) -> &'static
 
 /// Bytes that are allocated while an engine reads two texts and speaks.
 fn allocated(model: &Model, mut engine: Engine<'_>) -> usize {
+    let wanted = engine.options().output.logits(20);
     let vocab = model.config.vocab;
     let text = ids(40, vocab);
-    engine.want_top(20);
-    let memory = vec![0u8; Sampler::bytes(vocab) + 64].leak();
+    let memory = vec![0u8; 8 * vocab + 128].leak();
+    let mut candidates = Candidates::new(vocab, &mut Arena::new(memory)).unwrap();
     let sampling = Sampling { min_p: 0.01, repeat_penalty: 1.1, ..Sampling::default() };
-    let mut sampler = Sampler::new(sampling, vocab, &mut Arena::new(memory)).unwrap();
+    let mut sampler = Sampler::new(sampling);
 
     let before = process_bytes();
-    engine.prefill(0, &text).unwrap();
-    engine.prefill(1, &text[..19]).unwrap();
+    engine.prefill(0, &text, wanted).unwrap();
+    engine.prefill(1, &text[..19], wanted).unwrap();
     engine.truncate(0, 38).unwrap();
-    engine.prefill(0, &text[38..]).unwrap();
+    engine.prefill(0, &text[38..], wanted).unwrap();
     for _ in 0..20 {
-        let id = sampler.sample(engine.logits(0).unwrap()).unwrap();
-        sampler.accept(id);
-        engine.prefill(0, &[id]).unwrap();
+        let logits = engine.logits(0).unwrap();
+        let id = sampler.sample(logits, &text, &mut candidates).unwrap();
+        engine.prefill(0, &[id], wanted).unwrap();
     }
-    let beyond_context = engine.prefill(0, &text).is_err();
+    let beyond_context = engine.prefill(0, &text, wanted).is_err();
     let after = process_bytes();
     assert!(beyond_context);
     step(&mut engine, 1, &text[..1]);

@@ -3,8 +3,9 @@
 
 use std::sync::LazyLock;
 use wick_core::{
-    Arrangement, Config, Engine, EngineError, KvFormat, Layer, Options, OptionsError, Output,
-    Parallel, Part, Plan, Section, Serial, StepError, Token, TruncateError, Window, arranged_bytes,
+    Arrangement, Config, Engine, EngineError, KvFormat, Layer, Logits, Options, OptionsError,
+    Output, Parallel, Part, Plan, Section, Serial, StepError, Token, TruncateError, Window,
+    arranged_bytes,
 };
 use wick_kernels::Kernels;
 use wick_linux::{ArrangedMemory, Arranging, Cpus, Pool, all_kernels};
@@ -101,7 +102,7 @@ fn prefill_ends_with_the_same_logits() {
             },
             &*TWO,
         );
-        engine.prefill(0, &ids).unwrap();
+        engine.prefill(0, &ids, Logits::All).unwrap();
         let last = &all[all.len() - model.config.vocab..];
         assert_eq!(bits(engine.logits(0).unwrap()), bits(last));
         assert!(engine.logits(1).is_none());
@@ -132,7 +133,7 @@ fn sequences_do_not_see_each_other() {
             for (sequence, text) in texts.iter().enumerate() {
                 let to = text.len().min(taken[sequence] + sequence + 1);
                 let next = &text[taken[sequence]..to];
-                batch.extend(next.iter().map(|id| Token { id: *id, sequence, wants_logits: true }));
+                batch.extend(next.iter().map(|id| Token::new(*id, sequence, Logits::All)));
                 taken[sequence] = to;
             }
             engine.step(&batch).unwrap();
@@ -158,9 +159,9 @@ fn truncation_forgets_exactly() {
             kv: model.kv,
         };
         let mut engine = model.engine(options, &Serial);
-        engine.prefill(1, &ids[..33]).unwrap();
+        engine.prefill(1, &ids[..33], Logits::All).unwrap();
         // What is forgotten was another text.
-        engine.prefill(1, &ids[..7]).unwrap();
+        engine.prefill(1, &ids[..7], Logits::All).unwrap();
         engine.truncate(1, 33).unwrap();
         step(&mut engine, 1, &ids[33..40]);
         let found: Vec<u32> = (0..7).flat_map(|i| bits(engine.logits(i).unwrap())).collect();
@@ -185,14 +186,14 @@ fn a_window_tells_what_it_has_forgotten() {
     };
     let mut engine = model.engine(options, &Serial);
     let ids = ids(300, model.config.vocab);
-    engine.prefill(0, &ids).unwrap();
+    engine.prefill(0, &ids, Logits::All).unwrap();
     // The ring has 64 positions (8 + 8, in whole tiles), so 236 is the first that it holds.
     let error = engine.truncate(0, 200).unwrap_err();
     assert_eq!(error, TruncateError::Forgotten { asked: 200, least: 243 });
     assert_eq!(engine.truncate(0, 301), Err(TruncateError::Beyond { asked: 301, held: 300 }));
     assert_eq!(engine.len(0), 300);
     engine.truncate(0, 243).unwrap();
-    engine.prefill(0, &ids[243..]).unwrap();
+    engine.prefill(0, &ids[243..], Logits::All).unwrap();
     let expected = model.logits(&ids, 16, &Serial);
     assert_eq!(bits(engine.logits(0).unwrap()), bits(&expected[299 * model.config.vocab..]));
 }
@@ -212,13 +213,13 @@ fn refused_steps_change_nothing() {
         },
         &Serial,
     );
-    engine.prefill(0, &[1, 2, 3, 4, 5]).unwrap();
+    engine.prefill(0, &[1, 2, 3, 4, 5], Logits::All).unwrap();
     let before = bits(engine.logits(0).unwrap());
-    let token = Token { id: 1, sequence: 0, wants_logits: false };
+    let token = Token::new(1, 0, Logits::None);
     let refused = [
         (vec![token; 5], StepError::Batch { found: 5, most: 4 }),
         (vec![token; 4], StepError::Full { sequence: 0, held: 5, more: 4, context: 8 }),
-        (vec![Token { wants_logits: true, ..token }; 2], StepError::Outputs { found: 2, most: 1 }),
+        (vec![Token { logits: Logits::All, ..token }; 2], StepError::Outputs { found: 2, most: 1 }),
         (
             vec![token, Token { id: vocab as u32, ..token }],
             StepError::Id { id: vocab as u32, vocab },
@@ -234,13 +235,16 @@ fn refused_steps_change_nothing() {
         assert_eq!(bits(engine.logits(0).unwrap()), before);
     }
     assert_eq!(
-        engine.prefill(0, &[1; 4]),
+        engine.prefill(0, &[1; 4], Logits::All),
         Err(StepError::Full { sequence: 0, held: 5, more: 4, context: 8 })
     );
     let unknown = [1, vocab as u32];
-    assert_eq!(engine.prefill(0, &unknown), Err(StepError::Id { id: vocab as u32, vocab }));
+    assert_eq!(
+        engine.prefill(0, &unknown, Logits::All),
+        Err(StepError::Id { id: vocab as u32, vocab })
+    );
     assert_eq!(engine.len(0), 5);
-    engine.prefill(0, &[1; 3]).unwrap();
+    engine.prefill(0, &[1; 3], Logits::All).unwrap();
 }
 
 #[test]

@@ -4,7 +4,8 @@
 use std::fs::{self, OpenOptions};
 use std::path::Path;
 use wick_core::{
-    Decaying, Engine, KvFormat, Options, Output, Parallel, Serial, StepError, StoreReason, Token,
+    Decaying, Engine, KvFormat, Logits, Options, Output, Parallel, Serial, StepError, StoreReason,
+    Token,
 };
 use wick_linux::reads::{ATTEMPTS, Device, Fault, FaultScript, Faults, Reader, Reads, Throttle};
 use wick_linux::{Caching, Catalogue, FileStore, ModelFile, kernels};
@@ -139,7 +140,7 @@ fn a_device_that_fails_ends_a_step_alone() {
     let (mut found, mut failures) = (Vec::new(), 0);
     for id in &ids {
         script.add_next(u64::MAX, Fault::Error(EIO));
-        let token = Token { id: *id, sequence: 0, wants_logits: true };
+        let token = Token::new(*id, 0, Logits::All);
         // Reads that were on their way when a step failed fail the next one that wants them.
         while let Err(error) = engine.step(&[token]) {
             let StepError::Store(error) = error else { panic!("{error}") };
@@ -165,7 +166,7 @@ fn a_file_that_changes_ends_every_step() {
     let mapped = Mapped::open(&path);
     let sizes = (mapped.experts(), 24, 1);
     let mut engine = mapped.engine(sizes, Reader::Auto, Caching::Direct, plain()).unwrap();
-    let token = Token { id: 1, sequence: 0, wants_logits: true };
+    let token = Token::new(1, 0, Logits::All);
     engine.step(&[token]).unwrap();
     let file = OpenOptions::new().append(true).open(&path).unwrap();
     file.set_len(fs::metadata(&path).unwrap().len() + 1).unwrap();

@@ -9,8 +9,8 @@ pub mod tiny;
 use std::fs;
 use std::path::PathBuf;
 use wick_core::{
-    Arena, Arrangement, Config, Engine, KvFormat, Options, Output, Parallel, Plan, Section, Token,
-    Weights,
+    Arena, Arrangement, Config, Engine, KvFormat, Logits, Options, Output, Parallel, Plan, Section,
+    Token, Weights,
 };
 use wick_format::{Gguf, Overrides};
 use wick_kernels::Kernels;
@@ -146,7 +146,15 @@ impl Model {
 /// # Panics
 /// If the step is refused.
 pub fn step(engine: &mut Engine<'_>, sequence: usize, ids: &[u32]) {
-    let token = |id: &u32| Token { id: *id, sequence, wants_logits: true };
+    step_for(engine, sequence, ids, Logits::All);
+}
+
+/// The same, asking for some of them.
+///
+/// # Panics
+/// If the step is refused.
+pub fn step_for(engine: &mut Engine<'_>, sequence: usize, ids: &[u32], logits: Logits) {
+    let token = |id: &u32| Token::new(*id, sequence, logits);
     engine.step(&ids.iter().map(token).collect::<Vec<_>>()).unwrap();
 }
 

@@ -6,15 +6,17 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use tempfile::TempDir;
 use wick_core::{
-    Approximation, Decaying, Engine, KvFormat, Options, Output, Parallel, Part, Serial,
+    Approximation, Decaying, Engine, KvFormat, Logits, Options, Output, Parallel, Part, Serial,
+    Token,
 };
 use wick_format::{Gguf, Overrides};
 use wick_linux::{Caching, Catalogue, FileStore, LowBit, LowBitLayer, ModelFile, kernels};
 use wick_prepare::{Damage, Pack, Unpack, verify};
-use wick_tests::{Model, bits, golden_bytes, ids, largest_difference, range, step};
+use wick_tests::{Model, bits, golden_bytes, ids, largest_difference, range};
 
 const NANO: &str = "../models/nano/nano.gguf";
-const LOW: Approximation = Approximation { prefer_resident: 0.0, skip_missing: 0.0, low_bit: true };
+const NONE: Approximation = Approximation::NONE;
+const LOW: Approximation = Approximation { low_bit: true, ..NONE };
 
 /// nano, packed with copies.
 struct Packed {
@@ -94,11 +96,17 @@ impl Packed {
     }
 }
 
-fn logits(engine: &mut Engine<'_>, ids: &[u32], batch: usize) -> Vec<f32> {
+fn logits(
+    engine: &mut Engine<'_>,
+    ids: &[u32],
+    batch: usize,
+    approximation: Approximation,
+) -> Vec<f32> {
     engine.truncate(0, 0).unwrap();
+    let token = |id: &u32| Token { approximation, ..Token::new(*id, 0, Logits::All) };
     let mut all = Vec::new();
     for chunk in ids.chunks(batch) {
-        step(engine, 0, chunk);
+        engine.step(&chunk.iter().map(token).collect::<Vec<_>>()).unwrap();
         (0..chunk.len()).for_each(|i| all.extend_from_slice(engine.logits(i).unwrap()));
     }
     all
@@ -164,13 +172,12 @@ fn without_the_option_the_bits_are_the_same() {
     let expected = bits(&packed.model.logits(&ids, 1, &Serial));
     for (slots, copies) in [(6, true), (packed.experts() / 3, true), (40, false)] {
         let mut engine = packed.engine(slots, copies);
-        assert!(bits(&logits(&mut engine, &ids, 1)) == expected, "{slots} slots");
+        assert!(bits(&logits(&mut engine, &ids, 1, NONE)) == expected, "{slots} slots");
         assert_eq!(engine.expert_figures().unwrap().low_bit, 0);
     }
     // Nor with it, where there are no copies.
     let mut engine = packed.engine(20, false);
-    engine.approximate(LOW);
-    assert!(bits(&logits(&mut engine, &ids, 1)) == expected);
+    assert!(bits(&logits(&mut engine, &ids, 1, LOW)) == expected);
     assert_eq!(engine.expert_figures().unwrap().low_bit, 0);
 }
 
@@ -181,19 +188,17 @@ fn copies_come_near_and_give_way() {
     let expected = packed.model.logits(&ids, 1, &Serial);
     for slots in [6, 40, packed.experts()] {
         let mut engine = packed.engine(slots, true);
-        engine.approximate(LOW);
-        let found = logits(&mut engine, &ids, 1);
+        let found = logits(&mut engine, &ids, 1, LOW);
         assert!(engine.expert_figures().unwrap().low_bit > 0);
         let off = largest_difference(&found, &expected) / range(&expected);
         assert!(off > 0.0 && off < MOST, "{slots} slots: {off} of the range");
         // A prompt is computed with the experts themselves, read in place of copies.
-        assert!(bits(&logits(&mut engine, &ids, 20)) == bits(&expected), "{slots} slots");
+        assert!(bits(&logits(&mut engine, &ids, 20, NONE)) == bits(&expected), "{slots} slots");
     }
     // All that this text wants is there, so that copies can only be read on a wrong guess.
     let mut engine = packed.engine(packed.experts(), true);
-    engine.approximate(LOW);
-    logits(&mut engine, &ids, 20);
-    assert!(bits(&logits(&mut engine, &ids, 1)) == bits(&expected));
+    logits(&mut engine, &ids, 20, NONE);
+    assert!(bits(&logits(&mut engine, &ids, 1, LOW)) == bits(&expected));
 }
 
 /// Parts of the range of nano's logits by which copies may change one of them.

@@ -9,7 +9,7 @@ use wick_kernels::{Encodings, Format, Kernels, Layout, RowLayout};
 use wick_linux::{Cpus, Pool, all_kernels};
 use wick_prepare::quantize;
 use wick_tests::tiny::Tiny;
-use wick_tests::{Model, bits, ids, step};
+use wick_tests::{Model, bits, ids, step_for};
 
 static TWO: LazyLock<Pool> = LazyLock::new(|| Pool::new(2, &Cpus::detect()));
 static FOUR: LazyLock<Pool> = LazyLock::new(|| Pool::new(4, &Cpus::detect()));
@@ -60,10 +60,9 @@ fn logits(
         kv: KvFormat::F16,
     };
     let mut engine = model.engine(options, parallel);
-    engine.want_top(top);
     let (mut all, mut rows) = (Vec::new(), 0);
     for chunk in ids.chunks(batch) {
-        step(&mut engine, 0, chunk);
+        step_for(&mut engine, 0, chunk, output.logits(top));
         rows += engine.output_rows();
         (0..chunk.len()).for_each(|i| all.extend_from_slice(engine.logits(i).unwrap()));
     }

@@ -3,8 +3,8 @@
 
 use std::sync::LazyLock;
 use wick_core::{
-    Decaying, ExpertKey, ExpertStore, KvFormat, LeastFrequent, LeastRecent, Options, Output,
-    Parallel, Policy, Serial, StepError, StoreReason, Token,
+    Decaying, ExpertKey, ExpertStore, KvFormat, LeastFrequent, LeastRecent, Logits, Options,
+    Output, Parallel, Policy, Serial, StepError, StoreReason, Token,
 };
 use wick_linux::{Cpus, Pool, kernels};
 use wick_tests::store::MemoryStore;
@@ -108,7 +108,7 @@ fn a_failing_read_ends_the_step_alone() {
         let mut engine = model.streaming(options(40, 1), store, &LeastRecent, &Serial);
         let (mut found, mut failures) = (Vec::new(), 0);
         for (position, id) in ids.iter().enumerate() {
-            let token = Token { id: *id, sequence: 0, wants_logits: true };
+            let token = Token::new(*id, 0, Logits::All);
             while let Err(error) = engine.step(&[token]) {
                 let StepError::Store(error) = error else { panic!("{error}") };
                 let (key, _) = error.at.unwrap();

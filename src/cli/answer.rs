@@ -6,7 +6,7 @@ use crate::memory::Mib;
 use crate::streaming::{Streamed, Streaming};
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
-use wick_core::{Arena, Engine, Sampler, Sampling, Token};
+use wick_core::{Approximation, Arena, Candidates, Engine, Logits, Sampler, Sampling, Token};
 use wick_text::{Control, Detokenizer, Tokenizer};
 
 /// Tokens that go through the model together while a prompt is read; between batches it can be
@@ -73,7 +73,10 @@ pub(crate) fn write_now(out: &mut impl Write, text: &str) -> io::Result<()> {
 /// A model that answers.
 pub(crate) struct Answer<'a, 'e> {
     engine: Engine<'e>,
-    sampler: Sampler<'e>,
+    sampler: Sampler,
+    candidates: Candidates<'e>,
+    logits: Logits,
+    approximation: Approximation,
     tokenizer: &'a Tokenizer,
     interrupt: &'a Interrupt,
     /// What the KV cache holds.
@@ -84,18 +87,30 @@ pub(crate) struct Answer<'a, 'e> {
 impl<'a, 'e> Answer<'a, 'e> {
     /// A model that has read nothing yet. Ctrl-C stops it.
     pub(crate) fn new(
-        mut engine: Engine<'e>,
+        engine: Engine<'e>,
+        approximation: Approximation,
         sampling: Sampling,
         tokenizer: &'a Tokenizer,
         interrupt: &'a Interrupt,
         arena: &mut Arena<'e>,
     ) -> Result<Answer<'a, 'e>, Failure> {
         let vocab = engine.config().vocab;
-        let sampler = Sampler::new(sampling, vocab, arena).or_exit(Exit::Memory)?;
-        engine.want_top(sampling.top());
+        let sampler = Sampler::new(sampling);
+        let candidates = Candidates::new(vocab, arena).or_exit(Exit::Memory)?;
+        let logits = engine.options().output.logits(sampling.top());
         log::info!("{sampling:?}");
         let (held, figures) = (Vec::new(), Figures::default());
-        Ok(Answer { engine, sampler, tokenizer, interrupt, held, figures })
+        Ok(Answer {
+            engine,
+            sampler,
+            candidates,
+            logits,
+            approximation,
+            tokenizer,
+            interrupt,
+            held,
+            figures,
+        })
     }
 
     /// Reads a prompt in place of all that was read and drawn before. What both begin with is in the
@@ -104,10 +119,8 @@ impl<'a, 'e> Answer<'a, 'e> {
         let start = Instant::now();
         let kept = self.keep(ids)?;
         self.figures = Figures::default();
-        self.sampler.forget();
-        ids.iter().for_each(|id| self.sampler.accept(*id));
         for chunk in ids[kept..].chunks(self.engine.options().batch) {
-            self.engine.prefill(0, chunk)?;
+            self.engine.prefill(0, chunk, self.logits)?;
             self.held.extend(chunk);
             self.figures.prompt += chunk.len();
             self.figures.prefill = start.elapsed();
@@ -156,12 +169,14 @@ impl<'a, 'e> Answer<'a, 'e> {
         for drawn in 0..most {
             self.interrupt.check()?;
             let logits = self.engine.logits(0).unwrap_or_default();
-            let id = self.sampler.sample(logits).or_exit(Exit::Model)?;
+            let id = self
+                .sampler
+                .sample(logits, &self.held, &mut self.candidates)
+                .or_exit(Exit::Model)?;
             if self.tokenizer.is_end(id) {
                 break;
             }
             each(text.push(self.tokenizer, id))?;
-            self.sampler.accept(id);
             self.figures.drawn += 1;
             if drawn + 1 < most && !self.step(id)? {
                 break;
@@ -182,7 +197,8 @@ impl<'a, 'e> Answer<'a, 'e> {
             self.figures.arrange += start.elapsed();
         }
         let start = Instant::now();
-        let next = Token { id, sequence: 0, wants_logits: true };
+        let (logits, approximation) = (self.logits, self.approximation);
+        let next = Token { approximation, ..Token::new(id, 0, logits) };
         self.engine.step(&[next])?;
         self.held.push(id);
         self.figures.steps += 1;

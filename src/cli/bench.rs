@@ -116,7 +116,6 @@ pub(crate) fn run(arguments: &Arguments, started: Instant) -> Result<(), Failure
     let prompt = Some(arguments.prompt.get());
     let report = with_engine(&model, options, prompt, &arguments.engine, |mut engine, _| {
         let load = started.elapsed();
-        engine.want_top(Sampling::default().top());
         let rounds = rounds(&mut engine, arguments, started)?;
         report(&engine, arguments, files.name(), load, &rounds)
     })?;
@@ -147,10 +146,12 @@ fn rounds(
     let (prompt, n) = (arguments.prompt.get(), arguments.n.get());
     let ids = ids(prompt + n, engine.config().vocab);
     let (prompt, drawn) = ids.split_at(prompt);
+    let logits = arguments.output.output().logits(Sampling::default().top());
     let read = |engine: &mut Engine<'_>| {
-        prompt.chunks(engine.options().batch).try_for_each(|chunk| engine.prefill(0, chunk))
+        prompt.chunks(engine.options().batch).try_for_each(|chunk| engine.prefill(0, chunk, logits))
     };
     let mut rounds = Rounds::default();
+    let approximation = arguments.engine.approximation();
     if engine.arrange(0) > 0 {
         read(engine)?;
         rounds.first_token = Some(started.elapsed());
@@ -166,8 +167,7 @@ fn rounds(
         let filled = Streaming::of(engine);
         let start = Instant::now();
         for id in drawn {
-            let token = Token { id: *id, sequence: 0, wants_logits: true };
-            engine.step(&[token])?;
+            engine.step(&[Token { approximation, ..Token::new(*id, 0, logits) }])?;
             rounds.count(engine);
         }
         rounds.decode.push(start.elapsed());

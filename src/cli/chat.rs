@@ -75,7 +75,14 @@ pub(crate) fn run(arguments: &Arguments, verbose: bool) -> Result<(), Failure> {
     with_engine(&model, options, None, &arguments.engine, |engine, arena| {
         let sampling = arguments.sampling.sampling();
         let mut chat = Chat {
-            answer: Answer::new(engine, sampling, &tokenizer, &interrupt, arena)?,
+            answer: Answer::new(
+                engine,
+                arguments.engine.approximation(),
+                sampling,
+                &tokenizer,
+                &interrupt,
+                arena,
+            )?,
             conversation: Conversation::new(
                 template,
                 &tokenizer,

@@ -16,7 +16,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
-use wick_core::{Engine, KvFormat, Options, Output, Sampling, Token};
+use wick_core::{Approximation, Engine, KvFormat, Logits, Options, Output, Sampling, Token};
 use wick_text::{Special, Tokenizer};
 
 /// Measure a model: perplexity of a text, or exact answers to questions
@@ -138,12 +138,15 @@ fn perplexity(
     let (output, kv) = (Output::Exact, KvFormat::default());
     let options = Options { context, sequences: 1, batch, outputs: batch, output, kv };
     let prefix = tokenizer.prefix();
+    // A text that is read as a prompt is read as it is.
+    let drawing = arguments.engine.approximation();
+    let approximation = if batch == 1 { drawing } else { Approximation::NONE };
     let found = with_engine(model, options, None, &arguments.engine, |mut engine, _| {
         let mut losses = Vec::new();
         for window in ids.chunks_exact(context) {
             let mut window = window.to_vec();
             window[0] = prefix.unwrap_or(window[0]);
-            score(&mut engine, &window, batch, &mut losses)?;
+            score(&mut engine, &window, (batch, approximation), &mut losses)?;
         }
         let windows = ids.len() / context;
         let streamed = Streaming::of(&engine)
@@ -167,17 +170,16 @@ fn perplexity(
 fn score(
     engine: &mut Engine<'_>,
     window: &[u32],
-    batch: usize,
+    (batch, approximation): (usize, Approximation),
     losses: &mut Vec<f64>,
 ) -> Result<(), Failure> {
     let first = window.len() / 2;
     engine.truncate(0, 0).or_exit(Exit::Failed)?;
     for (ids, start) in window.chunks(batch).zip((0..).step_by(batch)) {
         let wanted = |at: usize| at >= first && at + 1 < window.len();
-        let token = |(i, id): (usize, &u32)| Token {
-            id: *id,
-            sequence: 0,
-            wants_logits: wanted(start + i),
+        let token = |(i, id): (usize, &u32)| {
+            let logits = if wanted(start + i) { Logits::All } else { Logits::None };
+            Token { approximation, ..Token::new(*id, 0, logits) }
         };
         let tokens: Vec<Token> = ids.iter().enumerate().map(token).collect();
         engine.step(&tokens)?;
@@ -223,7 +225,14 @@ fn skills(
     let options = arguments.output.apply(conversation(&model.config, arguments.context));
     let interrupt = Interrupt::watch()?;
     let scores = with_engine(model, options, None, &arguments.engine, |engine, arena| {
-        let mut answer = Answer::new(engine, Sampling::GREEDY, tokenizer, &interrupt, arena)?;
+        let mut answer = Answer::new(
+            engine,
+            arguments.engine.approximation(),
+            Sampling::GREEDY,
+            tokenizer,
+            &interrupt,
+            arena,
+        )?;
         let mut scores = BTreeMap::<&str, Score>::new();
         for question in questions {
             let ids = encode(tokenizer, &question.text(model, tokenizer)?)?;

@@ -10,7 +10,7 @@ use serde::Serialize;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
-use wick_core::{Engine, KvFormat, Options, Output, Token};
+use wick_core::{Engine, KvFormat, Logits, Options, Output, Token};
 use wick_format::Gguf;
 use wick_text::Tokenizer;
 
@@ -106,7 +106,7 @@ fn create(path: &Path) -> Result<BufWriter<File>, Failure> {
 }
 
 fn step(engine: &mut Engine<'_>, ids: &[u32]) -> Result<(), Failure> {
-    let token = |id: &u32| Token { id: *id, sequence: 0, wants_logits: true };
+    let token = |id: &u32| Token::new(*id, 0, Logits::All);
     let batch: Vec<Token> = ids.iter().map(token).collect();
     Ok(engine.step(&batch)?)
 }

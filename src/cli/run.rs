@@ -68,8 +68,14 @@ pub(crate) fn run(arguments: &Arguments, verbose: bool) -> Result<(), Failure> {
         return Err(Failure::new(Exit::Input, message));
     }
     with_engine(&model, options, Some(ids.len()), &arguments.engine, |engine, arena| {
-        let mut answer =
-            Answer::new(engine, arguments.sampling.sampling(), &tokenizer, &interrupt, arena)?;
+        let mut answer = Answer::new(
+            engine,
+            arguments.engine.approximation(),
+            arguments.sampling.sampling(),
+            &tokenizer,
+            &interrupt,
+            arena,
+        )?;
         let loaded = start.elapsed();
         let mut out = io::stdout().lock();
         let done = answer.prefill(&ids).and_then(|()| {

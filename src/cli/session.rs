@@ -11,8 +11,8 @@ use clap::{Args, ValueEnum};
 use log::{info, warn};
 use std::num::NonZeroUsize;
 use wick_core::{
-    Arena, Arrangement, Arranger, Config, Decaying, Engine, ExpertStore, KvFormat, Options, Output,
-    OutputError, Parallel, Plan, Policy, Section,
+    Approximation, Arena, Arrangement, Arranger, Config, Decaying, Engine, ExpertStore, KvFormat,
+    Options, Output, OutputError, Parallel, Plan, Policy, Section,
 };
 use wick_linux::{ArrangedMemory, Arranging, Cpus, Pool};
 
@@ -38,6 +38,11 @@ impl EngineArguments {
     /// How many threads.
     pub(crate) fn count(&self, cpus: &Cpus) -> usize {
         self.threads.map_or(cpus.threads(), NonZeroUsize::get)
+    }
+
+    /// What may be computed in another way to read less.
+    pub(crate) fn approximation(&self) -> Approximation {
+        self.streaming.approximation()
     }
 
     /// The pool, with the calling thread bound to its processor.
@@ -180,7 +185,6 @@ pub(crate) fn with_engine<R>(
     };
     let mut engine = engine.or_exit(Exit::Model)?;
     engine.arrange_with(&mut arranging);
-    engine.approximate(arguments.streaming.approximation());
     work(engine, &mut arena).map_err(|failure| files.blame_unread(failure))
 }
 

@@ -3,13 +3,14 @@
 use crate::exit::{Exit, Failure, OrExit};
 use crate::interrupt::Interrupt;
 use std::io::{self, Write};
-use wick_core::{Arena, Engine, Sampler, Sampling, Token};
+use wick_core::{Arena, Candidates, Engine, Logits, Sampler, Sampling, Token};
 use wick_prepare::Synthetic;
 
 /// A run of the model that counts what neurons and experts do.
 pub(crate) struct Trial<'a, 'e> {
     engine: Engine<'e>,
-    sampler: Sampler<'e>,
+    sampler: Sampler,
+    candidates: Candidates<'e>,
     interrupt: &'a Interrupt,
     /// State of the generator of random tokens.
     random: u64,
@@ -35,10 +36,21 @@ impl<'a, 'e> Trial<'a, 'e> {
         // As recommended for the published models.
         let sampling =
             Sampling { temperature: 0.6, top_k: 20, top_p: 0.95, seed, ..Sampling::GREEDY };
-        let sampler = Sampler::new(sampling, vocab, arena).or_exit(Exit::Memory)?;
+        let sampler = Sampler::new(sampling);
+        let candidates = Candidates::new(vocab, arena).or_exit(Exit::Memory)?;
         let (chosen, neurons) = (vec![vec![0; experts]; layers], vec![0; layers]);
         let (random, tokens, residual) = (seed, 0, 0.0);
-        Ok(Trial { engine, sampler, interrupt, random, tokens, chosen, neurons, residual })
+        Ok(Trial {
+            engine,
+            sampler,
+            candidates,
+            interrupt,
+            random,
+            tokens,
+            chosen,
+            neurons,
+            residual,
+        })
     }
 
     /// Runs as many tokens: three quarters random, then the model's own.
@@ -48,7 +60,9 @@ impl<'a, 'e> Trial<'a, 'e> {
         let prompt = &prompt[..prompt.len().min(tokens)];
         prompt.chunks(batch).try_for_each(|chunk| self.step(chunk))?;
         for _ in prompt.len()..tokens {
-            let id = self.engine.logits(0).map(|logits| self.sampler.sample(logits));
+            let candidates = &mut self.candidates;
+            let id =
+                self.engine.logits(0).map(|logits| self.sampler.sample(logits, &[], candidates));
             let id = id.transpose().or_exit(Exit::Model)?.unwrap_or_default();
             self.step(&[id])?;
         }
@@ -64,8 +78,8 @@ impl<'a, 'e> Trial<'a, 'e> {
     fn step(&mut self, ids: &[u32]) -> Result<(), Failure> {
         self.interrupt.check()?;
         let last = ids.len() - 1;
-        let token =
-            |(i, id): (usize, &u32)| Token { id: *id, sequence: 0, wants_logits: i == last };
+        let logits = |i| if i == last { Logits::All } else { Logits::None };
+        let token = |(i, id): (usize, &u32)| Token::new(*id, 0, logits(i));
         let batch: Vec<Token> = ids.iter().enumerate().map(token).collect();
         self.engine.step(&batch)?;
         for (layer, (chosen, neurons)) in self.chosen.iter_mut().zip(&mut self.neurons).enumerate()

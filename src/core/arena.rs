@@ -7,16 +7,25 @@ use core::fmt;
 pub(crate) const ALIGNMENT: usize = 64;
 
 /// Memory that the caller hands over, from which parts are cut and never given back.
+///
+/// What takes its parts from an arena takes none if the arena only measures, so that one list of
+/// parts says what they are and how much memory they need.
 pub struct Arena<'m> {
     free: &'m mut [u8],
     used: usize,
+    measures: bool,
 }
 
 impl<'m> Arena<'m> {
     /// An arena over `memory`, of which up to 63 bytes are lost at the start.
     pub fn new(memory: &'m mut [u8]) -> Arena<'m> {
         let skip = memory.as_ptr().align_offset(ALIGNMENT).min(memory.len());
-        Arena { free: &mut memory[skip..], used: 0 }
+        Arena { free: &mut memory[skip..], used: 0, measures: false }
+    }
+
+    /// An arena without memory that counts what would be cut from it, and gives empty parts.
+    pub(crate) fn measuring() -> Arena<'m> {
+        Arena { free: &mut [], used: 0, measures: true }
     }
 
     /// Bytes that `len` elements of `T` take from an arena.
@@ -33,6 +42,10 @@ impl<'m> Arena<'m> {
         const { assert!(ALIGNMENT.is_multiple_of(align_of::<T>())) };
         let bytes =
             len.checked_mul(size_of::<T>()).and_then(|b| b.checked_next_multiple_of(ALIGNMENT));
+        if let Some(bytes) = bytes.filter(|_| self.measures) {
+            self.used = self.used.saturating_add(bytes);
+            return Ok(&mut []);
+        }
         let free = core::mem::take(&mut self.free);
         match bytes {
             Some(bytes) if bytes <= free.len() => {
@@ -95,6 +108,15 @@ mod tests {
         assert!(a.as_ptr().cast::<u8>().align_offset(ALIGNMENT) == 0);
         assert!(b.as_ptr().cast::<u8>().align_offset(ALIGNMENT) == 0);
         assert_eq!(arena.used(), 64 + 128);
+    }
+
+    #[test]
+    fn measuring_counts_what_cutting_takes() {
+        let mut arena = Arena::measuring();
+        assert!(arena.take::<u64>("a", 9).unwrap().is_empty());
+        assert!(arena.take::<u8>("b", 1).unwrap().is_empty());
+        assert_eq!(arena.used(), 128 + 64);
+        assert!(arena.take::<u64>("overflow", usize::MAX).is_err());
     }
 
     #[test]

@@ -4,36 +4,24 @@ use crate::arena::{Arena, ArenaError};
 use crate::arrangement::Arranger;
 use crate::config::{Config, ConfigError};
 use crate::experts::{ExpertFigures, Experts};
-use crate::forward::Model;
-use crate::kv::{KvCache, Layout, TruncateError};
+use crate::kv::{KvCache, KvLayout, TruncateError};
+use crate::options::{Options, OptionsError};
 use crate::output::OutputError;
 use crate::parallel::Parallel;
-use crate::plan::{Options, OptionsError};
+use crate::pass::Pass;
 use crate::policy::Policy;
-use crate::router::Approximation;
-use crate::scratch::{Scratch, Sizes};
+use crate::products::Products;
+use crate::scratch::Scratch;
 use crate::store::{ExpertStore, StoreError, StoreFigures};
+use crate::token::{Logits, Token};
 use crate::weights::{LayoutError, ShapeError, Weights};
 use core::fmt;
 use wick_kernels::Kernels;
-
-/// One token of a batch. Its position is the next of its sequence.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Token {
-    /// Entry of the vocabulary.
-    pub id: u32,
-    /// Sequence that it is appended to.
-    pub sequence: usize,
-    /// Whether the logits that follow it are wanted.
-    pub wants_logits: bool,
-}
 
 /// The KV cache and the scratch of an engine, cut from one arena.
 #[derive(Debug)]
 struct State<'m> {
     options: Options,
-    /// How many of the largest logits must be right; 0 for all.
-    top: usize,
     kv: KvCache<'m>,
     scratch: Scratch<'m>,
     /// Tokens of the last step.
@@ -55,9 +43,9 @@ impl<'m> State<'m> {
         options.validate()?;
         options.kv.check(config.head)?;
         options.output.check(weights)?;
-        let kv = KvCache::new(Layout::new(config, &options), options.sequences, arena)?;
-        let scratch = Scratch::new(&Sizes::new(config, weights, &options), arena)?;
-        Ok(State { options, top: 0, kv, scratch, tokens: 0, outputs: 0 })
+        let kv = KvCache::new(KvLayout::new(config, &options), options.sequences, arena)?;
+        let scratch = Scratch::new(config, weights, &options, arena)?;
+        Ok(State { options, kv, scratch, tokens: 0, outputs: 0 })
     }
 }
 
@@ -69,14 +57,12 @@ pub struct Engine<'m> {
     arranger: Option<&'m mut dyn Arranger>,
     state: State<'m>,
     experts: Experts<'m>,
-    approximation: Approximation,
-    kernels: &'m Kernels,
-    parallel: &'m dyn Parallel,
+    products: Products<'m>,
 }
 
 impl<'m> Engine<'m> {
     /// An engine for `options` with every sequence empty. Its KV cache and scratch are cut from
-    /// `arena`, which needs [`crate::Plan::arena`] bytes (a sampler's included).
+    /// `arena`, which needs [`crate::Plan::arena`] bytes (candidates of samplers included).
     pub fn new(
         config: Config,
         weights: &'m Weights<'m>,
@@ -121,9 +107,8 @@ impl<'m> Engine<'m> {
     ) -> Result<Engine<'m>, EngineError> {
         let state = State::new(&config, weights, options, arena)?;
         let experts = Experts::new(&config, store, arena)?;
-        let approximation = Approximation::default();
-        let arranger = None;
-        Ok(Engine { config, weights, arranger, state, experts, approximation, kernels, parallel })
+        let products = Products { kernels, parallel };
+        Ok(Engine { config, weights, arranger: None, state, experts, products })
     }
 
     /// Goes on with the weights of `arranger`, which are those that the engine was made with, and
@@ -137,12 +122,6 @@ impl<'m> Engine<'m> {
     /// results.
     pub fn arrange(&mut self, most: usize) -> usize {
         self.arranger.as_deref_mut().map_or(0, |arranger| arranger.arrange(most))
-    }
-
-    /// Lets steps of a single token read fewer experts from now on, at the price of other results.
-    /// Without effect where all experts stand in memory.
-    pub fn approximate(&mut self, approximation: Approximation) {
-        self.approximation = approximation;
     }
 
     /// The model's shape.
@@ -162,70 +141,95 @@ impl<'m> Engine<'m> {
 
     /// The kernels it computes with.
     pub fn kernels(&self) -> &'m Kernels {
-        self.kernels
+        self.products.kernels
     }
 
     /// The threads it computes on.
     pub fn parallel(&self) -> &'m dyn Parallel {
-        self.parallel
+        self.products.parallel
     }
 
     /// Appends the tokens of `batch` to their sequences, in one pass over the weights. The logits
     /// that were wanted are in [`Engine::logits`] until the next step.
     ///
-    /// A batch that cannot be run is refused before anything changes. If an expert cannot be read,
-    /// the sequences are as they were, and there are no logits.
+    /// # Errors
+    /// A batch that cannot be run is refused before anything changes. Where an expert cannot be read
+    /// ([`StepError::Store`]), the sequences whose tokens wanted it are as they were, and
+    /// [`Engine::failure`] names them; the others have been stepped as ever.
     pub fn step(&mut self, batch: &[Token]) -> Result<(), StepError> {
         self.check(batch)?;
-        let State { options, top, kv, scratch, tokens, outputs } = &mut self.state;
-        for (token, position) in batch.iter().zip(scratch.positions.iter_mut()) {
+        let State { options, kv, scratch, tokens, outputs } = &mut self.state;
+        for (token, position) in batch.iter().zip(scratch.tokens.positions.iter_mut()) {
             *position = kv.push(token.sequence);
         }
         *tokens = batch.len();
-        *outputs = batch.iter().filter(|token| token.wants_logits).count();
-        let arranger = self.arranger.as_deref();
-        let weights = arranger.map_or(self.weights, Arranger::weights);
-        let (config, kernels, parallel) = (&self.config, self.kernels, self.parallel);
-        let (output, top) = (options.output, *top);
-        let approximation = self.approximation;
-        let model = Model { config, weights, output, top, approximation, kernels, parallel };
+        *outputs = batch.iter().filter(|token| token.wants_logits()).count();
         if batch.is_empty() {
             return Ok(());
         }
-        if let Err(error) = model.forward(batch, kv, &mut self.experts, scratch) {
-            batch.iter().for_each(|token| kv.pop(token.sequence));
-            (*tokens, *outputs) = (0, 0);
-            return Err(StepError::Store(error));
+        let weights = self.arranger.as_deref().map_or(self.weights, Arranger::weights);
+        let (config, output, products) = (&self.config, options.output, self.products);
+        let pass = Pass { config, weights, output, products };
+        if let Err(error) = pass.forward(batch, kv, &mut self.experts, scratch) {
+            scratch.tokens.fail(0..batch.len(), error);
+            *outputs = 0;
         }
-        Ok(())
+        self.take_failures_back(batch)
+    }
+
+    /// Takes the tokens that failed off their sequences.
+    fn take_failures_back(&mut self, batch: &[Token]) -> Result<(), StepError> {
+        let State { kv, scratch, .. } = &mut self.state;
+        let mut first = None;
+        for (t, token) in batch.iter().enumerate() {
+            if let Some(error) = scratch.tokens.failure(t) {
+                kv.pop(token.sequence);
+                first.get_or_insert(error);
+            }
+        }
+        first.map_or(Ok(()), |error| Err(StepError::Store(error)))
+    }
+
+    /// Why the `i`-th token of the last step failed, if it did. With a token all of its sequence fail
+    /// that were in the step.
+    pub fn failure(&self, i: usize) -> Option<StoreError> {
+        (i < self.state.tokens).then(|| self.state.scratch.tokens.failure(i)).flatten()
     }
 
     /// Appends `ids` to a sequence, as many at a time as a batch takes. The logits that follow the
-    /// last one are then the only ones in [`Engine::logits`].
-    pub fn prefill(&mut self, sequence: usize, ids: &[u32]) -> Result<(), StepError> {
+    /// last one, as far as they are wanted, are then the only ones in [`Engine::logits`].
+    ///
+    /// # Errors
+    /// As [`Engine::step`]; what was appended before an expert could not be read stays.
+    pub fn prefill(
+        &mut self,
+        sequence: usize,
+        ids: &[u32],
+        logits: Logits,
+    ) -> Result<(), StepError> {
         self.check_room(sequence, ids.len())?;
         ids.iter().try_for_each(|id| self.check_id(*id))?;
         let mut tokens = heapless::Vec::<Token, PREFILL>::new();
         let batch = self.state.options.batch.min(PREFILL);
         for (i, chunk) in ids.chunks(batch).enumerate() {
-            let last = ids.len() - 1 - i * batch;
-            let chunk = chunk.iter().enumerate();
             tokens.clear();
-            tokens.extend(chunk.map(|(j, id)| Token {
-                id: *id,
-                sequence,
-                wants_logits: j == last,
-            }));
+            tokens.extend(chunk.iter().map(|id| Token::new(*id, sequence, Logits::None)));
+            if let Some(last) = tokens.last_mut().filter(|_| i * batch + chunk.len() == ids.len()) {
+                last.logits = logits;
+            }
             self.step(&tokens)?;
         }
         Ok(())
     }
 
     /// Logits that follow the `i`-th token of the last step that wanted them, one for each entry
-    /// of the vocabulary; `None` if there were fewer.
+    /// of the vocabulary; `None` if there were fewer, or the token failed.
     pub fn logits(&self, i: usize) -> Option<&[f32]> {
+        let State { scratch: Scratch { lm_head, tokens, .. }, outputs, .. } = &self.state;
+        let row = (i < *outputs).then(|| lm_head.row_of[i])?;
         let vocab = self.config.vocab;
-        (i < self.state.outputs).then(|| &self.state.scratch.logits[i * vocab..][..vocab])
+        let is_there = !tokens.has_failed(lm_head.token_of[row]);
+        is_there.then(|| &lm_head.logits[row * vocab..][..vocab])
     }
 
     /// The experts that the last step chose in a layer: for each token as many as are active, the
@@ -235,7 +239,7 @@ impl<'m> Engine<'m> {
     /// If there is no such layer.
     pub fn chosen_experts(&self, layer: usize) -> &[u32] {
         let State { scratch, tokens, .. } = &self.state;
-        &scratch.experts[layer * scratch.pairs..][..tokens * self.config.active]
+        &scratch.router.chosen[layer * scratch.router.pairs..][..tokens * self.config.active]
     }
 
     /// How experts were found and read so far; `None` if all stand in memory.
@@ -256,7 +260,7 @@ impl<'m> Engine<'m> {
     pub fn active_neurons(&self, layer: usize) -> usize {
         match self.state.tokens {
             0 => 0,
-            _ => self.state.scratch.active_neurons[layer],
+            _ => self.state.scratch.ffn.active_neurons[layer],
         }
     }
 
@@ -264,18 +268,12 @@ impl<'m> Engine<'m> {
     /// there were fewer.
     pub fn residual(&self, i: usize) -> Option<&[f32]> {
         let hidden = self.config.hidden;
-        (i < self.state.tokens).then(|| &self.state.scratch.residual[i * hidden..][..hidden])
-    }
-
-    /// Tells that of the logits of later steps only the `top` largest must be right, which
-    /// [`Output::Coarse`](crate::Output::Coarse) makes use of; 0 for all, as at first.
-    pub fn want_top(&mut self, top: usize) {
-        self.state.top = top;
+        (i < self.state.tokens).then(|| &self.state.scratch.stream.residual[i * hidden..][..hidden])
     }
 
     /// Rows of the output matrix that the last step multiplied, those of all its logits together.
     pub fn output_rows(&self) -> usize {
-        self.state.scratch.output_rows
+        self.state.scratch.lm_head.multiplied
     }
 
     /// Positions that a sequence holds.
@@ -309,7 +307,7 @@ impl<'m> Engine<'m> {
         if batch.len() > most {
             return Err(StepError::Batch { found: batch.len(), most });
         }
-        let found = batch.iter().filter(|token| token.wants_logits).count();
+        let found = batch.iter().filter(|token| token.wants_logits()).count();
         if found > outputs {
             return Err(StepError::Outputs { found, most: outputs });
         }
@@ -347,7 +345,7 @@ impl fmt::Debug for Engine<'_> {
         f.debug_struct("Engine")
             .field("config", &self.config)
             .field("options", &self.state.options)
-            .field("kernels", self.kernels)
+            .field("kernels", self.products.kernels)
             .finish_non_exhaustive()
     }
 }
@@ -423,7 +421,7 @@ impl From<ArenaError> for EngineError {
     }
 }
 
-/// A batch cannot be run; the sequences are as they were.
+/// A batch cannot be run, or not for all its sequences; those are as they were.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StepError {
     /// More tokens than a step takes.

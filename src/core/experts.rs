@@ -10,6 +10,7 @@ use crate::guess::Guessing;
 use crate::policy::Policy;
 use crate::slots::Slots;
 use crate::store::{ExpertKey, ExpertStore, Part, SlotId, StoreError, StoreFigures};
+use crate::token::Token;
 use crate::weights::{Layer, Matrix};
 use core::ops::AddAssign;
 use wick_kernels::{Format, Layout};
@@ -21,6 +22,13 @@ pub(crate) enum Work {
     Neurons,
     /// Their outputs: the neurons are computed, and down is there.
     Outputs,
+    /// Nothing: an expert that is wanted cannot be read.
+    Failed {
+        /// The expert.
+        expert: usize,
+        /// Why.
+        error: StoreError,
+    },
 }
 
 /// How far an expert that is wanted has come.
@@ -83,6 +91,8 @@ pub(crate) struct Experts<'m> {
     count: usize,
     /// How far each of them has come.
     stage: &'m mut [u8],
+    /// Of each of them: whether a low-bit copy will do for all tokens that want it.
+    low_bit: &'m mut [u8],
     /// Experts of the work at hand; `chosen_count` of them.
     chosen: &'m mut [u32],
     chosen_count: usize,
@@ -104,7 +114,7 @@ struct Cache<'m> {
     /// Tokens so far.
     time: f64,
     layers: usize,
-    /// Whether low-bit copies will do in this step.
+    /// Whether low-bit copies will do for all tokens of this step.
     low_bit: bool,
     /// Whether attention has ended, so that what comes now comes late.
     is_late: bool,
@@ -121,7 +131,8 @@ impl<'m> Experts<'m> {
         let Config { layers, experts, active, .. } = *config;
         let what = "wanted experts";
         let wanted = arena.take(what, experts)?;
-        let (stage, chosen) = (arena.take(what, experts)?, arena.take(what, experts)?);
+        let (stage, low_bit) = (arena.take(what, experts)?, arena.take(what, experts)?);
+        let chosen = arena.take(what, experts)?;
         let cache = match store {
             None => None,
             Some((store, policy)) => {
@@ -143,13 +154,14 @@ impl<'m> Experts<'m> {
                 })
             }
         };
-        Ok(Experts { layer: 0, wanted, count: 0, stage, chosen, chosen_count: 0, cache })
+        let (layer, count, chosen_count) = (0, 0, 0);
+        Ok(Experts { layer, wanted, count, stage, low_bit, chosen, chosen_count, cache })
     }
 
     /// Bytes of an arena that [`Experts::new`] cuts, where experts are read into `slots`, if they are.
     pub(crate) fn bytes(config: &Config, slots: Option<usize>) -> usize {
         let Config { layers, experts, .. } = *config;
-        let lists = 2 * Arena::bytes_for::<u32>(experts) + Arena::bytes_for::<u8>(experts);
+        let lists = 2 * (Arena::bytes_for::<u32>(experts) + Arena::bytes_for::<u8>(experts));
         lists
             + slots.map_or(0, |slots| {
                 Slots::bytes(layers, experts, slots)
@@ -180,14 +192,14 @@ impl<'m> Experts<'m> {
         cache.guessing.is_likely_to_pay()
     }
 
-    /// Begins a step of `tokens` tokens, for which low-bit copies of experts will do, or not.
-    pub(crate) fn begin(&mut self, tokens: usize, low_bit: bool) -> Result<(), StoreError> {
+    /// Begins a step.
+    pub(crate) fn begin(&mut self, batch: &[Token]) -> Result<(), StoreError> {
         self.count = 0;
         match &mut self.cache {
             None => Ok(()),
             Some(cache) => {
-                cache.time += tokens as f64;
-                cache.low_bit = low_bit;
+                cache.time += batch.len() as f64;
+                cache.low_bit = batch.iter().all(|token| token.approximation.low_bit);
                 cache.slots.unpin_all();
                 cache.guess_count = 0;
                 cache.store.begin()
@@ -201,28 +213,41 @@ impl<'m> Experts<'m> {
         self.cache.as_ref().is_none_or(|cache| cache.slots.find(key).is_some())
     }
 
-    /// Sets what a layer wants: the experts that `choices` names, best first for a single token,
-    /// else in the order of the file. Those that are in no slot are started, as far as slots go.
-    pub(crate) fn want(&mut self, layer: usize, choices: &[u32], bounds: &[usize], single: bool) {
+    /// Sets what a layer wants: the experts that `chosen` names, `k` for each token, best first for a
+    /// single token, else in the order of the file. `choices[bounds[e]..bounds[e + 1]]` are those of
+    /// expert `e`. Experts that are in no slot are started, as far as slots go.
+    pub(crate) fn want(
+        &mut self,
+        layer: usize,
+        chosen: &[u32],
+        bounds: &[usize],
+        choices: &[usize],
+        batch: &[Token],
+    ) {
         (self.layer, self.count, self.chosen_count) = (layer, 0, 0);
-        if single {
-            for expert in choices {
-                if !self.wanted[..self.count].contains(expert) {
-                    self.wanted[self.count] = *expert;
-                    self.count += 1;
-                }
-            }
+        if batch.len() == 1 {
+            chosen.iter().for_each(|expert| self.add_wanted(*expert));
         } else {
             let wanted = (0..bounds.len() - 1).filter(|e| bounds[*e] < bounds[e + 1]);
-            for (place, expert) in self.wanted.iter_mut().zip(wanted) {
-                *place = expert as u32;
-                self.count += 1;
-            }
+            wanted.for_each(|expert| self.add_wanted(expert as u32));
         }
         self.stage[..self.count].fill(WAITING);
+        let active = chosen.len() / batch.len();
+        for (low_bit, expert) in self.low_bit.iter_mut().zip(&self.wanted[..self.count]) {
+            let places = bounds[*expert as usize]..bounds[*expert as usize + 1];
+            let mut tokens = choices[places].iter().map(|choice| batch[choice / active]);
+            *low_bit = tokens.all(|token| token.approximation.low_bit).into();
+        }
         if let Some(cache) = &mut self.cache {
-            cache.want(layer, &self.wanted[..self.count], choices);
-            cache.request(layer, &self.wanted[..self.count], self.stage);
+            cache.want(layer, &self.wanted[..self.count], self.low_bit, chosen);
+            cache.request(layer, &self.wanted[..self.count], self.low_bit, self.stage);
+        }
+    }
+
+    fn add_wanted(&mut self, expert: u32) {
+        if !self.wanted[..self.count].contains(&expert) {
+            self.wanted[self.count] = expert;
+            self.count += 1;
         }
     }
 
@@ -236,14 +261,23 @@ impl<'m> Experts<'m> {
     }
 
     /// The next work of the layer, for the experts in [`Experts::chosen`]; waits until there is some.
-    /// `None` if all is done. After an error the layer cannot be completed.
+    /// `None` if all is done.
+    ///
+    /// # Errors
+    /// No expert can be read any more: the layer cannot be completed.
     pub(crate) fn next(&mut self) -> Result<Option<Work>, StoreError> {
         self.let_go();
         loop {
             if let Some(cache) = &mut self.cache {
-                cache.poll()?;
-                cache.request(self.layer, &self.wanted[..self.count], self.stage);
-                cache.count_late(self.layer, &self.wanted[..self.count]);
+                let error = cache.poll().err();
+                if let Some(failed) = self.fail(error)? {
+                    return Ok(Some(failed));
+                }
+            }
+            if let Some(cache) = &mut self.cache {
+                let wanted = &self.wanted[..self.count];
+                cache.request(self.layer, wanted, self.low_bit, self.stage);
+                cache.count_late(self.layer, wanted, self.low_bit);
             }
             for (work, before, parts) in [
                 (Work::Neurons, WAITING, &[Part::Gate, Part::Up][..]),
@@ -257,9 +291,28 @@ impl<'m> Experts<'m> {
                 return Ok(None);
             }
             if let Some(cache) = &mut self.cache {
-                cache.finish()?;
+                let error = cache.finish().err();
+                if let Some(failed) = self.fail(error)? {
+                    return Ok(Some(failed));
+                }
             }
         }
+    }
+
+    /// What an error means for the layer: nothing, if it does not want the expert.
+    fn fail(&mut self, error: Option<StoreError>) -> Result<Option<Work>, StoreError> {
+        let Some(error) = error else { return Ok(None) };
+        let Some((key, _)) = error.at else { return Err(error) };
+        let mut wanted = self.wanted[..self.count].iter().zip(&mut *self.stage);
+        let Some((_, stage)) = wanted.find(|(expert, stage)| {
+            let is_it = key.layer == self.layer && **expert as usize == key.expert;
+            is_it && **stage != HAS_OUTPUTS
+        }) else {
+            return Ok(None);
+        };
+        *stage = HAS_OUTPUTS;
+        self.chosen_count = 0;
+        Ok(Some(Work::Failed { expert: key.expert, error }))
     }
 
     /// The experts of the last work that [`Experts::next`] named, in rising order.
@@ -280,9 +333,11 @@ impl<'m> Experts<'m> {
     /// Chooses the wanted experts of a stage whose parts are there, and takes them a stage further.
     fn choose(&mut self, before: u8, parts: &[Part]) -> bool {
         self.chosen_count = 0;
-        for (expert, stage) in self.wanted[..self.count].iter().zip(self.stage.iter_mut()) {
+        let low_bit = self.low_bit.iter().map(|low_bit| *low_bit != 0);
+        let wanted = self.wanted[..self.count].iter().zip(low_bit);
+        for ((expert, low_bit), stage) in wanted.zip(self.stage.iter_mut()) {
             let key = ExpertKey { layer: self.layer, expert: *expert as usize };
-            let there = |cache: &Cache<'_>| cache.has(key, parts);
+            let there = |cache: &Cache<'_>| cache.has(key, low_bit, parts);
             if *stage == before && self.cache.as_ref().is_none_or(there) {
                 *stage += 1;
                 self.chosen[self.chosen_count] = *expert;
@@ -307,19 +362,19 @@ impl<'m> Experts<'m> {
 
 impl Cache<'_> {
     /// Counts what the layer wants, and pins what of it is in a slot before anything is started.
-    fn want(&mut self, layer: usize, wanted: &[u32], choices: &[u32]) {
+    fn want(&mut self, layer: usize, wanted: &[u32], low_bit: &[u8], choices: &[u32]) {
         let now = self.time + layer as f64 / self.layers as f64;
         for expert in choices {
             self.slots.used(ExpertKey { layer, expert: *expert as usize }, now);
         }
         self.is_late = false;
         self.judge_guess(layer, wanted);
-        for expert in wanted {
+        for (expert, low_bit) in wanted.iter().zip(low_bit) {
             let key = ExpertKey { layer, expert: *expert as usize };
             self.figures.wanted += 1;
             if let Some(slot) = self.slots.find(key) {
                 self.slots.pin(slot, true);
-                self.figures.resident += u64::from(self.has(key, &Part::ALL));
+                self.figures.resident += u64::from(self.has(key, *low_bit != 0, &Part::ALL));
             }
         }
     }
@@ -331,8 +386,9 @@ impl Cache<'_> {
         for (rank, expert) in experts.take(self.guesses.len()).enumerate() {
             let key = ExpertKey { layer, expert: expert as usize };
             let is_missing = self.slots.find(key).is_none();
-            let is_asked =
-                is_missing && self.guessing.is_worth_it(rank, before) && self.start(key).is_some();
+            let is_asked = is_missing
+                && self.guessing.is_worth_it(rank, before)
+                && self.start(key, self.low_bit).is_some();
             before += usize::from(is_asked);
             self.guesses[rank] = expert;
             self.asked[rank] = is_asked.into();
@@ -360,13 +416,14 @@ impl Cache<'_> {
 
     /// Starts the wanted experts that have no slot yet, as far as there are slots, and those whose
     /// low-bit copies will not do.
-    fn request(&mut self, layer: usize, wanted: &[u32], stage: &[u8]) {
-        for (expert, _) in wanted.iter().zip(stage).filter(|(_, stage)| **stage == WAITING) {
+    fn request(&mut self, layer: usize, wanted: &[u32], low_bit: &[u8], stage: &[u8]) {
+        let waiting = wanted.iter().zip(low_bit).zip(stage).filter(|(_, s)| **s == WAITING);
+        for ((expert, low_bit), _) in waiting {
             let key = ExpertKey { layer, expert: *expert as usize };
             if let Some(slot) = self.slots.find(key) {
-                self.replace_low_bit(slot, key);
+                self.replace_low_bit(slot, key, *low_bit != 0);
             } else {
-                let Some(slot) = self.start(key) else { break };
+                let Some(slot) = self.start(key, *low_bit != 0) else { break };
                 self.slots.pin(slot, true);
                 self.figures.router.asked += 1;
                 self.figures.router.useful += 1;
@@ -375,11 +432,11 @@ impl Cache<'_> {
     }
 
     /// Starts an expert in a slot of its own, if there is one to be had.
-    fn start(&mut self, key: ExpertKey) -> Option<SlotId> {
+    fn start(&mut self, key: ExpertKey, low_bit: bool) -> Option<SlotId> {
         let store = &*self.store;
         let is_there = |slot| Part::ALL.iter().all(|part| store.is_ready(slot, *part));
         let slot = self.slots.claim(key, is_there)?;
-        if self.low_bit && self.store.start_low_bit(slot, key) {
+        if low_bit && self.store.start_low_bit(slot, key) {
             self.slots.set_low_bit(slot, true);
             self.figures.low_bit += 1;
         } else {
@@ -389,9 +446,9 @@ impl Cache<'_> {
     }
 
     /// Starts an expert in its slot if that has a low-bit copy which is there and will not do.
-    fn replace_low_bit(&mut self, slot: SlotId, key: ExpertKey) {
+    fn replace_low_bit(&mut self, slot: SlotId, key: ExpertKey, will_do: bool) {
         let is_there = || Part::ALL.iter().all(|part| self.store.is_ready(slot, *part));
-        if !self.low_bit && self.slots.is_low_bit(slot) && is_there() {
+        if !will_do && self.slots.is_low_bit(slot) && is_there() {
             self.slots.set_low_bit(slot, false);
             self.store.start(slot, key);
             self.figures.router.asked += 1;
@@ -400,13 +457,13 @@ impl Cache<'_> {
     }
 
     /// Counts, when the layer's work begins, what of it is still on its way.
-    fn count_late(&mut self, layer: usize, wanted: &[u32]) {
+    fn count_late(&mut self, layer: usize, wanted: &[u32], low_bit: &[u8]) {
         if core::mem::replace(&mut self.is_late, true) {
             return;
         }
-        for expert in wanted {
+        for (expert, low_bit) in wanted.iter().zip(low_bit) {
             let key = ExpertKey { layer, expert: *expert as usize };
-            if self.has(key, &Part::ALL) {
+            if self.has(key, *low_bit != 0, &Part::ALL) {
                 continue;
             }
             let mut guesses = self.guesses.iter().zip(&*self.asked).take(self.guess_count);
@@ -418,9 +475,9 @@ impl Cache<'_> {
     }
 
     /// Whether parts of an expert are there that will do.
-    fn has(&self, key: ExpertKey, parts: &[Part]) -> bool {
+    fn has(&self, key: ExpertKey, low_bit: bool, parts: &[Part]) -> bool {
         let slot = self.slots.find(key);
-        let slot = slot.filter(|slot| self.low_bit || !self.slots.is_low_bit(*slot));
+        let slot = slot.filter(|slot| low_bit || !self.slots.is_low_bit(*slot));
         slot.is_some_and(|slot| parts.iter().all(|part| self.store.is_ready(slot, *part)))
     }
 

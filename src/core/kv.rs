@@ -5,46 +5,13 @@
 
 use crate::arena::{Arena, ArenaError};
 use crate::config::{Config, MAX_LAYERS};
-use crate::plan::{Options, OptionsError};
+use crate::options::{KV_BLOCK, KvFormat, Options};
 use bytemuck::{cast_slice, cast_slice_mut};
 use core::fmt;
 use core::ops::Range;
-use half::f16;
 use wick_kernels::{
     KEY_TILE, KvCells, KvView, Narrow, Q8Cells, Q8CellsMut, store_key_q8_0, store_value_q8_0,
 };
-
-/// How keys and values are kept.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum KvFormat {
-    /// 16 bits a value.
-    #[default]
-    F16,
-    /// 8 bits a value and a scale for 32 values. Queries are rounded to as many bits where they are
-    /// multiplied with keys.
-    Q8_0,
-}
-
-/// Values that share a scale in [`KvFormat::Q8_0`].
-const BLOCK: usize = 32;
-
-impl KvFormat {
-    /// Checks that heads of this size can be kept so.
-    pub fn check(self, head: usize) -> Result<(), OptionsError> {
-        match self {
-            KvFormat::Q8_0 if !head.is_multiple_of(BLOCK) => Err(OptionsError::Head { head }),
-            _ => Ok(()),
-        }
-    }
-
-    /// Bytes of the key or the value of a position in one KV head.
-    pub const fn bytes(self, head: usize) -> usize {
-        match self {
-            KvFormat::F16 => head * size_of::<f16>(),
-            KvFormat::Q8_0 => head + head / BLOCK * size_of::<f16>(),
-        }
-    }
-}
 
 /// Where a layer's keys and values lie in the memory of a sequence.
 #[derive(Clone, Copy, Debug)]
@@ -59,7 +26,7 @@ struct Place {
 
 /// Where everything lies in the memory of one sequence.
 #[derive(Clone, Debug)]
-pub(crate) struct Layout {
+pub(crate) struct KvLayout {
     format: KvFormat,
     places: heapless::Vec<Place, MAX_LAYERS>,
     kv_heads: usize,
@@ -69,8 +36,8 @@ pub(crate) struct Layout {
     pub(crate) bytes: usize,
 }
 
-impl Layout {
-    pub(crate) fn new(config: &Config, options: &Options) -> Layout {
+impl KvLayout {
+    pub(crate) fn new(config: &Config, options: &Options) -> KvLayout {
         let mut start = 0;
         let places = (0..config.layers).map(|layer| {
             let window = config.layer_window(layer).unwrap_or(usize::MAX);
@@ -81,7 +48,7 @@ impl Layout {
         });
         let places = places.collect();
         let (kv_heads, head, context) = (config.kv_heads, config.head, options.context);
-        Layout { format: options.kv, places, kv_heads, head, context, bytes: start }
+        KvLayout { format: options.kv, places, kv_heads, head, context, bytes: start }
     }
 
     /// The keys and the values of a layer in the memory of all sequences.
@@ -106,14 +73,14 @@ struct Progress {
 /// Keys and values of several sequences.
 #[derive(Debug)]
 pub(crate) struct KvCache<'m> {
-    layout: Layout,
+    layout: KvLayout,
     progress: &'m mut [Progress],
     data: &'m mut [u8],
 }
 
 impl<'m> KvCache<'m> {
     pub(crate) fn new(
-        layout: Layout,
+        layout: KvLayout,
         sequences: usize,
         arena: &mut Arena<'m>,
     ) -> Result<KvCache<'m>, ArenaError> {
@@ -121,10 +88,6 @@ impl<'m> KvCache<'m> {
         progress.fill(Progress::default());
         let data = arena.take("KV cache", sequences * layout.bytes)?;
         Ok(KvCache { layout, progress, data })
-    }
-
-    pub(crate) fn bytes(layout: &Layout, sequences: usize) -> usize {
-        Arena::bytes_for::<Progress>(sequences) + Arena::bytes_for::<u8>(sequences * layout.bytes)
     }
 
     /// Number of sequences.
@@ -186,7 +149,7 @@ impl<'m> KvCache<'m> {
         values: &[f32],
         narrow: Narrow,
     ) {
-        let Layout { format, head, kv_heads, .. } = self.layout;
+        let KvLayout { format, head, kv_heads, .. } = self.layout;
         let rows = self.layout.places[layer].rows;
         let halves = self.layout.halves(sequence, layer);
         let q8_0 = [store_key_q8_0, store_value_q8_0];
@@ -216,7 +179,7 @@ impl<'m> KvCache<'m> {
         kv_head: usize,
         position: usize,
     ) -> KvView<'_> {
-        let Layout { format, head, .. } = self.layout;
+        let KvLayout { format, head, .. } = self.layout;
         let place = self.layout.places[layer];
         let [keys, values] = self.layout.halves(sequence, layer).map(|half| &self.data[half]);
         let cells = match format {
@@ -241,7 +204,7 @@ impl<'m> KvCache<'m> {
         let (quants, scales) = half.split_at(self.layout.kv_heads * one);
         Q8Cells {
             quants: &cast_slice(quants)[kv_head * one..][..one],
-            scales: &cast_slice(scales)[kv_head * one / BLOCK..][..one / BLOCK],
+            scales: &cast_slice(scales)[kv_head * one / KV_BLOCK..][..one / KV_BLOCK],
         }
     }
 }

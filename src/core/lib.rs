@@ -9,21 +9,29 @@
 
 mod arena;
 mod arrangement;
+mod attention;
 mod config;
 mod engine;
 mod experts;
+mod ffn;
 mod forward;
 mod guess;
 mod kv;
+mod lm_head;
+mod options;
 mod output;
 mod parallel;
+mod pass;
 mod plan;
 mod policy;
+mod products;
 mod router;
+mod routing;
 mod sampler;
 mod scratch;
 mod slots;
 mod store;
+mod token;
 mod traffic;
 mod weights;
 
@@ -33,17 +41,18 @@ pub use arrangement::{
     take_arranged,
 };
 pub use config::{Config, ConfigError, Gating, MAX_ACTIVE, MAX_EXPERTS, MAX_LAYERS, Window};
-pub use engine::{Engine, EngineError, StepError, Token};
+pub use engine::{Engine, EngineError, StepError};
 pub use experts::{ExpertFigures, Prefetch};
-pub use kv::{KvFormat, TruncateError};
+pub use kv::TruncateError;
+pub use options::{KvFormat, MAX_BATCH, MAX_SEQUENCES, Options, OptionsError};
 pub use output::{MOST_TOP, Output, OutputError};
 pub use parallel::{Bands, Grid, Parallel, Serial, Tile};
-pub use plan::{MAX_BATCH, MAX_SEQUENCES, Options, OptionsError, Plan};
+pub use plan::Plan;
 pub use policy::{Decaying, LeastFrequent, LeastRecent, Policy};
-pub use router::Approximation;
-pub use sampler::{REPEAT_WINDOW, SampleError, Sampler, Sampling};
+pub use sampler::{Candidates, REPEAT_WINDOW, SampleError, Sampler, Sampling};
 pub use slots::Slots;
 pub use store::{ExpertKey, ExpertStore, Part, SlotId, StoreError, StoreFigures, StoreReason};
+pub use token::{Approximation, Logits, Token};
 pub use traffic::Traffic;
 pub use weights::{
     Down, ExpertMatrices, Layer, LayoutError, Matrix, Profiler, SLOT_ALIGNMENT, ShapeError, Weights,

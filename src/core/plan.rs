@@ -1,36 +1,13 @@
 //! How much memory a model takes, computed before anything is taken.
 
-use crate::arena::{ALIGNMENT, Arena};
+use crate::arena::{ALIGNMENT, Arena, ArenaError};
 use crate::config::Config;
 use crate::experts::Experts;
-use crate::kv::{KvCache, KvFormat, Layout};
-use crate::output::Output;
-use crate::sampler::Sampler;
-use crate::scratch::Sizes;
+use crate::kv::{KvCache, KvLayout};
+use crate::options::{Options, OptionsError};
+use crate::sampler::Candidates;
+use crate::scratch::Scratch;
 use crate::weights::Weights;
-use core::fmt;
-
-/// What an engine is asked to hold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Options {
-    /// Positions of each sequence.
-    pub context: usize,
-    /// Sequences side by side.
-    pub sequences: usize,
-    /// Most tokens of one step, of all sequences together.
-    pub batch: usize,
-    /// Most tokens of one step whose logits are wanted.
-    pub outputs: usize,
-    /// Which rows of the output matrix are multiplied.
-    pub output: Output,
-    /// How keys and values are kept.
-    pub kv: KvFormat,
-}
-
-/// Sequences an engine may hold.
-pub const MAX_SEQUENCES: usize = 1024;
-/// Tokens a step may take.
-pub const MAX_BATCH: usize = 4096;
 
 /// Bytes of each part of an engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +18,7 @@ pub struct Plan {
     pub kv: usize,
     /// Activations of one step, logits included, and the tables of expert slots.
     pub scratch: usize,
-    /// The sampler's candidates.
+    /// The candidates of samplers.
     pub sampler: usize,
     /// Slots that experts are read into, which belong to the store; none if all stand in memory.
     pub slots: usize,
@@ -82,21 +59,23 @@ impl Plan {
     ) -> Result<Plan, OptionsError> {
         options.validate()?;
         options.kv.check(config.head)?;
-        let layout = Layout::new(config, options);
+        let layout = KvLayout::new(config, options);
         let most = isize::MAX as usize / 4 / layout.bytes;
         if options.sequences > most {
             return Err(OptionsError::Range { what: "sequences", found: options.sequences, most });
         }
+        let sequences = options.sequences;
+        let scratch = measure(|arena| Scratch::new(config, weights, options, arena).map(drop));
         Ok(Plan {
             weights: options.output.sketch_bytes(weights),
-            kv: KvCache::bytes(&layout, options.sequences),
-            scratch: Sizes::new(config, weights, options).bytes() + Experts::bytes(config, slots),
-            sampler: Sampler::bytes(config.vocab),
+            kv: measure(|arena| KvCache::new(layout, sequences, arena).map(drop)),
+            scratch: scratch.saturating_add(Experts::bytes(config, slots)),
+            sampler: measure(|arena| Candidates::new(config.vocab, arena).map(drop)),
             slots: 0,
         })
     }
 
-    /// Bytes that an [`Arena`] for the engine and one sampler must have.
+    /// Bytes that an [`Arena`] for the engine and the candidates of samplers must have.
     pub fn arena(&self) -> usize {
         self.kv + self.scratch + self.sampler + ALIGNMENT
     }
@@ -130,57 +109,11 @@ impl Plan {
     }
 }
 
-impl Options {
-    /// Checks that every number is possible.
-    pub fn validate(&self) -> Result<(), OptionsError> {
-        let within = |what, found, most| match found {
-            n if n < 1 || n > most => Err(OptionsError::Range { what, found, most }),
-            _ => Ok(()),
-        };
-        within("context", self.context, 1 << 24)?;
-        within("sequences", self.sequences, MAX_SEQUENCES)?;
-        within("batch", self.batch, MAX_BATCH)?;
-        within("outputs", self.outputs, self.batch)
+/// Bytes that `take` cuts from an arena; more than there can be where they cannot be counted.
+fn measure(take: impl FnOnce(&mut Arena<'_>) -> Result<(), ArenaError>) -> usize {
+    let mut arena = Arena::measuring();
+    match take(&mut arena) {
+        Ok(()) => arena.used(),
+        Err(_) => isize::MAX as usize / 4,
     }
-}
-
-/// [`Options`] that no engine can have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OptionsError {
-    /// A number is out of range.
-    Range {
-        /// Which number.
-        what: &'static str,
-        /// Its value.
-        found: usize,
-        /// Most that is possible; the least is 1.
-        most: usize,
-    },
-    /// The model's heads cannot be kept as [`KvFormat::Q8_0`].
-    Head {
-        /// Size of a head.
-        head: usize,
-    },
-}
-
-impl fmt::Display for OptionsError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            OptionsError::Range { what, found, most } => {
-                write!(f, "{what}: 1 to {most} expected, {found} found")
-            }
-            OptionsError::Head { head } => write!(
-                f,
-                "KV cache in Q8_0: a head size that is a multiple of 32 expected, {head} found; keep \
-                 keys and values as f16"
-            ),
-        }
-    }
-}
-
-impl core::error::Error for OptionsError {}
-
-/// Bytes that [`Arena::take`] uses for `len` values of `f32`.
-pub(crate) const fn floats(len: usize) -> usize {
-    Arena::bytes_for::<f32>(len)
 }

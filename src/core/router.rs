@@ -1,6 +1,7 @@
 //! Choosing experts.
 
 use crate::config::Gating;
+use crate::token::Approximation;
 use wick_kernels::scalar::softmax;
 
 /// Chooses the `experts.len()` largest logits, in falling order, and gives them weights that sum
@@ -27,21 +28,6 @@ fn weigh(logits: &[f32], gating: Gating, experts: &[u32], weights: &mut [f32]) {
         Gating::Softmax => softmax(weights),
         Gating::Sigmoid => normalized_sigmoid(weights),
     }
-}
-
-/// Ways to read fewer experts that change what is computed; by default none. They concern steps of
-/// a single token: a prompt is read as ever.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Approximation {
-    /// How much lower the logit of an expert that has a slot may be than that of one which has none,
-    /// and still be chosen before it; 0 to choose by logits alone.
-    pub prefer_resident: f32,
-    /// The largest weight with which a token's last expert is left out if it has no slot, the weights of
-    /// the others growing to a sum of one; 0 to leave none out.
-    pub skip_missing: f32,
-    /// Whether low-bit copies of experts that have no slot are read in their place, where the store has
-    /// them, and used for as long as they have a slot.
-    pub low_bit: bool,
 }
 
 /// Chooses as [`route`] does, but takes `is_resident` experts first, as far as `approximation` says.

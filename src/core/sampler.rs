@@ -71,59 +71,64 @@ struct Candidate {
     id: u32,
 }
 
-/// Draws tokens; holds its random state and the last tokens.
+/// Room for the tokens that may be drawn, shared by all samplers of a thread.
 #[derive(Debug)]
-pub struct Sampler<'m> {
-    sampling: Sampling,
-    candidates: &'m mut [Candidate],
-    recent: heapless::Deque<u32, REPEAT_WINDOW>,
-    random: SplitMix64,
-}
+pub struct Candidates<'m>(&'m mut [Candidate]);
 
-impl<'m> Sampler<'m> {
-    /// A sampler for a vocabulary of `vocab` entries.
-    pub fn new(
-        sampling: Sampling,
-        vocab: usize,
-        arena: &mut Arena<'m>,
-    ) -> Result<Sampler<'m>, ArenaError> {
-        Ok(Sampler {
-            sampling,
-            candidates: arena.take("sampler", vocab)?,
-            recent: heapless::Deque::new(),
-            random: SplitMix64(sampling.seed),
-        })
+impl<'m> Candidates<'m> {
+    /// Room for a vocabulary of `vocab` entries; [`Plan::sampler`](crate::Plan::sampler) bytes.
+    ///
+    /// # Errors
+    /// The arena is too small.
+    pub fn new(vocab: usize, arena: &mut Arena<'m>) -> Result<Candidates<'m>, ArenaError> {
+        Ok(Candidates(arena.take("sampler", vocab)?))
     }
 
-    /// Bytes that a sampler takes from an arena.
-    pub const fn bytes(vocab: usize) -> usize {
-        Arena::bytes_for::<Candidate>(vocab)
-    }
-
-    /// Notes a token of the text for the repetition penalty.
-    pub fn accept(&mut self, id: u32) {
-        if self.recent.is_full() {
-            self.recent.pop_front();
-        }
-        let _room_was_made = self.recent.push_back(id);
-    }
-
-    /// Forgets the tokens noted so far: another text begins.
-    pub fn forget(&mut self) {
-        self.recent.clear();
-    }
-
-    /// Draws from the logits of the whole vocabulary. Logits that are not finite are never drawn.
-    pub fn sample(&mut self, logits: &[f32]) -> Result<u32, SampleError> {
-        let Sampling { temperature, top_k, top_p, min_p, .. } = self.sampling;
+    /// Copies the finite logits; the copies stand in the order of their ids.
+    fn fill(&mut self, logits: &[f32]) -> &mut [Candidate] {
         let finite = logits.iter().zip(0..).filter(|(logit, _)| logit.is_finite());
         let mut count = 0;
-        for ((score, id), candidate) in finite.zip(&mut *self.candidates) {
+        for ((score, id), candidate) in finite.zip(&mut *self.0) {
             *candidate = Candidate { score: *score, id };
             count += 1;
         }
-        let candidates = &mut self.candidates[..count];
-        penalize(candidates, &self.recent, self.sampling.repeat_penalty);
+        &mut self.0[..count]
+    }
+}
+
+/// Draws tokens; holds its random state. Which tokens came before is for its caller to say.
+#[derive(Clone, Debug)]
+pub struct Sampler {
+    sampling: Sampling,
+    random: SplitMix64,
+}
+
+impl Sampler {
+    /// A sampler that has drawn nothing yet.
+    pub fn new(sampling: Sampling) -> Sampler {
+        Sampler { sampling, random: SplitMix64(sampling.seed) }
+    }
+
+    /// How it draws.
+    pub fn sampling(&self) -> &Sampling {
+        &self.sampling
+    }
+
+    /// Draws from the logits of the whole vocabulary, after a text of the ids `before`. Logits that
+    /// are not finite are never drawn.
+    ///
+    /// # Errors
+    /// No logit is finite.
+    pub fn sample(
+        &mut self,
+        logits: &[f32],
+        before: &[u32],
+        candidates: &mut Candidates<'_>,
+    ) -> Result<u32, SampleError> {
+        let Sampling { temperature, top_k, top_p, min_p, .. } = self.sampling;
+        let candidates = candidates.fill(logits);
+        let recent = &before[before.len().saturating_sub(REPEAT_WINDOW)..];
+        penalize(candidates, recent, self.sampling.repeat_penalty);
         let Some(best) = candidates.iter().copied().reduce(likelier) else {
             return Err(SampleError { logits: logits.len() });
         };
@@ -140,11 +145,7 @@ impl<'m> Sampler<'m> {
 }
 
 /// Weakens each recent token once. Candidates stand in the order of their ids.
-fn penalize(
-    candidates: &mut [Candidate],
-    recent: &heapless::Deque<u32, REPEAT_WINDOW>,
-    penalty: f32,
-) {
+fn penalize(candidates: &mut [Candidate], recent: &[u32], penalty: f32) {
     if penalty == 1.0 {
         return;
     }
@@ -262,9 +263,9 @@ mod tests {
     fn sample<const N: usize>(sampling: Sampling, recent: &[u32], logits: &[f32]) -> [u32; N] {
         let mut memory = [0; 1024];
         let mut arena = Arena::new(&mut memory);
-        let mut sampler = Sampler::new(sampling, logits.len(), &mut arena).unwrap();
-        recent.iter().for_each(|id| sampler.accept(*id));
-        core::array::from_fn(|_| sampler.sample(logits).unwrap())
+        let mut candidates = Candidates::new(logits.len(), &mut arena).unwrap();
+        let mut sampler = Sampler::new(sampling);
+        core::array::from_fn(|_| sampler.sample(logits, recent, &mut candidates).unwrap())
     }
 
     const ALL: Sampling = Sampling { temperature: 1.0, ..Sampling::GREEDY };
@@ -283,14 +284,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_forgotten_is_not_weakened() {
+    fn what_lies_far_back_is_not_weakened() {
         let twice = Sampling { repeat_penalty: 2.0, ..Sampling::GREEDY };
-        let mut memory = [0; 1024];
-        let mut sampler = Sampler::new(twice, 2, &mut Arena::new(&mut memory)).unwrap();
-        sampler.accept(1);
-        assert_eq!(sampler.sample(&[1.6, 3.0]), Ok(0));
-        sampler.forget();
-        assert_eq!(sampler.sample(&[1.6, 3.0]), Ok(1));
+        let mut text = [0; REPEAT_WINDOW + 1];
+        text[1] = 1;
+        assert_eq!(sample(twice, &text, &[1.6, 3.0, 1.55]), [2]);
+        (text[0], text[1]) = (1, 0);
+        assert_eq!(sample(twice, &text, &[1.6, 3.0, 1.55]), [1]);
     }
 
     #[test]
@@ -344,7 +344,8 @@ mod tests {
     #[test]
     fn broken_logits_are_an_error() {
         let mut memory = [0; 256];
-        let mut sampler = Sampler::new(ALL, 2, &mut Arena::new(&mut memory)).unwrap();
-        assert_eq!(sampler.sample(&[f32::NAN, f32::INFINITY]), Err(SampleError { logits: 2 }));
+        let mut candidates = Candidates::new(2, &mut Arena::new(&mut memory)).unwrap();
+        let drawn = Sampler::new(ALL).sample(&[f32::NAN, f32::INFINITY], &[], &mut candidates);
+        assert_eq!(drawn, Err(SampleError { logits: 2 }));
     }
 }

@@ -1,9 +1,10 @@
-//! The activations of one step, each in a fixed place.
+//! The activations of one step, each in a fixed place, grouped by the verb that writes them.
 
 use crate::arena::{Arena, ArenaError};
 use crate::config::Config;
+use crate::options::Options;
 use crate::output::Output;
-use crate::plan::{Options, floats};
+use crate::store::StoreError;
 use crate::weights::Weights;
 use wick_kernels::{Activation, Encoding, Encodings, RowLayout};
 
@@ -14,7 +15,16 @@ pub(crate) struct Rows<'m> {
     pub(crate) slab: &'m mut [f32],
 }
 
-impl Rows<'_> {
+impl<'m> Rows<'m> {
+    fn take(
+        what: &'static str,
+        count: usize,
+        layout: RowLayout,
+        arena: &mut Arena<'m>,
+    ) -> Result<Rows<'m>, ArenaError> {
+        Ok(Rows { layout, slab: arena.take(what, count * layout.stride())? })
+    }
+
     /// Row `i`.
     pub(crate) fn row(&self, i: usize) -> Activation<'_> {
         let stride = self.layout.stride();
@@ -27,64 +37,187 @@ impl Rows<'_> {
     }
 }
 
-/// What the sizes of all buffers follow from.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Sizes {
-    config: Config,
-    options: Options,
-    hidden: RowLayout,
-    attended: RowLayout,
-    neurons: RowLayout,
-    predictor: RowLayout,
+/// The buffers of one step. `n` is the number of tokens, `k` that of active experts.
+#[derive(Debug)]
+pub(crate) struct Scratch<'m> {
+    pub(crate) tokens: Tokens<'m>,
+    pub(crate) stream: Stream<'m>,
+    pub(crate) attention: Attention<'m>,
+    pub(crate) router: Router<'m>,
+    pub(crate) ffn: Ffn<'m>,
+    pub(crate) lm_head: LmHead<'m>,
 }
 
-impl Sizes {
-    pub(crate) fn new(config: &Config, weights: &Weights<'_>, options: &Options) -> Sizes {
-        Sizes {
-            config: *config,
-            options: *options,
-            hidden: RowLayout::new(config.hidden, hidden_encodings(weights, options)),
-            attended: RowLayout::new(config.query_width(), weights.attention_encodings()),
-            neurons: RowLayout::new(config.expert_width, weights.expert_encodings()),
-            predictor: predictor_layout(weights, options),
+/// Errors that the tokens of a step can fail with; more than these are told as the last of them.
+const ERRORS: usize = 8;
+
+/// The tokens of a step.
+#[derive(Debug)]
+pub(crate) struct Tokens<'m> {
+    /// Positions, `n`.
+    pub(crate) positions: &'m mut [usize],
+    /// Of each token, 0, or one more than the place in `errors` of what it failed with.
+    causes: &'m mut [u8],
+    errors: heapless::Vec<StoreError, ERRORS>,
+}
+
+impl Tokens<'_> {
+    /// Begins a step of `n` tokens.
+    pub(crate) fn begin(&mut self, n: usize) {
+        self.causes[..n].fill(0);
+        self.errors.clear();
+    }
+
+    /// Lets tokens fail, if they have not yet.
+    pub(crate) fn fail(&mut self, tokens: impl Iterator<Item = usize>, error: StoreError) {
+        let _told_as_the_last = self.errors.push(error);
+        for t in tokens {
+            if self.causes[t] == 0 {
+                self.causes[t] = self.errors.len() as u8;
+            }
         }
     }
 
-    /// Choices of experts in a step: tokens times active experts.
-    fn pairs(&self) -> usize {
-        self.options.batch * self.config.active
+    /// What a token failed with.
+    pub(crate) fn failure(&self, t: usize) -> Option<StoreError> {
+        let place = usize::from(self.causes[t]).checked_sub(1)?;
+        self.errors.get(place).copied()
     }
 
-    /// Lengths of the buffers of `f32`, in the order in which they are cut.
-    fn float_lens(&self) -> [usize; 15] {
-        let (c, n) = (&self.config, self.options.batch);
-        [
-            n * c.hidden,
-            n * self.hidden.stride(),
-            c.hidden,
-            n * (c.query_width() + 2 * c.kv_width()),
-            n * c.rope_dims / 2,
-            n * c.rope_dims / 2,
-            n * self.attended.stride(),
-            n * c.experts,
-            self.pairs(),
-            self.pairs() * self.neurons.stride(),
-            self.pairs() * c.hidden,
-            self.options.outputs * c.vocab,
-            self.predictor.stride(),
-            if self.options.output == Output::Coarse { c.vocab } else { 0 },
-            if self.options.output == Output::Coarse { c.hidden / 32 } else { 0 },
-        ]
+    /// Whether a token failed.
+    pub(crate) fn has_failed(&self, t: usize) -> bool {
+        self.causes[t] != 0
     }
+}
 
-    pub(crate) fn bytes(&self) -> usize {
-        let floats: usize = self.float_lens().into_iter().map(floats).sum();
-        let indices = Arena::bytes_for::<usize>(self.pairs()) * 2
-            + Arena::bytes_for::<usize>(self.config.experts + 1)
-            + Arena::bytes_for::<u32>(self.config.layers * self.pairs())
-            + Arena::bytes_for::<usize>(self.config.layers)
-            + Arena::bytes_for::<usize>(self.options.batch);
-        floats + indices
+/// The residual stream.
+#[derive(Debug)]
+pub(crate) struct Stream<'m> {
+    /// `n × hidden`.
+    pub(crate) residual: &'m mut [f32],
+    /// The norm of it, rows that matrices of `hidden` columns multiply, `n`.
+    pub(crate) hidden: Rows<'m>,
+    /// A norm's weight, `hidden`.
+    pub(crate) norm: &'m mut [f32],
+}
+
+/// What attention needs.
+#[derive(Debug)]
+pub(crate) struct Attention<'m> {
+    /// Queries, keys and values of each token side by side, `n × (heads + 2 · kv_heads) · head`.
+    pub(crate) qkv: &'m mut [f32],
+    /// Cosines of each token's position, `n × rope_dims / 2`.
+    pub(crate) cos: &'m mut [f32],
+    /// Sines of each token's position, `n × rope_dims / 2`.
+    pub(crate) sin: &'m mut [f32],
+    /// What attention gives, rows of `heads · head`, `n`.
+    pub(crate) attended: Rows<'m>,
+}
+
+/// What the router says.
+#[derive(Debug)]
+pub(crate) struct Router<'m> {
+    /// Router logits, `n × experts`.
+    pub(crate) logits: &'m mut [f32],
+    /// The chosen experts of each layer, `n × k`, best first; a layer's start `pairs` apart.
+    pub(crate) chosen: &'m mut [u32],
+    /// Choices that a layer has room for: most tokens times `k`.
+    pub(crate) pairs: usize,
+    /// Weights of the chosen experts, `n × k`.
+    pub(crate) weights: &'m mut [f32],
+    /// For each place in the order by expert, the choice (token · k + rank) that stands there.
+    pub(crate) choices: &'m mut [usize],
+    /// For each choice, its place in the order by expert.
+    pub(crate) places: &'m mut [usize],
+    /// The places of expert `e` are `bounds[e] .. bounds[e + 1]`.
+    pub(crate) bounds: &'m mut [usize],
+}
+
+/// What experts make of the residual stream.
+#[derive(Debug)]
+pub(crate) struct Ffn<'m> {
+    /// Neurons of the chosen experts, rows of `expert_width`, `n · k`, sorted by expert.
+    pub(crate) neurons: Rows<'m>,
+    /// What experts give back to the residual stream, `n · k × hidden`, sorted by expert.
+    pub(crate) outputs: &'m mut [f32],
+    /// Neurons that were not zero in the chosen experts, of each layer.
+    pub(crate) active_neurons: &'m mut [usize],
+}
+
+/// What becomes of the last residual stream.
+#[derive(Debug)]
+pub(crate) struct LmHead<'m> {
+    /// Logits of the tokens that want them, `outputs × vocab`.
+    pub(crate) logits: &'m mut [f32],
+    /// The token that a row of logits belongs to.
+    pub(crate) token_of: &'m mut [usize],
+    /// The row of logits that belongs to the `i`-th token that wants some.
+    pub(crate) row_of: &'m mut [usize],
+    /// What the predictor of rows makes of a hidden row, if it is used.
+    pub(crate) predictor: Rows<'m>,
+    /// What each logit hardly exceeds, if a sketch is asked first, `vocab`.
+    pub(crate) upper_bounds: &'m mut [f32],
+    /// How far that may be off, for each block of a hidden row.
+    pub(crate) spreads: &'m mut [f32],
+    /// Rows of the matrix that the last step multiplied.
+    pub(crate) multiplied: usize,
+}
+
+impl<'m> Scratch<'m> {
+    /// Cuts every buffer from `arena`: the one list of them.
+    pub(crate) fn new(
+        config: &Config,
+        weights: &Weights<'_>,
+        options: &Options,
+        arena: &mut Arena<'m>,
+    ) -> Result<Scratch<'m>, ArenaError> {
+        let (c, n, what) = (config, options.batch, "activations");
+        let pairs = n * c.active;
+        let attended = RowLayout::new(c.query_width(), weights.attention_encodings());
+        let neurons = RowLayout::new(c.expert_width, weights.expert_encodings());
+        let hidden = RowLayout::new(c.hidden, hidden_encodings(weights, options));
+        let is_coarse = options.output == Output::Coarse;
+        Ok(Scratch {
+            tokens: Tokens {
+                positions: arena.take("positions", n)?,
+                causes: arena.take("failures", n)?,
+                errors: heapless::Vec::new(),
+            },
+            stream: Stream {
+                residual: arena.take(what, n * c.hidden)?,
+                hidden: Rows::take(what, n, hidden, arena)?,
+                norm: arena.take(what, c.hidden)?,
+            },
+            attention: Attention {
+                qkv: arena.take(what, n * (c.query_width() + 2 * c.kv_width()))?,
+                cos: arena.take(what, n * c.rope_dims / 2)?,
+                sin: arena.take(what, n * c.rope_dims / 2)?,
+                attended: Rows::take(what, n, attended, arena)?,
+            },
+            router: Router {
+                logits: arena.take(what, n * c.experts)?,
+                chosen: arena.take("chosen experts", c.layers * pairs)?,
+                pairs,
+                weights: arena.take(what, pairs)?,
+                choices: arena.take("expert order", pairs)?,
+                places: arena.take("expert order", pairs)?,
+                bounds: arena.take("expert order", c.experts + 1)?,
+            },
+            ffn: Ffn {
+                neurons: Rows::take(what, pairs, neurons, arena)?,
+                outputs: arena.take(what, pairs * c.hidden)?,
+                active_neurons: arena.take("neuron counts", c.layers)?,
+            },
+            lm_head: LmHead {
+                logits: arena.take("logits", options.outputs * c.vocab)?,
+                token_of: arena.take("logits", options.outputs)?,
+                row_of: arena.take("logits", options.outputs)?,
+                predictor: Rows::take(what, 1, predictor_layout(weights, options), arena)?,
+                upper_bounds: arena.take(what, if is_coarse { c.vocab } else { 0 })?,
+                spreads: arena.take(what, if is_coarse { c.hidden / 32 } else { 0 })?,
+                multiplied: 0,
+            },
+        })
     }
 }
 
@@ -105,87 +238,4 @@ fn predictor_layout(weights: &Weights<'_>, options: &Options) -> RowLayout {
         let encoding = profiler.fc2.format().encoding();
         RowLayout::new(profiler.fc1.rows(), encodings.with(encoding))
     })
-}
-
-/// The buffers of one step. `n` is the number of tokens, `k` that of active experts.
-#[derive(Debug)]
-pub(crate) struct Scratch<'m> {
-    /// Residual stream, `n × hidden`.
-    pub(crate) residual: &'m mut [f32],
-    /// Rows that matrices of `hidden` columns multiply, `n`.
-    pub(crate) hidden: Rows<'m>,
-    /// A norm's weight, `hidden`.
-    pub(crate) norm: &'m mut [f32],
-    /// Queries, keys and values of each token side by side, `n × (heads + 2 · kv_heads) · head`.
-    pub(crate) qkv: &'m mut [f32],
-    /// Cosines of each token's position, `n × rope_dims / 2`.
-    pub(crate) cos: &'m mut [f32],
-    /// Sines of each token's position, `n × rope_dims / 2`.
-    pub(crate) sin: &'m mut [f32],
-    /// What attention gives, rows of `heads · head`, `n`.
-    pub(crate) attended: Rows<'m>,
-    /// Router logits, `n × experts`.
-    pub(crate) router_logits: &'m mut [f32],
-    /// Weights of the chosen experts, `n × k`.
-    pub(crate) expert_weights: &'m mut [f32],
-    /// Neurons of the chosen experts, rows of `expert_width`, `n · k`, sorted by expert.
-    pub(crate) neurons: Rows<'m>,
-    /// What experts give back to the residual stream, `n · k × hidden`, sorted by expert.
-    pub(crate) outputs: &'m mut [f32],
-    /// Logits of the tokens that want them, `outputs × vocab`.
-    pub(crate) logits: &'m mut [f32],
-    /// What the predictor of output rows makes of a hidden row, if it is used.
-    pub(crate) predictor: Rows<'m>,
-    /// What each logit hardly exceeds, if it is asked first, `vocab`.
-    pub(crate) ceilings: &'m mut [f32],
-    /// How far that may be off, for each block of a hidden row.
-    pub(crate) spreads: &'m mut [f32],
-    /// Rows of the output matrix that the last step multiplied.
-    pub(crate) output_rows: usize,
-    /// For each place in the order by expert, the choice (token · k + rank) that stands there.
-    pub(crate) choices: &'m mut [usize],
-    /// For each choice, its place in the order by expert.
-    pub(crate) places: &'m mut [usize],
-    /// The places of expert `e` are `bounds[e] .. bounds[e + 1]`.
-    pub(crate) bounds: &'m mut [usize],
-    /// The chosen experts of each layer, `n × k`, best first; a layer's start `pairs` apart.
-    pub(crate) experts: &'m mut [u32],
-    /// Choices that a layer has room for: most tokens times `k`.
-    pub(crate) pairs: usize,
-    /// Neurons that were not zero in the chosen experts, of each layer.
-    pub(crate) active_neurons: &'m mut [usize],
-    /// Positions of the tokens, `n`.
-    pub(crate) positions: &'m mut [usize],
-}
-
-impl<'m> Scratch<'m> {
-    pub(crate) fn new(sizes: &Sizes, arena: &mut Arena<'m>) -> Result<Scratch<'m>, ArenaError> {
-        let lens = sizes.float_lens();
-        let mut take = |i: usize| arena.take::<f32>("activations", lens[i]);
-        Ok(Scratch {
-            residual: take(0)?,
-            hidden: Rows { layout: sizes.hidden, slab: take(1)? },
-            norm: take(2)?,
-            qkv: take(3)?,
-            cos: take(4)?,
-            sin: take(5)?,
-            attended: Rows { layout: sizes.attended, slab: take(6)? },
-            router_logits: take(7)?,
-            expert_weights: take(8)?,
-            neurons: Rows { layout: sizes.neurons, slab: take(9)? },
-            outputs: take(10)?,
-            logits: take(11)?,
-            predictor: Rows { layout: sizes.predictor, slab: take(12)? },
-            ceilings: take(13)?,
-            spreads: take(14)?,
-            output_rows: 0,
-            choices: arena.take("expert order", sizes.pairs())?,
-            places: arena.take("expert order", sizes.pairs())?,
-            bounds: arena.take("expert order", sizes.config.experts + 1)?,
-            experts: arena.take("chosen experts", sizes.config.layers * sizes.pairs())?,
-            pairs: sizes.pairs(),
-            active_neurons: arena.take("neuron counts", sizes.config.layers)?,
-            positions: arena.take("positions", sizes.options.batch)?,
-        })
-    }
 }

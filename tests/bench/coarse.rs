@@ -9,7 +9,7 @@
 use std::process::ExitCode;
 use wick_core::{Engine, KvFormat, Options, Output};
 use wick_linux::{Cpus, Pool, kernels};
-use wick_tests::{Model, ids, step};
+use wick_tests::{Model, ids, step_for};
 
 /// Tokens that are read together, and in one piece.
 const BATCH: usize = 32;
@@ -75,8 +75,7 @@ fn measure(bytes: &'static [u8], positions: usize) {
 /// The logits of a batch that stands at `position`, of which the `top` largest must be right.
 fn logits(engine: &mut Engine<'_>, position: usize, batch: &[u32], top: usize) -> Vec<f32> {
     engine.truncate(0, position).expect("a whole piece is held");
-    engine.want_top(top);
-    step(engine, 0, batch);
+    step_for(engine, 0, batch, Output::Coarse.logits(top));
     (0..batch.len())
         .flat_map(|i| engine.logits(i).expect("each token wants logits"))
         .copied()

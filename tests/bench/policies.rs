@@ -10,8 +10,8 @@
 use std::collections::HashMap;
 use std::process::ExitCode;
 use wick_core::{
-    Arena, Decaying, ExpertKey, KvFormat, LeastFrequent, LeastRecent, Options, Output, Policy,
-    Slots,
+    Arena, Decaying, ExpertKey, KvFormat, LeastFrequent, LeastRecent, Logits, Options, Output,
+    Policy, Slots,
 };
 use wick_linux::{Cpus, Pool, kernels};
 use wick_tests::{Model, ids};
@@ -50,7 +50,7 @@ impl Trace {
         for text in ids.chunks(context) {
             engine.truncate(0, 0).expect("emptying is always possible");
             for chunk in text.chunks(BATCH) {
-                engine.prefill(0, chunk).expect("the ids are of the vocabulary");
+                engine.prefill(0, chunk, Logits::None).expect("the ids are of the vocabulary");
                 for layer in 0..layers {
                     let chosen = engine.chosen_experts(layer).chunks(active);
                     for (token, chosen) in chosen.enumerate() {

@@ -18,7 +18,7 @@ use wick_prepare::{Damage, Pack, Unpack, verify};
 use wick_tests::gguf::{Tensor, Value, Writer};
 use wick_tests::store::MemoryStore;
 use wick_tests::tiny::Tiny;
-use wick_tests::{Model, bits, golden_bytes, ids, step};
+use wick_tests::{Model, bits, golden_bytes, ids, step, step_for};
 
 static TWO: LazyLock<Pool> = LazyLock::new(|| Pool::new(2, &Cpus::detect()));
 
@@ -245,7 +245,7 @@ fn files_packed_for_the_profiler_choose_the_same_rows() {
                 kv: KvFormat::default(),
             };
             let mut engine = model.engine(options, &Serial);
-            step(&mut engine, 0, &ids);
+            step_for(&mut engine, 0, &ids, output.logits(0));
             let all: Vec<u32> = (0..20).flat_map(|i| bits(engine.logits(i).unwrap())).collect();
             (all, engine.output_rows())
         });

@@ -15,8 +15,9 @@ use crc32fast::Hasher;
 use heapless::Deque;
 use spin::RelaxStrategy;
 use wick_core::{
-    Arena, Arrangement, Config, Decaying, Engine, EngineError, ExpertFigures, ExpertStore, Options,
-    Output, Parallel, Plan, Policy, Sampler, Sampling, Section, StepError, StoreFigures, Token,
+    Arena, Arrangement, Candidates, Config, Decaying, Engine, EngineError, ExpertFigures,
+    ExpertStore, Logits, Options, Output, Parallel, Plan, Policy, Sampler, Sampling, Section,
+    StepError, StoreFigures, Token,
 };
 use wick_text::{Control, Detokenizer, Special, Tokenizer};
 use wick_virt::chat;
@@ -65,7 +66,8 @@ pub(crate) fn run(
     let engine = engine(settings, &model, experts, &mut arena, parallel).map_err(model_failure)?;
     let seed = if settings.seeded { settings.sampling.seed } else { timer::ticks() };
     let sampling = Sampling { seed, ..settings.sampling };
-    let sampler = Sampler::new(sampling, model.config.vocab, &mut arena).map_err(memory)?;
+    let candidates = Candidates::new(model.config.vocab, &mut arena).map_err(memory)?;
+    let sampler = Sampler::new(sampling);
     let (used, heap) = (arena.used(), heap_used());
     log::info!("memory: {used} bytes for the engine, {heap} of the heap, {} free", all - used);
     let template = model.chat_template.filter(|template| *template == chat::CHATML);
@@ -76,7 +78,9 @@ pub(crate) fn run(
     let tokenizer = model.tokenizer;
     let checksum = settings.checksum.then(Hasher::new);
     let (most, ahead) = (settings.most, Deque::new());
-    Session { engine, sampler, tokenizer, template, most, checksum, ahead }.serve()
+    let held = Vec::new();
+    Session { engine, sampler, candidates, held, tokenizer, template, most, checksum, ahead }
+        .serve()
 }
 
 fn options(settings: &Settings, config: &Config) -> Options {
@@ -145,7 +149,10 @@ fn engine(
 /// A model that answers.
 struct Session {
     engine: Engine<'static>,
-    sampler: Sampler<'static>,
+    sampler: Sampler,
+    candidates: Candidates<'static>,
+    /// What the KV cache holds.
+    held: Vec<u32>,
     tokenizer: Tokenizer,
     /// The chat template, if it is the one that is known.
     template: Option<&'static str>,
@@ -240,10 +247,10 @@ impl Session {
     fn prefill(&mut self, ids: &[u32]) -> Result<Spent, Failure> {
         let start = timer::microseconds();
         self.engine.truncate(0, 0).map_err(model_failure)?;
-        self.sampler.forget();
+        self.held.clear();
         for chunk in ids.chunks(BATCH) {
-            chunk.iter().for_each(|id| self.sampler.accept(*id));
-            self.engine.prefill(0, chunk).map_err(step_failure)?;
+            self.held.extend(chunk);
+            self.engine.prefill(0, chunk, Logits::All).map_err(step_failure)?;
         }
         Ok(Spent { tokens: ids.len() as u64, micros: timer::microseconds() - start })
     }
@@ -257,18 +264,19 @@ impl Session {
             if let Some(checksum) = &mut self.checksum {
                 logits.iter().for_each(|logit| checksum.update(&logit.to_le_bytes()));
             }
-            let id = self.sampler.sample(logits).map_err(model_failure)?;
+            let id = self.sampler.sample(logits, &self.held, &mut self.candidates);
+            let id = id.map_err(model_failure)?;
             if self.tokenizer.is_end(id) {
                 break;
             }
             print!("{}", text.push(&self.tokenizer, id));
-            self.sampler.accept(id);
+            self.held.push(id);
             let full = self.engine.len(0) == self.engine.options().context;
             if drawn + 1 == self.most || full || self.is_interrupted() {
                 break;
             }
             let start = timer::microseconds();
-            let next = Token { id, sequence: 0, wants_logits: true };
+            let next = Token::new(id, 0, Logits::All);
             self.engine.step(&[next]).map_err(step_failure)?;
             spent.tokens += 1;
             spent.micros += timer::microseconds() - start;
