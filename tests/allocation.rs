@@ -7,10 +7,12 @@ use wick_core::{
     Arena, Candidates, Engine, KvFormat, LeastRecent, Options, Output, Parallel, Sampler, Sampling,
     Serial,
 };
+use wick_format::Gguf;
 use wick_linux::reads::Reader;
 use wick_linux::{Caching, Catalogue, Cpus, FileStore, ModelFile, Pool};
+use wick_session::{Request, Scheduler};
 use wick_tests::counting::{Counting, process_bytes};
-use wick_tests::{Model, golden_path, ids, step};
+use wick_tests::{Model, golden_bytes, golden_path, ids, step};
 
 #[global_allocator]
 static COUNTING: Counting = Counting;
@@ -51,6 +53,7 @@ fn main() {
             assert_eq!(allocated(&model, engine), 0, "{name}, experts read by {reader:?}");
         }
     }
+    assert_eq!(allocated_by_scheduler(), 0, "generations side by side");
     println!("test result: ok. 1 passed; 0 failed; 0 ignored");
 }
 
@@ -90,4 +93,30 @@ fn allocated(model: &Model, mut engine: Engine<'_>) -> usize {
     assert!(beyond_context);
     step(&mut engine, 1, &text[..1]);
     after - before
+}
+
+/// Bytes that are allocated while generations that ask for all that can be asked for are stepped.
+fn allocated_by_scheduler() -> usize {
+    let nano = "../models/nano/nano";
+    let gguf = Gguf::parse(golden_bytes(&format!("{nano}.gguf"))).unwrap();
+    let tokenizer = wick_session::tokenizer(&gguf).unwrap();
+    let model = Model::golden(nano).arranged_for(Output::Coarse);
+    let options = options(Output::Coarse, KvFormat::F16);
+    let vocab = model.config.vocab;
+    let mut arena = Arena::new(vec![0u8; 8 * vocab + 128].leak());
+    let candidates = Candidates::new(vocab, &mut arena).unwrap();
+    let mut scheduler = Scheduler::new(model.engine(options, &Serial), candidates);
+    let request = Request::new(ids(30, vocab), 20, Sampler::new(Sampling::default()));
+    let stop = vec!["never said".to_owned()];
+    let telling = Request { stop, log_probabilities: Some(20), ..request.clone() };
+    let coarse = Request { output: Output::Coarse, ..request };
+    let generations = [scheduler.start(telling).unwrap(), scheduler.start(coarse).unwrap()];
+    let before = process_bytes();
+    while !scheduler.is_idle() {
+        scheduler.step(&tokenizer);
+    }
+    let found = process_bytes() - before;
+    let drawn = generations.map(|id| scheduler.generation(id).unwrap().drawn().len());
+    assert!(drawn.iter().sum::<usize>() > 10, "{drawn:?}");
+    found
 }

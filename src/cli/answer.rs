@@ -6,8 +6,11 @@ use crate::memory::Mib;
 use crate::streaming::{Streamed, Streaming};
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
-use wick_core::{Approximation, Arena, Candidates, Engine, Logits, Sampler, Sampling, Token};
-use wick_text::{Control, Detokenizer, Tokenizer};
+use wick_core::{Approximation, Arena, Candidates, Engine, Output, Sampler, Sampling};
+use wick_session::{
+    Ended, Failure as SessionFailure, Generation, GenerationId, Request, Scheduler,
+};
+use wick_text::Tokenizer;
 
 /// Tokens that go through the model together while a prompt is read; between batches it can be
 /// interrupted.
@@ -70,17 +73,23 @@ pub(crate) fn write_now(out: &mut impl Write, text: &str) -> io::Result<()> {
     out.flush()
 }
 
-/// A model that answers.
+/// How answers are drawn.
+#[derive(Clone, Copy)]
+pub(crate) struct Drawing {
+    pub(crate) sampling: Sampling,
+    pub(crate) output: Output,
+    pub(crate) approximation: Approximation,
+}
+
+/// A model that answers, one prompt at a time.
 pub(crate) struct Answer<'a, 'e> {
-    engine: Engine<'e>,
+    scheduler: Scheduler<'e>,
+    drawing: Drawing,
+    /// Goes on from answer to answer.
     sampler: Sampler,
-    candidates: Candidates<'e>,
-    logits: Logits,
-    approximation: Approximation,
+    current: Option<GenerationId>,
     tokenizer: &'a Tokenizer,
     interrupt: &'a Interrupt,
-    /// What the KV cache holds.
-    held: Vec<u32>,
     pub(crate) figures: Figures,
 }
 
@@ -88,121 +97,110 @@ impl<'a, 'e> Answer<'a, 'e> {
     /// A model that has read nothing yet. Ctrl-C stops it.
     pub(crate) fn new(
         engine: Engine<'e>,
-        approximation: Approximation,
-        sampling: Sampling,
+        drawing: Drawing,
         tokenizer: &'a Tokenizer,
         interrupt: &'a Interrupt,
         arena: &mut Arena<'e>,
     ) -> Result<Answer<'a, 'e>, Failure> {
         let vocab = engine.config().vocab;
-        let sampler = Sampler::new(sampling);
         let candidates = Candidates::new(vocab, arena).or_exit(Exit::Memory)?;
-        let logits = engine.options().output.logits(sampling.top());
-        log::info!("{sampling:?}");
-        let (held, figures) = (Vec::new(), Figures::default());
+        log::info!("{:?}", drawing.sampling);
         Ok(Answer {
-            engine,
-            sampler,
-            candidates,
-            logits,
-            approximation,
+            scheduler: Scheduler::new(engine, candidates),
+            sampler: Sampler::new(drawing.sampling),
+            drawing,
+            current: None,
             tokenizer,
             interrupt,
-            held,
-            figures,
+            figures: Figures::default(),
         })
     }
 
-    /// Reads a prompt in place of all that was read and drawn before. What both begin with is in the
-    /// KV cache and is not read again; the answer is the same.
-    pub(crate) fn prefill(&mut self, ids: &[u32]) -> Result<(), Failure> {
+    /// Reads a prompt in place of all that was read and drawn before, for an answer of up to `most`
+    /// tokens. What the prompt and the text before begin with is in the KV cache and is not read
+    /// again; the answer is the same.
+    pub(crate) fn prefill(&mut self, ids: &[u32], most: usize) -> Result<(), Failure> {
         let start = Instant::now();
-        let kept = self.keep(ids)?;
+        let Drawing { output, approximation, .. } = self.drawing;
+        let request = Request::new(ids.to_vec(), most, self.sampler.clone());
+        let request = Request { output, approximation, ..request };
         self.figures = Figures::default();
-        for chunk in ids[kept..].chunks(self.engine.options().batch) {
-            self.engine.prefill(0, chunk, self.logits)?;
-            self.held.extend(chunk);
-            self.figures.prompt += chunk.len();
+        let id = self.scheduler.start(request).or_exit(Exit::Input)?;
+        self.current = Some(id);
+        while self.generation().is_some_and(Generation::is_reading) {
+            self.figures.prompt += self.scheduler.step(self.tokenizer).prompt;
             self.figures.prefill = start.elapsed();
-            self.interrupt.check()?;
+            let interrupted = self.interrupt.check();
+            let ended = self.generation().and_then(Generation::ended);
+            if let Some(Ended::Failed(SessionFailure::Step(error))) = ended {
+                self.release();
+                return Err(error.into());
+            }
+            if interrupted.is_err() {
+                self.release();
+                return interrupted;
+            }
         }
         Ok(())
     }
 
-    /// Cuts the KV cache to what `ids` begin with, and returns how much that is. The last of them is
-    /// left out, since its logits are wanted.
-    fn keep(&mut self, ids: &[u32]) -> Result<usize, Failure> {
-        let before_last = &ids[..ids.len().saturating_sub(1)];
-        let mut kept = self.held.iter().zip(before_last).take_while(|(a, b)| a == b).count();
-        if self.engine.truncate(0, kept).is_err() {
-            // The windowed layers no longer hold what the next token would see there.
-            kept = 0;
-            self.engine.truncate(0, 0).or_exit(Exit::Failed)?;
-        }
-        self.held.truncate(kept);
-        Ok(kept)
-    }
-
-    /// Draws up to `most` tokens and hands their text to `each` as it comes, until the model or the
-    /// context ends.
+    /// Hands the text of the answer to `each` as it is drawn, until the model, the context or the
+    /// number of tokens ends it.
     pub(crate) fn decode(
         &mut self,
-        most: usize,
         mut each: impl FnMut(&str) -> io::Result<()>,
     ) -> Result<(), Failure> {
-        let mut text = Detokenizer::new(Control::Hide);
-        let before = Streaming::of(&self.engine);
-        let done = self.draw(most, &mut text, &mut each);
-        let after = before.zip(Streaming::of(&self.engine));
+        let before = Streaming::of(self.scheduler.engine());
+        let done = self.draw(&mut each);
+        let after = before.zip(Streaming::of(self.scheduler.engine()));
         let steps = self.figures.steps;
         self.figures.streamed = after.map(|(before, after)| after.since(&before, steps));
-        each(text.finish())?;
+        match self.release() {
+            Some(Ended::Failed(failure)) => return done.and(Err(failure.into())),
+            Some(Ended::Context) => {
+                let context = self.scheduler.engine().options().context;
+                log::warn!("the context of {context} positions is full");
+            }
+            _ => {}
+        }
         done
     }
 
-    fn draw(
-        &mut self,
-        most: usize,
-        text: &mut Detokenizer,
-        each: &mut impl FnMut(&str) -> io::Result<()>,
-    ) -> Result<(), Failure> {
-        for drawn in 0..most {
+    fn draw(&mut self, each: &mut impl FnMut(&str) -> io::Result<()>) -> Result<(), Failure> {
+        while let Some(generation) = self.generation() {
+            each(generation.text())?;
+            if generation.ended().is_some() {
+                break;
+            }
             self.interrupt.check()?;
-            let logits = self.engine.logits(0).unwrap_or_default();
-            let id = self
-                .sampler
-                .sample(logits, &self.held, &mut self.candidates)
-                .or_exit(Exit::Model)?;
-            if self.tokenizer.is_end(id) {
-                break;
-            }
-            each(text.push(self.tokenizer, id))?;
-            self.figures.drawn += 1;
-            if drawn + 1 < most && !self.step(id)? {
-                break;
-            }
+            self.step();
         }
         Ok(())
     }
 
-    /// Takes a drawn token in; `false` if the context has no room for it.
-    fn step(&mut self, id: u32) -> Result<bool, Failure> {
-        if self.engine.len(0) == self.engine.options().context {
-            log::warn!("the context of {} positions is full", self.engine.len(0));
-            return Ok(false);
+    fn generation(&self) -> Option<&Generation> {
+        self.scheduler.generation(self.current?)
+    }
+
+    /// Ends the answer at hand; the KV cache keeps what it holds.
+    fn release(&mut self) -> Option<Ended> {
+        if let Some(generation) = self.current.and_then(|id| self.scheduler.generation(id)) {
+            self.sampler = generation.sampler().clone();
+            self.figures.drawn = generation.drawn().len();
         }
-        if self.engine.arrange(0) > 0 {
+        self.scheduler.release(self.current.take()?)
+    }
+
+    /// Takes a drawn token in and draws the next one, after arranging some of the weights, if they are
+    /// not yet.
+    fn step(&mut self) {
+        if self.scheduler.arrange(0) > 0 {
             let start = Instant::now();
-            self.engine.arrange(SECTIONS);
+            self.scheduler.arrange(SECTIONS);
             self.figures.arrange += start.elapsed();
         }
         let start = Instant::now();
-        let (logits, approximation) = (self.logits, self.approximation);
-        let next = Token { approximation, ..Token::new(id, 0, logits) };
-        self.engine.step(&[next])?;
-        self.held.push(id);
-        self.figures.steps += 1;
+        self.figures.steps += self.scheduler.step(self.tokenizer).drawn;
         self.figures.decode += start.elapsed();
-        Ok(true)
     }
 }

@@ -73,16 +73,9 @@ pub(crate) fn run(arguments: &Arguments, verbose: bool) -> Result<(), Failure> {
 
     let options = arguments.output.apply(conversation(&model.config, arguments.context));
     with_engine(&model, options, None, &arguments.engine, |engine, arena| {
-        let sampling = arguments.sampling.sampling();
+        let drawing = arguments.engine.drawing(arguments.sampling.sampling(), &arguments.output);
         let mut chat = Chat {
-            answer: Answer::new(
-                engine,
-                arguments.engine.approximation(),
-                sampling,
-                &tokenizer,
-                &interrupt,
-                arena,
-            )?,
+            answer: Answer::new(engine, drawing, &tokenizer, &interrupt, arena)?,
             conversation: Conversation::new(
                 template,
                 &tokenizer,
@@ -163,9 +156,9 @@ impl Chat<'_, '_> {
     /// Draws the answer to the last message.
     fn say(&mut self, text: &mut String) -> Result<(), Failure> {
         let ids = self.conversation.fit()?;
-        self.answer.prefill(&ids)?;
+        self.answer.prefill(&ids, self.most)?;
         let mut out = io::stdout().lock();
-        let done = self.answer.decode(self.most, |piece| {
+        let done = self.answer.decode(|piece| {
             text.push_str(piece);
             write_now(&mut out, piece)
         });

@@ -225,20 +225,14 @@ fn skills(
     let options = arguments.output.apply(conversation(&model.config, arguments.context));
     let interrupt = Interrupt::watch()?;
     let scores = with_engine(model, options, None, &arguments.engine, |engine, arena| {
-        let mut answer = Answer::new(
-            engine,
-            arguments.engine.approximation(),
-            Sampling::GREEDY,
-            tokenizer,
-            &interrupt,
-            arena,
-        )?;
+        let drawing = arguments.engine.drawing(Sampling::GREEDY, &arguments.output);
+        let mut answer = Answer::new(engine, drawing, tokenizer, &interrupt, arena)?;
         let mut scores = BTreeMap::<&str, Score>::new();
         for question in questions {
             let ids = encode(tokenizer, &question.text(model, tokenizer)?)?;
             let mut found = String::new();
-            answer.prefill(&ids)?;
-            answer.decode(arguments.n, |text| {
+            answer.prefill(&ids, arguments.n)?;
+            answer.decode(|text| {
                 found.push_str(text);
                 Ok(())
             })?;

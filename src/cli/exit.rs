@@ -98,6 +98,18 @@ impl From<StepError> for Failure {
     }
 }
 
+/// A generation fails as its steps do, or because its logits are of no use.
+impl From<wick_session::Failure> for Failure {
+    fn from(failure: wick_session::Failure) -> Failure {
+        match failure {
+            wick_session::Failure::Step(error) => error.into(),
+            wick_session::Failure::Sample(error) => {
+                Failure { exit: Exit::Model, error: error.into() }
+            }
+        }
+    }
+}
+
 /// Gives an error its exit code.
 pub(crate) trait OrExit<T> {
     fn or_exit(self, exit: Exit) -> Result<T, Failure>;

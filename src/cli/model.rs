@@ -1,13 +1,12 @@
 //! A model's file or files, and what is read from them.
 
 use crate::exit::{Exit, Failure, OrExit};
-use anyhow::Context;
 use clap::{Args, ValueEnum};
 use std::path::{Path, PathBuf};
 use wick_core::{Config, Gating, Weights};
 use wick_format::{Gguf, Overrides, Packed, SplitName};
 use wick_linux::{LowBit, LowBitLayer, ModelFile};
-use wick_text::{Tokenizer, Vocabulary};
+use wick_text::Tokenizer;
 
 /// nano, the model that is built in.
 pub(crate) static NANO: &[u8] = include_bytes!("../../tests/models/nano/nano.gguf");
@@ -174,49 +173,7 @@ fn low_bit<'m>(
 
 /// The tokenizer of a model, from the metadata of its first file.
 pub(crate) fn tokenizer(files: &Files, parts: &[Gguf<'_>]) -> Result<Tokenizer, Failure> {
-    let gguf = &parts[0];
-    check_kind(gguf, "tokenizer.ggml.model", "gpt2").map_err(|e| files.blame(e))?;
-    check_kind(gguf, "tokenizer.ggml.pre", "qwen2").map_err(|e| files.blame(e))?;
-    let vocabulary = vocabulary(gguf).map_err(|e| files.blame(e))?;
-    let tokenizer =
-        Tokenizer::new(vocabulary).with_context(|| files.name()).or_exit(Exit::Model)?;
+    let tokenizer = wick_session::tokenizer(&parts[0]).map_err(|e| files.blame(e))?;
     log::info!("tokenizer: {} entries, {} bytes", tokenizer.len(), tokenizer.heap_bytes());
     Ok(tokenizer)
-}
-
-/// Checks that a key, if it is there, names the one kind of tokenizer that wick has.
-fn check_kind(gguf: &Gguf<'_>, key: &'static str, expected: &str) -> Result<(), String> {
-    match gguf.get(key).map(|entry| entry.str()).transpose() {
-        Ok(Some(found)) if found != expected => {
-            Err(format!("{key}: {expected} expected, {found} found"))
-        }
-        Ok(_) => Ok(()),
-        Err(error) => Err(error.to_string()),
-    }
-}
-
-/// What the file says of its tokenizer.
-fn vocabulary<'m>(
-    gguf: &Gguf<'m>,
-) -> Result<
-    Vocabulary<
-        impl Iterator<Item = &'m [u8]> + Clone,
-        impl Iterator<Item = &'m [u8]> + Clone,
-        impl Iterator<Item = i32> + Clone,
-    >,
-    wick_format::Error<'m>,
-> {
-    let id = |key| gguf.get(key).map(|entry| entry.u32()).transpose();
-    let kinds = gguf.get("tokenizer.ggml.token_type").map(|entry| entry.integers()).transpose()?;
-    let add_bos = gguf.get("tokenizer.ggml.add_bos_token").map(|entry| entry.bool()).transpose()?;
-    Ok(Vocabulary {
-        tokens: gguf.need("tokenizer.ggml.tokens")?.strings()?,
-        merges: gguf.need("tokenizer.ggml.merges")?.strings()?,
-        // A type that fits no 32 bits is as unknown as any other unknown one.
-        kinds: kinds.map(|kinds| kinds.map(|kind| i32::try_from(kind).unwrap_or(i32::MAX))),
-        bos: id("tokenizer.ggml.bos_token_id")?,
-        eos: id("tokenizer.ggml.eos_token_id")?,
-        eot: id("tokenizer.ggml.eot_token_id")?,
-        add_bos: add_bos.unwrap_or(false),
-    })
 }

@@ -68,18 +68,12 @@ pub(crate) fn run(arguments: &Arguments, verbose: bool) -> Result<(), Failure> {
         return Err(Failure::new(Exit::Input, message));
     }
     with_engine(&model, options, Some(ids.len()), &arguments.engine, |engine, arena| {
-        let mut answer = Answer::new(
-            engine,
-            arguments.engine.approximation(),
-            arguments.sampling.sampling(),
-            &tokenizer,
-            &interrupt,
-            arena,
-        )?;
+        let drawing = arguments.engine.drawing(arguments.sampling.sampling(), &arguments.output);
+        let mut answer = Answer::new(engine, drawing, &tokenizer, &interrupt, arena)?;
         let loaded = start.elapsed();
         let mut out = io::stdout().lock();
-        let done = answer.prefill(&ids).and_then(|()| {
-            let done = answer.decode(arguments.n, |text| write_now(&mut out, text));
+        let done = answer.prefill(&ids, arguments.n).and_then(|()| {
+            let done = answer.decode(|text| write_now(&mut out, text));
             writeln!(out)?;
             done
         });

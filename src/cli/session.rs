@@ -1,6 +1,6 @@
 //! Setting an engine up: threads, memory, plan.
 
-use crate::answer::BATCH;
+use crate::answer::{BATCH, Drawing};
 use crate::exit::{Exit, Failure, OrExit};
 use crate::memory::{MemoryArguments, Mib};
 use crate::model::Model;
@@ -12,7 +12,7 @@ use log::{info, warn};
 use std::num::NonZeroUsize;
 use wick_core::{
     Approximation, Arena, Arrangement, Arranger, Config, Decaying, Engine, ExpertStore, KvFormat,
-    Options, Output, OutputError, Parallel, Plan, Policy, Section,
+    Options, Output, OutputError, Parallel, Plan, Policy, Sampling, Section,
 };
 use wick_linux::{ArrangedMemory, Arranging, Cpus, Pool};
 
@@ -43,6 +43,12 @@ impl EngineArguments {
     /// What may be computed in another way to read less.
     pub(crate) fn approximation(&self) -> Approximation {
         self.streaming.approximation()
+    }
+
+    /// How an answer is drawn.
+    pub(crate) fn drawing(&self, sampling: Sampling, output: &OutputArguments) -> Drawing {
+        let (output, approximation) = (output.output(), self.approximation());
+        Drawing { sampling, output, approximation }
     }
 
     /// The pool, with the calling thread bound to its processor.

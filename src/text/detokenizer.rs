@@ -14,6 +14,9 @@ pub enum Control {
     Show,
 }
 
+/// Bytes of a token that there is room for from the start, so that hardly any takes memory.
+const ROOM: usize = 256;
+
 /// Turns a stream of ids into text without ever splitting a character.
 ///
 /// A token may end within a character; the bytes of an unfinished one wait for the next token. Bytes that
@@ -30,7 +33,8 @@ pub struct Detokenizer {
 impl Detokenizer {
     /// At the beginning of a stream.
     pub fn new(control: Control) -> Self {
-        Detokenizer { control, pending: Vec::new(), text: String::new() }
+        let (pending, text) = (Vec::with_capacity(ROOM), String::with_capacity(2 * ROOM));
+        Detokenizer { control, pending, text }
     }
 
     /// Takes the next id and yields the text that is now certain, which may be empty.

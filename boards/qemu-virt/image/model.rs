@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use core::fmt::Display;
 use wick_core::{Config, ExpertKey, Part, StoreError, Weights};
 use wick_format::{Error, Gguf, Overrides, Packed};
-use wick_text::{Tokenizer, Vocabulary};
+use wick_text::Tokenizer;
 use wick_virt::disk::{self, Disk as _, SECTOR};
 use wick_virt::store::{Extent, Extents};
 
@@ -68,7 +68,7 @@ impl Model {
         }
         let template = files[0].get("tokenizer.chat_template").map(|entry| entry.str());
         let chat_template = template.transpose().map_err(blame)?;
-        let tokenizer = tokenizer(&files[0])?;
+        let tokenizer = wick_session::tokenizer(&files[0]).map_err(blame)?;
         Ok((Model { config, weights, tokenizer, chat_template, experts }, rest))
     }
 }
@@ -170,29 +170,4 @@ fn extents(packed: &Packed<'_, '_>, config: &Config) -> Result<(Vec<Extents>, Ve
         }
     }
     Ok((layers, checksums))
-}
-
-/// The tokenizer of a model, from its metadata.
-fn tokenizer(gguf: &Gguf<'_>) -> Result<Tokenizer, Failure> {
-    for (key, expected) in [("tokenizer.ggml.model", "gpt2"), ("tokenizer.ggml.pre", "qwen2")] {
-        let found = gguf.get(key).map(|entry| entry.str()).transpose().map_err(blame)?;
-        if let Some(found) = found.filter(|found| *found != expected) {
-            return Err(blame(format_args!("{key}: {expected} expected, {found} found")));
-        }
-    }
-    let id = |key| gguf.get(key).map(|entry| entry.u32()).transpose().map_err(blame);
-    let kinds = gguf.get("tokenizer.ggml.token_type").map(|entry| entry.integers());
-    let kinds = kinds.transpose().map_err(blame)?;
-    let add_bos = gguf.get("tokenizer.ggml.add_bos_token").map(|entry| entry.bool());
-    let strings = |key| gguf.need(key).and_then(|entry| entry.strings()).map_err(blame);
-    let vocabulary = Vocabulary {
-        tokens: strings("tokenizer.ggml.tokens")?,
-        merges: strings("tokenizer.ggml.merges")?,
-        kinds: kinds.map(|kinds| kinds.map(|kind| i32::try_from(kind).unwrap_or(i32::MAX))),
-        bos: id("tokenizer.ggml.bos_token_id")?,
-        eos: id("tokenizer.ggml.eos_token_id")?,
-        eot: id("tokenizer.ggml.eot_token_id")?,
-        add_bos: add_bos.transpose().map_err(blame)?.unwrap_or(false),
-    };
-    Tokenizer::new(vocabulary).map_err(blame)
 }

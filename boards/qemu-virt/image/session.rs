@@ -16,10 +16,11 @@ use heapless::Deque;
 use spin::RelaxStrategy;
 use wick_core::{
     Arena, Arrangement, Candidates, Config, Decaying, Engine, EngineError, ExpertFigures,
-    ExpertStore, Logits, Options, Output, Parallel, Plan, Policy, Sampler, Sampling, Section,
-    StepError, StoreFigures, Token,
+    ExpertStore, Options, Output, Parallel, Plan, Policy, Sampler, Sampling, Section, StepError,
+    StoreFigures,
 };
-use wick_text::{Control, Detokenizer, Special, Tokenizer};
+use wick_session::{Ended, GenerationId, Request, Scheduler};
+use wick_text::{Special, Tokenizer};
 use wick_virt::chat;
 use wick_virt::line::{Line, Typed};
 use wick_virt::settings::{Settings, Slots};
@@ -67,7 +68,7 @@ pub(crate) fn run(
     let seed = if settings.seeded { settings.sampling.seed } else { timer::ticks() };
     let sampling = Sampling { seed, ..settings.sampling };
     let candidates = Candidates::new(model.config.vocab, &mut arena).map_err(memory)?;
-    let sampler = Sampler::new(sampling);
+    let (scheduler, sampler) = (Scheduler::new(engine, candidates), Sampler::new(sampling));
     let (used, heap) = (arena.used(), heap_used());
     log::info!("memory: {used} bytes for the engine, {heap} of the heap, {} free", all - used);
     let template = model.chat_template.filter(|template| *template == chat::CHATML);
@@ -78,9 +79,7 @@ pub(crate) fn run(
     let tokenizer = model.tokenizer;
     let checksum = settings.checksum.then(Hasher::new);
     let (most, ahead) = (settings.most, Deque::new());
-    let held = Vec::new();
-    Session { engine, sampler, candidates, held, tokenizer, template, most, checksum, ahead }
-        .serve()
+    Session { scheduler, sampler, tokenizer, template, most, checksum, ahead }.serve()
 }
 
 fn options(settings: &Settings, config: &Config) -> Options {
@@ -148,11 +147,9 @@ fn engine(
 
 /// A model that answers.
 struct Session {
-    engine: Engine<'static>,
+    scheduler: Scheduler<'static>,
+    /// Goes on from answer to answer.
     sampler: Sampler,
-    candidates: Candidates<'static>,
-    /// What the KV cache holds.
-    held: Vec<u32>,
     tokenizer: Tokenizer,
     /// The chat template, if it is the one that is known.
     template: Option<&'static str>,
@@ -209,14 +206,16 @@ impl Session {
 
     /// Answers a prompt, and tells what it took.
     fn answer(&mut self, prompt: &str) -> Result<(), Failure> {
-        let (ids, context) = (self.encode(prompt), self.engine.options().context);
-        if ids.len() > context {
-            println!("wick: the prompt has {} tokens and the context {context}", ids.len());
-            return Ok(());
-        }
+        let request = Request::new(self.encode(prompt), self.most, self.sampler.clone());
+        let id = match self.scheduler.start(request) {
+            Ok(id) => id,
+            Err(error) => {
+                println!("wick: {error}");
+                return Ok(());
+            }
+        };
         let before = self.expert_figures();
-        let prefill = self.prefill(&ids)?;
-        let decode = self.decode()?;
+        let (prefill, decode) = self.run(id)?;
         println!("[prefill {prefill}; decode {decode}]");
         if let Some((before, now)) = before.zip(self.expert_figures()) {
             report_experts(before, now);
@@ -229,7 +228,8 @@ impl Session {
     }
 
     fn expert_figures(&self) -> Option<(ExpertFigures, StoreFigures)> {
-        self.engine.expert_figures().copied().zip(self.engine.store_figures())
+        let engine = self.scheduler.engine();
+        engine.expert_figures().copied().zip(engine.store_figures())
     }
 
     /// The ids of a prompt, in the chat template if there is one.
@@ -243,46 +243,36 @@ impl Session {
         ids
     }
 
-    /// Reads a prompt in place of all that was read and drawn before.
-    fn prefill(&mut self, ids: &[u32]) -> Result<Spent, Failure> {
-        let start = timer::microseconds();
-        self.engine.truncate(0, 0).map_err(model_failure)?;
-        self.held.clear();
-        for chunk in ids.chunks(BATCH) {
-            self.held.extend(chunk);
-            self.engine.prefill(0, chunk, Logits::All).map_err(step_failure)?;
-        }
-        Ok(Spent { tokens: ids.len() as u64, micros: timer::microseconds() - start })
-    }
-
-    /// Draws an answer until the model, the context or the person at the line ends it.
-    fn decode(&mut self) -> Result<Spent, Failure> {
-        let mut text = Detokenizer::new(Control::Hide);
-        let mut spent = Spent::default();
-        for drawn in 0..self.most {
-            let logits = self.engine.logits(0).unwrap_or_default();
-            if let Some(checksum) = &mut self.checksum {
+    /// Reads the prompt of a generation and prints its text, until the model, the context or the person
+    /// at the line ends it. Tells what prompt and drawn tokens took.
+    fn run(&mut self, id: GenerationId) -> Result<(Spent, Spent), Failure> {
+        let (mut prefill, mut decode) = (Spent::default(), Spent::default());
+        loop {
+            let start = timer::microseconds();
+            let stepped = self.scheduler.step(&self.tokenizer);
+            let micros = timer::microseconds() - start;
+            let spent = if stepped.drawn > 0 { &mut decode } else { &mut prefill };
+            spent.tokens += (stepped.prompt + stepped.drawn) as u64;
+            spent.micros += micros;
+            if let (Some(checksum), Some(logits)) = (&mut self.checksum, self.scheduler.logits(id))
+            {
                 logits.iter().for_each(|logit| checksum.update(&logit.to_le_bytes()));
             }
-            let id = self.sampler.sample(logits, &self.held, &mut self.candidates);
-            let id = id.map_err(model_failure)?;
-            if self.tokenizer.is_end(id) {
+            let Some(generation) = self.scheduler.generation(id) else { break };
+            print!("{}", generation.text());
+            let has_ended = generation.ended().is_some();
+            self.sampler = generation.sampler().clone();
+            if has_ended || (!generation.is_reading() && self.is_interrupted()) {
                 break;
             }
-            print!("{}", text.push(&self.tokenizer, id));
-            self.held.push(id);
-            let full = self.engine.len(0) == self.engine.options().context;
-            if drawn + 1 == self.most || full || self.is_interrupted() {
-                break;
-            }
-            let start = timer::microseconds();
-            let next = Token::new(id, 0, Logits::All);
-            self.engine.step(&[next]).map_err(step_failure)?;
-            spent.tokens += 1;
-            spent.micros += timer::microseconds() - start;
         }
-        println!("{}", text.finish());
-        Ok(spent)
+        match self.scheduler.release(id) {
+            Some(Ended::Failed(failure)) => Err(session_failure(failure)),
+            _ => {
+                println!();
+                Ok((prefill, decode))
+            }
+        }
     }
 
     /// Whether control-C was typed. What else was is kept for the next line.
@@ -324,9 +314,9 @@ impl Session {
 
 const CONTROL_C: u8 = 3;
 
-fn step_failure(error: StepError) -> Failure {
-    match error {
-        StepError::Store(error) => blame_disk(error),
+fn session_failure(failure: wick_session::Failure) -> Failure {
+    match failure {
+        wick_session::Failure::Step(StepError::Store(error)) => blame_disk(error),
         other => model_failure(other),
     }
 }

@@ -1,0 +1,216 @@
+//! One sequence being written.
+
+use crate::log_probability::LogProbability;
+use crate::request::{Ended, Failure, Request};
+use crate::stop::StopStrings;
+use alloc::string::String;
+use alloc::vec::Vec;
+use wick_core::{Approximation, Candidates, Logits, Sampler, Token};
+use wick_text::{Detokenizer, Tokenizer};
+
+/// Bytes of text that there is room for in one step: a token, and what a stop string held back.
+const TEXT_ROOM: usize = 1024;
+
+/// One sequence being written: what it has read and drawn, how it draws, and the text that has come.
+///
+/// [`Generation::feed`] says what is to be stepped next, [`Generation::advance`] takes what came of
+/// it; in between stands a step of an engine, alone or with others
+/// ([`Scheduler`](crate::Scheduler)).
+#[derive(Debug)]
+pub struct Generation {
+    sequence: usize,
+    /// The prompt, then what was drawn.
+    ids: Vec<u32>,
+    prompt: usize,
+    /// Of the ids: how many the KV cache holds, and how many it held at first.
+    held: usize,
+    cached: usize,
+    context: usize,
+    most: usize,
+    sampler: Sampler,
+    logits: Logits,
+    approximation: Approximation,
+    detokenizer: Detokenizer,
+    stops: StopStrings,
+    log_probability: Option<LogProbability>,
+    /// Text of the last step.
+    text: String,
+    /// Whether the last step drew a token.
+    has_drawn: bool,
+    ended: Option<Ended>,
+}
+
+impl Generation {
+    /// The generation of a request in a sequence of `context` positions, whose KV cache holds the
+    /// first `cached` ids of the prompt already: not the last one, since its logits are wanted. `ids`
+    /// lends its memory.
+    pub(crate) fn new(
+        request: Request,
+        sequence: usize,
+        context: usize,
+        cached: usize,
+        mut ids: Vec<u32>,
+    ) -> Generation {
+        let Request { prompt, most, sampler, stop, output, approximation, .. } = request;
+        ids.clear();
+        ids.reserve_exact(prompt.len().saturating_add(most).min(context) + 1);
+        ids.extend_from_slice(&prompt);
+        let log_probability = request.log_probabilities.map(LogProbability::with_room);
+        // A log-probability is that among all tokens.
+        let logits = match log_probability {
+            Some(_) => Logits::All,
+            None => output.logits(sampler.sampling().top()),
+        };
+        Generation {
+            sequence,
+            prompt: ids.len(),
+            ids,
+            held: cached,
+            cached,
+            context,
+            most,
+            sampler,
+            logits,
+            approximation,
+            detokenizer: Detokenizer::new(request.control),
+            stops: StopStrings::new(stop),
+            log_probability,
+            text: String::with_capacity(TEXT_ROOM),
+            has_drawn: false,
+            ended: None,
+        }
+    }
+
+    /// Appends up to `most` of the tokens that are to be stepped next to a batch; returns how many.
+    pub(crate) fn feed(&self, most: usize, batch: &mut Vec<Token>) -> usize {
+        let end = self.ids.len().min(self.held + most);
+        for (i, id) in self.ids[..end].iter().enumerate().skip(self.held) {
+            let logits = if i + 1 == self.ids.len() { self.logits } else { Logits::None };
+            let drawn = i >= self.prompt;
+            let approximation = if drawn { self.approximation } else { Approximation::NONE };
+            batch.push(Token { approximation, ..Token::new(*id, self.sequence, logits) });
+        }
+        end - self.held
+    }
+
+    /// Forgets the text of the last step.
+    pub(crate) fn begin(&mut self) {
+        self.text.clear();
+        self.has_drawn = false;
+    }
+
+    /// Takes note that so many tokens were stepped. If they were all that there are, `logits` follow
+    /// the last one, and the next token is drawn from them.
+    pub(crate) fn advance(
+        &mut self,
+        tokens: usize,
+        logits: &[f32],
+        tokenizer: &Tokenizer,
+        candidates: &mut Candidates<'_>,
+    ) {
+        self.held += tokens;
+        if self.held < self.ids.len() {
+            return;
+        }
+        if self.most == 0 {
+            return self.end(Ended::Length);
+        }
+        match self.sampler.sample(logits, &self.ids, candidates) {
+            Ok(id) => self.draw(id, logits, tokenizer),
+            Err(error) => self.end(Ended::Failed(Failure::Sample(error))),
+        }
+    }
+
+    /// Takes a token that was drawn.
+    fn draw(&mut self, id: u32, logits: &[f32], tokenizer: &Tokenizer) {
+        self.has_drawn = true;
+        if let Some(log_probability) = &mut self.log_probability {
+            log_probability.compute(logits, id);
+        }
+        if tokenizer.is_end(id) {
+            return self.end(Ended::Stop);
+        }
+        self.ids.push(id);
+        let piece = self.detokenizer.push(tokenizer, id);
+        if let Some(stop) = self.stops.push(piece, &mut self.text) {
+            self.ended = Some(Ended::StopString(stop));
+        } else if self.drawn().len() == self.most {
+            self.end(Ended::Length);
+        } else if self.held == self.context {
+            self.end(Ended::Context);
+        }
+    }
+
+    /// Ends the generation; text that waited for more is shown.
+    pub(crate) fn end(&mut self, ended: Ended) {
+        let rest = self.detokenizer.finish();
+        let stop = self.stops.push(rest, &mut self.text);
+        if stop.is_none() {
+            self.stops.finish(&mut self.text);
+        }
+        self.ended = Some(stop.map_or(ended, Ended::StopString));
+    }
+
+    /// The ids that the KV cache holds, with the memory they stand in.
+    pub(crate) fn into_held(mut self) -> Vec<u32> {
+        self.ids.truncate(self.held);
+        self.ids
+    }
+
+    /// The sequence of the engine that it is written in.
+    pub fn sequence(&self) -> usize {
+        self.sequence
+    }
+
+    /// The text that became certain with the last step; may be empty. All of them, joined, are the
+    /// text, which never ends within a character, nor with part of a stop string that came.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The token that the last step drew, if it drew one that is part of the text.
+    pub fn last_drawn(&self) -> Option<u32> {
+        self.drawn().last().copied().filter(|_| self.has_drawn && self.ended != Some(Ended::Stop))
+    }
+
+    /// How likely the token was that the last step drew, if that was asked for. The token may be the
+    /// one that ended the generation.
+    pub fn log_probability(&self) -> Option<&LogProbability> {
+        self.log_probability.as_ref().filter(|_| self.has_drawn)
+    }
+
+    /// The tokens drawn so far; the one that ended the sequence is not among them.
+    pub fn drawn(&self) -> &[u32] {
+        &self.ids[self.prompt..]
+    }
+
+    /// Tokens of the prompt.
+    pub fn prompt_tokens(&self) -> usize {
+        self.prompt
+    }
+
+    /// Of these, tokens that the KV cache held already.
+    pub fn cached_tokens(&self) -> usize {
+        self.cached
+    }
+
+    /// Tokens that the KV cache holds.
+    pub fn held_tokens(&self) -> usize {
+        self.held
+    }
+
+    /// Whether some of the prompt is still to be read.
+    pub fn is_reading(&self) -> bool {
+        self.ended.is_none() && self.held < self.prompt
+    }
+
+    /// Draws its tokens.
+    pub fn sampler(&self) -> &Sampler {
+        &self.sampler
+    }
+
+    /// Why it ended, if it has.
+    pub fn ended(&self) -> Option<Ended> {
+        self.ended
+    }
+}

@@ -1,0 +1,139 @@
+//! What a generation is asked for, and why it ended.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+use wick_core::{Approximation, Output, SampleError, Sampler, StepError};
+use wick_text::Control;
+
+/// What is asked for.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Ids of the prompt; at least one.
+    pub prompt: Vec<u32>,
+    /// Most tokens to draw; 0 only reads the prompt.
+    pub most: usize,
+    /// Draws the tokens.
+    pub sampler: Sampler,
+    /// Texts that end the generation, wherever tokens begin and end; they are not shown.
+    pub stop: Vec<String>,
+    /// How many of the likeliest tokens are told beside each one that is drawn, with the logarithms of
+    /// their probabilities; `None` to tell nothing of the kind.
+    pub log_probabilities: Option<usize>,
+    /// Which logits are computed to draw from.
+    pub output: Output,
+    /// How experts of drawn tokens may differ from the model's; the prompt is read as it is.
+    pub approximation: Approximation,
+    /// What becomes of control tokens in the text.
+    pub control: Control,
+}
+
+impl Request {
+    /// The continuation of a prompt by up to `most` tokens, with nothing left out and no stop strings.
+    pub fn new(prompt: Vec<u32>, most: usize, sampler: Sampler) -> Request {
+        Request {
+            prompt,
+            most,
+            sampler,
+            stop: Vec::new(),
+            log_probabilities: None,
+            output: Output::Exact,
+            approximation: Approximation::NONE,
+            control: Control::Hide,
+        }
+    }
+}
+
+/// Why a generation ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// The model drew a token that ends a sequence or a turn.
+    Stop,
+    /// A stop string was drawn: its number in the request.
+    StopString(usize),
+    /// As many tokens were drawn as were asked for.
+    Length,
+    /// The context is full.
+    Context,
+    /// Nobody wants the rest.
+    Cancelled,
+    /// Something went wrong.
+    Failed(Failure),
+}
+
+/// What went wrong in a generation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// A step.
+    Step(StepError),
+    /// Drawing from its logits.
+    Sample(SampleError),
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Step(error) => error.fmt(f),
+            Failure::Sample(error) => error.fmt(f),
+        }
+    }
+}
+
+impl core::error::Error for Failure {}
+
+/// A generation cannot be started; nothing has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StartError {
+    /// Every sequence has a generation.
+    Busy {
+        /// How many there are.
+        sequences: usize,
+    },
+    /// There is nothing to continue.
+    Empty,
+    /// The prompt does not fit into the context.
+    TooLong {
+        /// Tokens of the prompt.
+        found: usize,
+        /// Positions of the context.
+        context: usize,
+    },
+    /// An id of the prompt is none of the vocabulary's.
+    Id {
+        /// The id.
+        id: u32,
+        /// Entries of the vocabulary.
+        vocab: usize,
+    },
+    /// More of the likeliest tokens are asked for than can be told.
+    LogProbabilities {
+        /// How many.
+        found: usize,
+        /// Most that can be.
+        most: usize,
+    },
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StartError::Busy { sequences } => {
+                write!(f, "all {sequences} sequences are in use; try again later")
+            }
+            StartError::Empty => f.write_str("the prompt is empty"),
+            StartError::TooLong { found, context } => write!(
+                f,
+                "the prompt has {found} tokens and the context {context}; shorten it or ask for a \
+                 larger context"
+            ),
+            StartError::Id { id, vocab } => {
+                write!(f, "token {id}: the vocabulary has {vocab} entries")
+            }
+            StartError::LogProbabilities { found, most } => {
+                write!(f, "likeliest tokens: 0 to {most} expected, {found} found")
+            }
+        }
+    }
+}
+
+impl core::error::Error for StartError {}

@@ -1,0 +1,266 @@
+//! Several generations in one step.
+
+use crate::generation::Generation;
+use crate::log_probability::MOST_LOG_PROBABILITIES;
+use crate::request::{Ended, Failure, Request, StartError};
+use alloc::vec::Vec;
+use wick_core::{Candidates, Engine, StepError, Token};
+use wick_text::Tokenizer;
+
+/// Names a generation of a [`Scheduler`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct GenerationId {
+    sequence: usize,
+    /// Which of those that the scheduler has started.
+    number: u64,
+}
+
+/// Runs generations side by side: each step takes the drawn tokens of all, and as much of the prompts
+/// as the batch has room for, the oldest first.
+///
+/// What is drawn does not depend on who else is served. A sequence keeps what it holds when its
+/// generation ends, and the next prompt that begins so does not read that again.
+#[derive(Debug)]
+pub struct Scheduler<'e> {
+    engine: Engine<'e>,
+    candidates: Candidates<'e>,
+    sequences: Vec<Sequence>,
+    /// Tokens of a step, and whose they are; taken once.
+    batch: Vec<Token>,
+    parts: Vec<Part>,
+    /// Most tokens of prompts in a step.
+    chunk: usize,
+    /// Generations started so far.
+    started: u64,
+    /// Steps made so far.
+    steps: u64,
+}
+
+/// A sequence of the engine.
+#[derive(Debug, Default)]
+struct Sequence {
+    /// What its KV cache holds, while it has no generation.
+    held: Vec<u32>,
+    generation: Option<Generation>,
+    /// The number of its generation, or of the last one that it had.
+    number: u64,
+    /// The last step that it had a part in.
+    stepped: u64,
+    /// The row of logits that its last token was drawn from.
+    row: Option<usize>,
+}
+
+/// A generation's part of a step.
+#[derive(Clone, Copy, Debug)]
+struct Part {
+    sequence: usize,
+    /// Where its tokens stand in the batch.
+    start: usize,
+    tokens: usize,
+}
+
+/// What a step did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stepped {
+    /// Tokens of prompts that were read.
+    pub prompt: usize,
+    /// Drawn tokens that were taken in to draw the next ones.
+    pub drawn: usize,
+}
+
+impl<'e> Scheduler<'e> {
+    /// A scheduler for the sequences of an engine, all of them empty; `candidates` are for its
+    /// vocabulary.
+    pub fn new(engine: Engine<'e>, candidates: Candidates<'e>) -> Scheduler<'e> {
+        let options = *engine.options();
+        let mut sequences = Vec::new();
+        sequences.resize_with(options.sequences, Sequence::default);
+        Scheduler {
+            engine,
+            candidates,
+            sequences,
+            batch: Vec::with_capacity(options.batch),
+            parts: Vec::with_capacity(options.sequences),
+            chunk: options.batch,
+            started: 0,
+            steps: 0,
+        }
+    }
+
+    /// Takes at most so many tokens of prompts into a step from now on, at least one; so others wait
+    /// less for their next token.
+    pub fn limit_prompts(&mut self, tokens: usize) {
+        self.chunk = tokens.max(1);
+    }
+
+    /// Starts a generation in the free sequence whose KV cache holds most of the beginning of the
+    /// prompt.
+    ///
+    /// # Errors
+    /// No sequence is free, or the request cannot be served.
+    pub fn start(&mut self, request: Request) -> Result<GenerationId, StartError> {
+        self.check(&request)?;
+        let (sequence, common) = self.choose(&request.prompt)?;
+        let cached = match self.engine.truncate(sequence, common) {
+            Ok(()) => common,
+            // The windowed layers no longer hold what the next token would see there.
+            Err(_) => {
+                let _emptying_is_always_possible = self.engine.truncate(sequence, 0);
+                0
+            }
+        };
+        self.started += 1;
+        let (number, context) = (self.started, self.engine.options().context);
+        let place = &mut self.sequences[sequence];
+        let ids = core::mem::take(&mut place.held);
+        place.generation = Some(Generation::new(request, sequence, context, cached, ids));
+        (place.number, place.row) = (number, None);
+        Ok(GenerationId { sequence, number })
+    }
+
+    fn check(&self, request: &Request) -> Result<(), StartError> {
+        let (vocab, context) = (self.engine.config().vocab, self.engine.options().context);
+        let found = request.prompt.len();
+        if found == 0 {
+            return Err(StartError::Empty);
+        }
+        if found > context {
+            return Err(StartError::TooLong { found, context });
+        }
+        if let Some(id) = request.prompt.iter().find(|id| **id as usize >= vocab) {
+            return Err(StartError::Id { id: *id, vocab });
+        }
+        let (found, most) = (request.log_probabilities.unwrap_or(0), MOST_LOG_PROBABILITIES);
+        if found > most { Err(StartError::LogProbabilities { found, most }) } else { Ok(()) }
+    }
+
+    /// The free sequence that holds most of what `prompt` begins with, of equal ones the one that was
+    /// not used for longest, and how many tokens that are.
+    fn choose(&self, prompt: &[u32]) -> Result<(usize, usize), StartError> {
+        let before_last = &prompt[..prompt.len() - 1];
+        let free = self.sequences.iter().enumerate().filter(|(_, s)| s.generation.is_none());
+        let common =
+            |held: &[u32]| held.iter().zip(before_last).take_while(|(a, b)| a == b).count();
+        let rated = free.map(|(i, s)| (common(&s.held), core::cmp::Reverse(s.number), i));
+        let (common, _, sequence) =
+            rated.max().ok_or(StartError::Busy { sequences: self.sequences.len() })?;
+        Ok((sequence, common))
+    }
+
+    /// Steps every generation that has not ended, as far as the batch has room. An error ends those
+    /// that it concerns; it is in [`Generation::ended`].
+    pub fn step(&mut self, tokenizer: &Tokenizer) -> Stepped {
+        for place in &mut self.sequences {
+            place.row = None;
+            if let Some(generation) = &mut place.generation {
+                generation.begin();
+            }
+        }
+        self.compose();
+        let result = self.engine.step(&self.batch);
+        let mut stepped = Stepped::default();
+        let mut row = 0;
+        for i in 0..self.parts.len() {
+            let Part { sequence, start, tokens } = self.parts[i];
+            let failure = match (self.engine.failure(start), result) {
+                (Some(error), _) => Some(StepError::Store(error)),
+                (None, Err(error)) if !matches!(error, StepError::Store(_)) => Some(error),
+                _ => None,
+            };
+            let wants = self.batch[start + tokens - 1].wants_logits();
+            let logits = self.engine.logits(row).unwrap_or_default();
+            let place = &mut self.sequences[sequence];
+            place.row = wants.then_some(row);
+            row += usize::from(wants);
+            let Some(generation) = &mut place.generation else { continue };
+            if let Some(error) = failure {
+                generation.end(Ended::Failed(Failure::Step(error)));
+                continue;
+            }
+            match generation.is_reading() {
+                true => stepped.prompt += tokens,
+                false => stepped.drawn += tokens,
+            }
+            generation.advance(tokens, logits, tokenizer, &mut self.candidates);
+        }
+        stepped
+    }
+
+    /// Composes the batch: the next tokens of those that draw, then prompts. Where not all find room,
+    /// those come first that have waited longest.
+    fn compose(&mut self) {
+        self.batch.clear();
+        self.parts.clear();
+        self.steps += 1;
+        let (room, mut outputs) = (self.engine.options().batch, self.engine.options().outputs);
+        for reading in [false, true] {
+            let most = if reading { room.min(self.batch.len() + self.chunk) } else { room };
+            while let Some(sequence) = self.next(reading) {
+                let left = most - self.batch.len();
+                if left == 0 || outputs == 0 {
+                    break;
+                }
+                self.sequences[sequence].stepped = self.steps;
+                let Some(generation) = &self.sequences[sequence].generation else { continue };
+                let start = self.batch.len();
+                let tokens = generation.feed(left, &mut self.batch);
+                let last = self.batch.last();
+                outputs -= usize::from(last.is_some_and(Token::wants_logits));
+                self.parts.push(Part { sequence, start, tokens });
+            }
+        }
+    }
+
+    /// The sequence whose generation has waited longest for a part in a step, of those that read their
+    /// prompts, or of those that draw. Prompts are read one after another.
+    fn next(&self, reading: bool) -> Option<usize> {
+        let is_fitting = |place: &Sequence| {
+            let generation = place.generation.as_ref();
+            place.stepped < self.steps
+                && generation.is_some_and(|g| g.ended().is_none() && g.is_reading() == reading)
+        };
+        let places = self.sequences.iter().enumerate().filter(|(_, place)| is_fitting(place));
+        let order = |place: &Sequence| if reading { place.number } else { place.stepped };
+        places.min_by_key(|(_, place)| (order(place), place.number)).map(|(i, _)| i)
+    }
+
+    /// A generation that has not been released.
+    pub fn generation(&self, id: GenerationId) -> Option<&Generation> {
+        let place = self.sequences.get(id.sequence).filter(|place| place.number == id.number)?;
+        place.generation.as_ref()
+    }
+
+    /// The logits that the last step drew a generation's token from, one for each entry of the
+    /// vocabulary.
+    pub fn logits(&self, id: GenerationId) -> Option<&[f32]> {
+        let place = self.sequences.get(id.sequence).filter(|place| place.number == id.number)?;
+        self.engine.logits(place.row?)
+    }
+
+    /// Ends a generation, if it has not ended, and frees its sequence, which keeps what it holds.
+    /// Returns why it ended; `None` if there is no such generation any more.
+    pub fn release(&mut self, id: GenerationId) -> Option<Ended> {
+        let place =
+            self.sequences.get_mut(id.sequence).filter(|place| place.number == id.number)?;
+        let generation = place.generation.take()?;
+        let ended = generation.ended().unwrap_or(Ended::Cancelled);
+        place.held = generation.into_held();
+        Some(ended)
+    }
+
+    /// Whether no generation has anything left to do.
+    pub fn is_idle(&self) -> bool {
+        let mut generations = self.sequences.iter().filter_map(|place| place.generation.as_ref());
+        generations.all(|generation| generation.ended().is_some())
+    }
+
+    /// The engine that steps.
+    pub fn engine(&self) -> &Engine<'e> {
+        &self.engine
+    }
+
+    /// Arranges sections of the model; see [`Engine::arrange`].
+    pub fn arrange(&mut self, most: usize) -> usize {
+        self.engine.arrange(most)
+    }
+}
