@@ -4,6 +4,53 @@
 //! and the scratch, all cut from one [`Arena`] that the caller hands over; an [`Engine`] puts them
 //! together and steps batches of tokens. After the engine stands, nothing allocates. The crate
 //! cannot name the standard library: files, threads and clocks come in through traits.
+//!
+//! ```text
+//!  caller:   Plan (bytes of each part) ──► memory ──► Arena
+//!                                                      │ KV cache, scratch, tables of slots
+//!  Config, Weights ──────────────────────────────► Engine ◄── Kernels (what computes)
+//!                                                  │    │
+//!        [Token]  id, sequence, which logits ──► step   ├──► Parallel     the platform's cores
+//!        logits of those that want some      ◄──────    └──► ExpertStore  its reads, if experts
+//!                                                                         are not in memory
+//!  one layer of a step (forward.rs):
+//!    route (routing.rs) ──► want experts ──► attend (attention.rs) ──► experts as they come (ffn.rs)
+//!  after the last one: lm_head (lm_head.rs)
+//! ```
+//!
+//! ```
+//! use wick_core::{Arena, Candidates, Engine, KvFormat, Logits, Options, Output, Plan, Sampler};
+//! use wick_core::{Sampling, Serial};
+//! use wick_format::{Gguf, Model, Overrides};
+//! use wick_kernels::Kernels;
+//! # let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/models/nano/nano.gguf");
+//! # let bytes = std::fs::read(path)?;
+//! let files = [Gguf::parse(&bytes).unwrap()];
+//! let model = Model::new(&files).unwrap();
+//! let config = model.config(Overrides::default()).unwrap();
+//! let weights = model.weights(&config).unwrap();
+//!
+//! let (output, kv) = (Output::Exact, KvFormat::F16);
+//! let options = Options { context: 64, sequences: 1, batch: 16, outputs: 1, output, kv };
+//! let plan = Plan::new(&config, &weights, &options)?;
+//! let mut memory = vec![0; plan.arena()];
+//! let mut arena = Arena::new(&mut memory);
+//! let mut engine =
+//!     Engine::new(config, &weights, options, &mut arena, Kernels::scalar(), &Serial)?;
+//! let mut candidates = Candidates::new(config.vocab, &mut arena)?;
+//!
+//! let mut text = vec![1, 2, 3];
+//! engine.prefill(0, &text, Logits::All)?;
+//! let mut sampler = Sampler::new(Sampling::GREEDY);
+//! for _ in 0..4 {
+//!     let logits = engine.logits(0).expect("logits of the last token were wanted");
+//!     let id = sampler.sample(logits, &text, &mut candidates)?;
+//!     text.push(id);
+//!     engine.prefill(0, &[id], Logits::All)?;
+//! }
+//! assert_eq!(engine.len(0), 7);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 #![no_std]
 #![deny(unsafe_code)]
 

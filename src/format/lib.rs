@@ -14,6 +14,20 @@
 //! Everything is little endian; a string is a u64 of bytes and the bytes; an array is its element type
 //! (u32), its length (u64) and the elements, which may be arrays again.
 //!
+//! ```
+//! use wick_format::{Gguf, Model, Overrides};
+//! # let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/models/nano/nano.gguf");
+//! # let bytes = std::fs::read(path).unwrap();
+//! let files = [Gguf::parse(&bytes).unwrap()];
+//! let name = files[0].get("general.architecture").unwrap().str().unwrap();
+//! assert_eq!(name, "smallthinker");
+//! let model = Model::new(&files).unwrap();
+//! let config = model.config(Overrides::default()).unwrap();
+//! let weights = model.weights(&config).unwrap();
+//! assert_eq!(weights.layers.len(), config.layers);
+//! assert!(Gguf::parse(&bytes[..100]).is_err());
+//! ```
+//!
 //! A file is taken for hostile: each length is checked against the bytes that remain before it is
 //! used, each count against a limit ([`MAX_ENTRIES`], [`MAX_TENSORS`], [`MAX_DEPTH`]). What is wrong is
 //! an [`Error`] that says what was expected, what was found and where.

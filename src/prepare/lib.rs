@@ -4,6 +4,35 @@
 //! zero and its experts are chosen as often as [`Statistics`] say. What it is written with serves
 //! every other maker of files: [`Writer`] streams GGUF, [`quantize`] turns floats into blocks. [`Pack`]
 //! arranges a model's weights for the kernels in a file, [`Unpack`] undoes it, [`verify`] checks it.
+//!
+//! ```text
+//!   Shape, Statistics ──► Synthetic ──┐
+//!                                     ├──► Writer ──► model.gguf ──► Pack ──► model.wick.gguf
+//!   floats ──► quantize ──────────────┘        ▲                                  │     │
+//!                                              └────────────── Unpack ◄───────────┘  verify
+//! ```
+//!
+//! ```
+//! use std::num::NonZeroUsize;
+//! use std::ops::ControlFlow;
+//! use wick_core::Output;
+//! use wick_format::{Gguf, Model};
+//! use wick_kernels::Format;
+//! use wick_prepare::{Pack, Shape, Statistics, Synthetic};
+//!
+//! # let folder = tempfile::tempdir()?;
+//! # let (model, packed) = (folder.path().join("m.gguf"), folder.path().join("m.wick.gguf"));
+//! let shape: Shape = "4b,layers=1,vocab=512,hidden=256,experts=8".parse()?;
+//! let statistics = Statistics::report(&shape.config);
+//! let synthetic = Synthetic::new(&shape, statistics, Format::Q4_0, Format::Q4_0, 7)?;
+//! synthetic.write(&model, NonZeroUsize::MIN, |_written| ControlFlow::Continue(()))?;
+//!
+//! let bytes = std::fs::read(&model)?;
+//! let files = [Gguf::parse(&bytes).unwrap()];
+//! let pack = Pack::new(Model::new(&files).unwrap(), Output::Exact)?;
+//! pack.write(&packed, |_no_longer_needed| ControlFlow::Continue(()))?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 #![forbid(unsafe_code)]
 
 mod error;

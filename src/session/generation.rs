@@ -13,9 +13,8 @@ const TEXT_ROOM: usize = 1024;
 
 /// One sequence being written: what it has read and drawn, how it draws, and the text that has come.
 ///
-/// [`Generation::feed`] says what is to be stepped next, [`Generation::advance`] takes what came of
-/// it; in between stands a step of an engine, alone or with others
-/// ([`Scheduler`](crate::Scheduler)).
+/// A [`Scheduler`](crate::Scheduler) asks it what is to be stepped next, alone or with others, and
+/// hands it the logits that came of that.
 #[derive(Debug)]
 pub struct Generation {
     sequence: usize,
