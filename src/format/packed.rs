@@ -1,52 +1,8 @@
-//! Packed files: what `wick pack` writes.
+//! Packed files: what `wick pack` writes. `src/format/README.md` draws one and tells its keys.
 //!
-//! A packed file is a GGUF file of version 3 whose weights stand as the kernels want them, so that
-//! dense tensors are mapped and used in place, and each expert is one contiguous piece that can be
-//! read by itself, gate first, past the page cache (`O_DIRECT`):
-//!
-//! ```text
-//! ┌──────────────────────────────────────────────────────────────────────────────────┐ 0
-//! │ header, the input's metadata, wick's metadata, tensor table                      │
-//! ├──────────────────────────────────────────────────────────────────────────────────┤ n · 4096
-//! │ dense tensors: name, dimensions and type of the input, arranged by wick.pack.layouts │ each at
-//! │   token_embd.weight, blk.0.attn_q.weight, …                                      │ n · 4096
-//! ├──────────────────────────────────────────────────────────────────────────────────┤ front_len
-//! │ blk.0.experts  I8 [extent bytes, experts]                                        │
-//! │   ┌ expert 0 ─────────────────────────────────────────────────────────────────┐  │
-//! │   │ gate, zeros to n · 4096 │ up, zeros to n · 4096 │ down, zeros to n · 4096 │  │ extent
-//! │   ├ expert 1 ─────────────────────────────────────────────────────────────────┤  │
-//! │   │ …                                                                         │  │
-//! ├──────────────────────────────────────────────────────────────────────────────────┤
-//! │ blk.1.experts, blk.2.experts, … in the order of layers                           │
-//! ├╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌┤ with --tier 2
-//! │ blk.0.experts_tier2, blk.1.experts_tier2, … likewise: low-bit copies             │
-//! └──────────────────────────────────────────────────────────────────────────────────┘
-//! ```
-//!
-//! The tensors `ffn_{gate,up,down}_exps` are not there: a reader that does not know packed files
-//! refuses one for a missing tensor. `general.alignment` is 4096. The keys of the input keep their
-//! order, those of a split one (`split.*`) are dropped; after them come:
-//!
-//! | key | type | meaning |
-//! |---|---|---|
-//! | `wick.pack.version` | u32 | 1 |
-//! | `wick.pack.alignment` | u32 | the input's `general.alignment`, where it had that key |
-//! | `wick.pack.tensors` | [string] | names of the input's tensors, in its order |
-//! | `wick.pack.layouts` | [string] | for each tensor of the table: `rows`, `grouped`, `split`, `experts` or `tier2` |
-//! | `wick.experts.width` | u32 | neurons of an expert |
-//! | `wick.experts.formats` | [u32; layers · 3] | `ggml_type` of gate, up and down of each layer |
-//! | `wick.experts.layouts` | [string; layers · 3] | `rows`, `grouped`, `split` or `columns` for each of them |
-//! | `wick.experts.by_neuron` | [bool; layers] | whether down has a row for each neuron, not for each output |
-//! | `wick.pack.crc32` | [u32] | for each tensor of the table: CRC-32 of its bytes; 0 for experts and their copies |
-//! | `wick.experts.crc32` | [u32; layers · experts · 3] | CRC-32 of each gate, up and down, without zeros after it |
-//! | `wick.tier2.crc32` | [u32; layers · experts · 3] | the same of low-bit copies, where there are any; 0 for layers that have none |
-//!
-//! Layouts are those of [`wick_kernels::Layout`] and take as many bytes as the rows of GGUF: gates are
-//! grouped, ups split and downs by columns where Q4_0 and the shape allow it; queries, keys, values,
-//! attention output and output matrix (which may be the embedding) are grouped, the output matrix split
-//! if rows of it are chosen by the predictor, whose two matrices are grouped then; everything else
-//! is left as rows. Low-bit copies ([`wick_kernels::low_bit_bytes`]) have the layouts of what they stand
-//! for, and are there for layers whose experts are all Q4_0; they are no part of the model. CRC-32 is that of IEEE 802.3.
+//! A packed file is a GGUF file of version 3 whose weights stand as the kernels want them
+//! ([`wick_kernels::Layout`]), so that dense tensors are mapped and used in place, and each expert is
+//! one contiguous piece that can be read by itself, gate first, past the page cache (`O_DIRECT`).
 
 use core::fmt::Write;
 

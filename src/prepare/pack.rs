@@ -1,6 +1,6 @@
 //! Packing: a model's file with its weights arranged for the kernels.
 //!
-//! What a packed file looks like is told in [`wick_format::Packed`]'s module.
+//! `src/format/README.md` draws a packed file.
 
 use crate::low_bit::round_to_low_bits;
 use crate::{Entry, Error, Metadata, Writer};
