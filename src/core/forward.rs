@@ -414,7 +414,7 @@ impl Model<'_> {
             None => {
                 let shortlisted = (0..wanted).map(|i| self.shortlist(self.top, i, s));
                 shortlisted.sum::<Option<usize>>().unwrap_or_else(|| {
-                    let (output, normed) = (&self.weights.output, &s.hidden);
+                    let (output, normed) = (self.weights.lm_head(), &s.hidden);
                     let copy = <[f32]>::copy_from_slice;
                     self.multiply(&[output], |i| normed.row(i), wanted, s.logits, copy);
                     wanted * output.rows()

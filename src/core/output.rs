@@ -46,11 +46,11 @@ impl Output {
         if self == Output::Profiler && weights.profiler.is_none() {
             return Err(OutputError::NoProfiler);
         }
-        let (rows, cols) = (weights.output.rows(), weights.output.cols());
+        let (rows, cols) = (weights.lm_head().rows(), weights.lm_head().cols());
         if self == Output::Coarse && sketch_bytes(rows, cols).is_none() {
             return Err(OutputError::Groups { rows, cols });
         }
-        match weights.output.layout() {
+        match weights.lm_head().layout() {
             Layout::Rows => Ok(()),
             layout if layout == self.layout() => Ok(()),
             found => Err(OutputError::Arranged { expected: self.layout(), found }),
@@ -68,7 +68,7 @@ impl Output {
 
     /// Bytes of the sketch of the output matrix that this needs; 0 if it needs none.
     pub(crate) fn sketch_bytes(self, weights: &Weights<'_>) -> usize {
-        let (rows, cols) = (weights.output.rows(), weights.output.cols());
+        let (rows, cols) = (weights.lm_head().rows(), weights.lm_head().cols());
         let bytes = || sketch_bytes(rows, cols);
         (self == Output::Coarse).then(bytes).flatten().unwrap_or(0)
     }
@@ -89,7 +89,7 @@ impl Model<'_> {
         self.for_each_row(&mut s.predictor, 1, fc2.format().encoding(), |_, _| ());
 
         let (features, product) = (s.predictor.row(0), self.product(fc2.format(), fc2.layout()));
-        let (output, counted) = (&self.weights.output, AtomicUsize::new(0));
+        let (output, counted) = (self.weights.lm_head(), AtomicUsize::new(0));
         let logits = &mut s.logits[i * vocab..][..vocab];
         Grid::new(logits, vocab, vocab).for_each_tile(self.parallel, Bands::One, TILE, |tile| {
             let cols = tile.cols();
@@ -143,7 +143,7 @@ impl Model<'_> {
         bounds: &[f32],
         logits: &mut [f32],
     ) -> usize {
-        let (output, prefetch) = (&self.weights.output, self.kernels.prefetch());
+        let (output, prefetch) = (self.weights.lm_head(), self.kernels.prefetch());
         let (vocab, multiplied) = (self.config.vocab, AtomicUsize::new(0));
         Grid::new(logits, vocab, vocab).for_each_tile(
             self.parallel,

@@ -2,10 +2,9 @@
 
 use core::fmt;
 
-use wick_core::ConfigError;
+use wick_core::{ConfigError, TensorName};
 use wick_kernels::Format;
 
-use crate::name::TensorName;
 use crate::place::{Found, Place, Shown};
 use crate::split::SplitName;
 use crate::tensor::Dims;
