@@ -1,9 +1,10 @@
 //! The SmallThinker forward pass in fixed memory.
 //!
-//! A [`Config`] describes a model, [`Weights`] borrow its tensors, a `State` holds the KV cache
-//! and the scratch, all cut from one [`Arena`] that the caller hands over; an [`Engine`] puts them
-//! together and steps batches of tokens. After the engine stands, nothing allocates. The crate
-//! cannot name the standard library: files, threads and clocks come in through traits.
+//! A [`Config`] describes a model, [`Role`] lists what tensors it has, [`Weights`] borrow them, a
+//! `State` holds the KV cache and the scratch, all cut from one [`Arena`] that the caller hands over;
+//! an [`Engine`] puts them together and steps batches of tokens. After the engine stands, nothing
+//! allocates. The crate cannot name the standard library: files, threads and clocks come in through
+//! traits.
 #![no_std]
 #![deny(unsafe_code)]
 

@@ -138,11 +138,6 @@ impl<'m> Layer<'m> {
         tensors.map(|(_, tensor)| tensor.format)
     }
 
-    /// Bytes of all tensors of the layer.
-    pub fn bytes(&self) -> usize {
-        self.dense_bytes() + Part::ALL.map(|part| self.experts(part).size()).iter().sum::<usize>()
-    }
-
     /// Bytes that an expert of the layer takes in a slot.
     pub fn slot_bytes(&self) -> usize {
         let sizes = Part::ALL.map(|part| self.experts(part).matrix_bytes());
@@ -255,22 +250,18 @@ impl<'m> Weights<'m> {
 
     /// Bytes of all tensors.
     pub fn bytes(&self) -> usize {
-        self.bytes_with(Layer::bytes)
+        let experts = self.layers.iter().flat_map(|l| Part::ALL.map(|part| l.experts(part).size()));
+        self.dense_bytes() + experts.sum::<usize>()
     }
 
     /// Bytes of the tensors that every token may need: all but the experts.
     pub fn dense_bytes(&self) -> usize {
-        self.bytes_with(Layer::dense_bytes)
+        self.dense().map(|matrix| matrix.bytes().len()).sum()
     }
 
     /// Bytes of a slot that holds any expert of any layer.
     pub fn slot_bytes(&self) -> usize {
         self.layers.iter().map(Layer::slot_bytes).max().unwrap_or(0)
-    }
-
-    fn bytes_with(&self, layer_bytes: impl Fn(&Layer<'m>) -> usize) -> usize {
-        let once = self.once().map(|(_, matrix)| matrix.bytes().len()).sum::<usize>();
-        once + self.layers.iter().map(layer_bytes).sum::<usize>()
     }
 
     /// The encodings that rows of `hidden` values need somewhere in the model.

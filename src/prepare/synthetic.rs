@@ -324,10 +324,7 @@ fn parts(config: &Config, format: Format, output: Option<Format>) -> Vec<(Tensor
         _ if role.is_plain() => Some(Format::F32),
         _ => Some(format),
     };
-    let tensor = |name: TensorName| {
-        let (format, dims) = (format(name.role)?, name.role.shape(config).dims().to_vec());
-        Some((name, Tensor { name: name.to_string(), format, dims }))
-    };
+    let tensor = |name: TensorName| Some((name, Tensor::of(name, format(name.role)?, config)));
     TensorName::all(config.layers).filter_map(tensor).collect()
 }
 
