@@ -12,7 +12,7 @@ use wick_linux::reads::Reader;
 use wick_linux::{Caching, Catalogue, Cpus, FileStore, ModelFile, Pool};
 use wick_session::{Request, Scheduler};
 use wick_tests::counting::{Counting, process_bytes};
-use wick_tests::{Model, golden_bytes, golden_path, ids, step};
+use wick_tests::{Model, expert_locations, golden_bytes, golden_path, ids, step};
 
 #[global_allocator]
 static COUNTING: Counting = Counting;
@@ -63,7 +63,8 @@ fn options(output: Output, kv: KvFormat) -> Options {
 
 /// A store with fewer slots than there are experts.
 fn store(model: &Model, files: &'static [ModelFile], reader: Reader) -> &'static mut FileStore {
-    let catalogue = Catalogue::new(model.weights, files, Vec::new(), Caching::Direct).unwrap();
+    let (experts, caching) = (expert_locations(&files[0]), Caching::Direct);
+    let catalogue = Catalogue::new(model.weights, files, &experts, Vec::new(), caching).unwrap();
     let store = FileStore::with_reads(catalogue, 6, reader, |reads| reads).unwrap();
     Box::leak(Box::new(store))
 }

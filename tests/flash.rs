@@ -9,7 +9,7 @@ use wick_core::{
 };
 use wick_linux::reads::{ATTEMPTS, Device, Fault, FaultScript, Faults, Reader, Reads, Throttle};
 use wick_linux::{Caching, Catalogue, FileStore, ModelFile, kernels};
-use wick_tests::{Model, bits, golden_path, ids, step};
+use wick_tests::{Model, bits, expert_locations, golden_path, ids, step};
 
 /// Both orientations of down, windows, Q4_0 and formats that are not arranged.
 const MODELS: [&str; 4] = ["window8", "q4_0-tied", "powerinfer", "q4_k_m"];
@@ -45,7 +45,8 @@ impl Mapped {
         caching: Caching,
         wrap: Wrap,
     ) -> Option<Engine<'static>> {
-        let catalogue = Catalogue::new(self.model.weights, self.files, Vec::new(), caching);
+        let (files, experts) = (self.files, expert_locations(&self.files[0]));
+        let catalogue = Catalogue::new(self.model.weights, files, &experts, Vec::new(), caching);
         let store = FileStore::with_reads(catalogue.unwrap(), slots, reader, wrap).ok()?;
         let options = options(context, batch);
         let policy: &'static Decaying = Box::leak(Box::new(Decaying::default()));

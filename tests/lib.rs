@@ -9,8 +9,8 @@ pub mod tiny;
 use std::fs;
 use std::path::PathBuf;
 use wick_core::{
-    Arena, Arrangement, Config, Engine, KvFormat, Logits, Options, Output, Parallel, Plan, Section,
-    Token, Weights,
+    Arena, Arrangement, Config, Engine, KvFormat, Location, Logits, Options, Output, Parallel,
+    Plan, Section, Token, Weights,
 };
 use wick_format::{Gguf, Overrides};
 use wick_kernels::Kernels;
@@ -139,6 +139,17 @@ impl Model {
         }
         all
     }
+}
+
+/// Where gate, up and down of each layer lie in the file of a model.
+///
+/// # Panics
+/// If it cannot be read.
+pub fn expert_locations(file: &[u8]) -> Vec<[Location; 3]> {
+    let files = [Gguf::parse(file).unwrap()];
+    let model = wick_format::Model::new(&files).unwrap();
+    let config = model.config(Overrides::default()).unwrap();
+    (0..config.layers).map(|layer| model.expert_locations(&config, layer).unwrap()).collect()
 }
 
 /// Appends `ids` to a sequence in one step, asking for the logits of each.

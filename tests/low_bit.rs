@@ -10,9 +10,9 @@ use wick_core::{
     Token,
 };
 use wick_format::{Gguf, Overrides};
-use wick_linux::{Caching, Catalogue, FileStore, LowBit, LowBitLayer, ModelFile, kernels};
+use wick_linux::{Caching, Catalogue, FileStore, LowBit, ModelFile, kernels};
 use wick_prepare::{Damage, Pack, Unpack, verify};
-use wick_tests::{Model, bits, golden_bytes, ids, largest_difference, range};
+use wick_tests::{Model, bits, expert_locations, golden_bytes, ids, largest_difference, range};
 
 const NANO: &str = "../models/nano/nano.gguf";
 const NONE: Approximation = Approximation::NONE;
@@ -52,11 +52,8 @@ impl Packed {
         let gguf = [Gguf::parse(&files[0]).unwrap()];
         let file = wick_format::Model::new(&gguf).unwrap();
         let packed = file.packed().unwrap();
-        let layer = |layer| {
-            let place = packed.low_bit(&model.config, layer).unwrap()?;
-            let offsets = place.parts.map(|part| part.offset);
-            Some(LowBitLayer { start: place.start, stride: place.stride, offsets })
-        };
+        let layer =
+            |layer| packed.low_bit(&model.config, layer).unwrap().map(|layer| layer.locations());
         let layers: Vec<_> = (0..model.config.layers).map(layer).collect();
         assert!(layers.iter().all(Option::is_some));
         let low_bit = LowBit { layers, checksums: packed.low_bit_checksums().collect() };
@@ -69,7 +66,8 @@ impl Packed {
 
     fn engine(&self, slots: usize, copies: bool) -> Engine<'static> {
         let caching = Caching::Direct;
-        let catalogue = Catalogue::new(self.model.weights, self.files, Vec::new(), caching);
+        let (files, experts) = (self.files, expert_locations(&self.files[0]));
+        let catalogue = Catalogue::new(self.model.weights, files, &experts, Vec::new(), caching);
         let mut catalogue = catalogue.unwrap();
         if copies {
             catalogue = catalogue.with_low_bit(self.low_bit.clone());

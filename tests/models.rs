@@ -1,7 +1,9 @@
 //! Good files: what is written is read, and models have the shape that their files say.
 
 use proptest::prelude::*;
-use wick_core::{Config, Down, ExpertMatrices, Gating, Traffic, Window};
+use wick_core::{
+    Config, Down, ExpertMatrices, Gating, Location, Role, TensorName, Traffic, Window,
+};
 use wick_format::{Gguf, Kind, Model, Overrides, Split, SplitName};
 use wick_kernels::Format;
 use wick_tests::gguf::{Value, Writer};
@@ -113,6 +115,48 @@ fn a_split_model_is_the_model() {
     assert!(model.weights(&Tiny::default().config).is_ok());
 }
 
+/// The bytes of every tensor stand in the file where the model says, each expert's by themselves.
+#[test]
+fn tensors_lie_where_the_model_says() {
+    let split = ["split-00001-of-00002.gguf", "split-00002-of-00002.gguf"];
+    for names in [&["f16-softmax-untied.gguf"][..], &["powerinfer.gguf"], &split] {
+        let parse = |name: &&str| Gguf::parse(golden_bytes(name)).unwrap();
+        let files: Vec<Gguf<'_>> = names.iter().map(parse).collect();
+        let model = Model::new(&files).unwrap();
+        let config = model.config(Overrides::default()).unwrap();
+        let weights = model.weights(&config).unwrap();
+        let bytes = |Location { file, offset, .. }: Location, len| {
+            &files[file].bytes()[offset as usize..][..len]
+        };
+        let mut count = 0;
+        for name in TensorName::all(config.layers) {
+            let Some(tensor) = model.tensor(&name.to_string()) else { continue };
+            let location = model.location(&config, name).unwrap();
+            let stride = location.stride as usize;
+            match name.experts() {
+                None => assert!(bytes(location, stride) == tensor.bytes().unwrap(), "{name}"),
+                Some((layer, part)) => {
+                    assert_eq!(
+                        model.expert_locations(&config, layer).unwrap()[part as usize],
+                        location
+                    );
+                    for expert in 0..config.experts {
+                        let matrix = weights.layers[layer].experts(part).expert(expert);
+                        let offset = location.offset + (expert * stride) as u64;
+                        let found = bytes(Location { offset, ..location }, matrix.bytes().len());
+                        assert!(found == matrix.bytes(), "{name}, expert {expert}");
+                    }
+                }
+            }
+            count += 1;
+        }
+        assert_eq!(count, model.tensors().count());
+        let has_lm_head = model.tensor("output.weight").is_some();
+        assert_eq!(weights.is_tied(), !has_lm_head);
+        assert_eq!(model.location(&config, TensorName::once(Role::LmHead)).is_ok(), has_lm_head);
+    }
+}
+
 #[test]
 fn sizes_have_their_defaults() {
     let tiny = Tiny::default().config;
@@ -219,7 +263,7 @@ fn odd_shapes_load() {
                 let weights = model.weights(&tiny.config).unwrap();
                 weights.validate(&tiny.config).unwrap();
                 assert_eq!(matches!(weights.layers[0].down, Down::Neurons(_)), down_by_neuron);
-                assert_eq!(weights.output.format(), format);
+                assert_eq!(weights.lm_head().format(), format);
             }
         }
     }
@@ -318,10 +362,9 @@ fn a_token_reads_what_it_uses() {
         let traffic =
             |neurons| Traffic::of_token(weights, config.experts, config.vocab, |_| neurons);
         let (embedding, layer) = (&weights.embedding, &weights.layers[0]);
-        let tied = std::ptr::eq(embedding.bytes(), weights.output.bytes());
         let profiler = weights.profiler.map_or(0, |p| p.fc1.bytes().len() + p.fc2.bytes().len());
         let row = embedding.row_bytes(0, 1).len();
-        let unread = if tied { 0 } else { embedding.bytes().len() } + profiler;
+        let unread = if weights.is_tied() { 0 } else { embedding.bytes().len() } + profiler;
         assert_eq!(traffic(all).total() as usize, weights.bytes() - unread + row, "{name}");
 
         let rows = |matrices: &ExpertMatrices<'_>| (matrices.size() / all) as u64;

@@ -16,7 +16,7 @@ static FOUR: LazyLock<Pool> = LazyLock::new(|| Pool::new(4, &Cpus::detect()));
 
 /// The model with another output matrix.
 fn with_output(model: &Model, output: Matrix<'static>) -> Model {
-    let weights = Weights { output, ..model.weights.clone() };
+    let weights = Weights { own_lm_head: Some(output), ..model.weights.clone() };
     Model { weights: Box::leak(Box::new(weights)), ..*model }
 }
 
@@ -104,11 +104,12 @@ fn nano(format: Format) -> Model {
     let (vocab, hidden) = (model.config.vocab, model.config.hidden);
     let (mut row, mut bytes) = (vec![0.0; hidden], Vec::new());
     for i in 0..vocab {
-        model.weights.output.dequantize_row(i, &mut row);
+        model.weights.lm_head().dequantize_row(i, &mut row);
         assert!(quantize(format, &row, &mut bytes), "{format}");
     }
-    let output = Matrix::new(format, vocab, hidden, bytes.leak()).unwrap();
-    let weights = Weights { output, embedding: output, ..model.weights.clone() };
+    assert!(model.weights.is_tied());
+    let embedding = Matrix::new(format, vocab, hidden, bytes.leak()).unwrap();
+    let weights = Weights { embedding, ..model.weights.clone() };
     Model { weights: Box::leak(Box::new(weights)), ..model }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::gguf::{Value, Writer};
 use crate::random::Random;
-use wick_core::{Config, Gating};
+use wick_core::{Config, Gating, Role, TensorName};
 use wick_kernels::Format;
 
 /// A random model of any shape.
@@ -106,53 +106,33 @@ impl Tiny {
     }
 
     fn add_tensors(&self, writer: &mut Writer) {
-        let (c, mut random) = (&self.config, Random(self.seed));
-        let (hidden, query, kv) = (c.hidden, c.query_width(), c.kv_width());
-        self.add(writer, &mut random, None, "token_embd", &[hidden, c.vocab]);
-        self.add(writer, &mut random, None, "output_norm", &[hidden]);
-        if !self.tied {
-            self.add(writer, &mut random, None, "output", &[hidden, c.vocab]);
-        }
-        let up = [hidden, c.expert_width, c.experts];
-        let down = if self.down_by_neuron { up } else { [c.expert_width, hidden, c.experts] };
-        for layer in 0..c.layers {
-            for (stem, dims) in [
-                ("attn_norm", &[hidden][..]),
-                ("attn_q", &[hidden, query]),
-                ("attn_k", &[hidden, kv]),
-                ("attn_v", &[hidden, kv]),
-                ("attn_output", &[query, hidden]),
-                ("ffn_norm", &[hidden]),
-                ("ffn_gate_inp", &[hidden, c.experts]),
-                ("ffn_gate_exps", &up),
-                ("ffn_up_exps", &up),
-                ("ffn_down_exps", &down),
-            ] {
-                self.add(writer, &mut random, Some(layer), stem, dims);
+        let mut random = Random(self.seed);
+        for name in TensorName::all(self.config.layers) {
+            match name.role {
+                Role::LmHead if self.tied => (),
+                // It stands at the end.
+                Role::Profiler => (),
+                role => {
+                    let shape = role.shape_in(&self.config, self.down_by_neuron);
+                    self.add(writer, &mut random, name, shape.dims());
+                }
             }
         }
         if let Some(rank) = self.profiler {
-            let dims = [rank * (hidden + c.vocab), 1];
-            self.add(writer, &mut random, None, "lm_head_profiler", &dims);
+            let dims = [rank * (self.config.hidden + self.config.vocab), 1];
+            self.add(writer, &mut random, TensorName::once(Role::Profiler), &dims);
         }
     }
 
-    fn add(
-        &self,
-        writer: &mut Writer,
-        random: &mut Random,
-        layer: Option<usize>,
-        stem: &'static str,
-        dims: &[usize],
-    ) {
-        let plain = stem.ends_with("norm") || stem == "ffn_gate_inp";
-        let chosen = self.formats.iter().find(|(name, _)| *name == stem).map(|&(_, format)| format);
-        let format = chosen.unwrap_or(if plain { Format::F32 } else { self.format });
+    fn add(&self, writer: &mut Writer, random: &mut Random, name: TensorName, dims: &[usize]) {
+        let role = name.role;
+        let chosen = self.formats.iter().find(|(stem, _)| *stem == role.stem());
+        let usual = if role.is_plain() { Format::F32 } else { self.format };
+        let format = chosen.map_or(usual, |&(_, format)| format);
         let rows = dims[1..].iter().product();
         let scale = if dims.len() == 1 { 1.5 } else { 2.0 / (dims[0] as f32).sqrt() };
         let data = random.weights(format, rows, dims[0], scale);
-        let prefix = layer.map_or(String::new(), |layer| format!("blk.{layer}."));
-        writer.add(&format!("{prefix}{stem}.weight"), format, dims, data);
+        writer.add(&name.to_string(), format, dims, data);
     }
 }
 

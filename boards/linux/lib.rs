@@ -23,4 +23,4 @@ pub use map::{MapError, ModelFile};
 pub use memory::{MemoryLimit, memory_limit, peak_resident, resident, resident_anonymous};
 pub use pool::Pool;
 pub use slot_memory::Memory;
-pub use store::{Catalogue, CatalogueError, FileStore, LowBit, LowBitLayer};
+pub use store::{Catalogue, CatalogueError, FileStore, LowBit};

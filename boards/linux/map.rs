@@ -49,7 +49,7 @@ impl ModelFile {
     }
 
     /// Where `bytes` lie in the file, if they are the file's.
-    pub(crate) fn offset_of(&self, bytes: &[u8]) -> Option<usize> {
+    fn offset_of(&self, bytes: &[u8]) -> Option<usize> {
         let (whole, part) = (self.map.as_ptr_range(), bytes.as_ptr_range());
         let inside = whole.start <= part.start && part.end <= whole.end;
         inside.then(|| part.start as usize - whole.start as usize)

@@ -128,7 +128,7 @@ fn report(
         bytes: file.bytes(),
         gguf_version: metadata.version(),
         alignment: metadata.alignment(),
-        packed: file.packed().map(|_| model.weights.output.layout().name()),
+        packed: file.packed().map(|_| model.weights.lm_head().layout().name()),
         parameters: types.values().map(|total| total.weights).sum(),
         shape: shape(model),
         tensors: file.tensors().count(),
@@ -192,7 +192,7 @@ fn shape(model: &Model<'_>) -> Shape {
         rms_eps: c.rms_eps,
         window: window.map(|w| w.size),
         global_layers: (0..layers).filter(|layer| c.layer_window(*layer).is_none()).collect(),
-        tied_output: std::ptr::eq(weights.output.bytes(), weights.embedding.bytes()),
+        tied_output: weights.is_tied(),
         down: match weights.layers[0].down {
             Down::Outputs(_) => "a row for each output",
             Down::Neurons(_) => "a row for each neuron",

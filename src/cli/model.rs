@@ -3,9 +3,9 @@
 use crate::exit::{Exit, Failure, OrExit};
 use clap::{Args, ValueEnum};
 use std::path::{Path, PathBuf};
-use wick_core::{Config, Gating, Weights};
+use wick_core::{Config, Gating, Location, Weights};
 use wick_format::{Gguf, Overrides, Packed, SplitName};
-use wick_linux::{LowBit, LowBitLayer, ModelFile};
+use wick_linux::{LowBit, ModelFile};
 use wick_text::Tokenizer;
 
 /// nano, the model that is built in.
@@ -123,6 +123,8 @@ pub(crate) struct Model<'m> {
     pub(crate) files: &'m Files,
     pub(crate) config: Config,
     pub(crate) weights: Weights<'m>,
+    /// Where gate, up and down of each layer lie in the files.
+    pub(crate) experts: Vec<[Location; 3]>,
     /// CRC-32 of the gate, up and down of every expert, layer by layer; none if the file has none.
     pub(crate) checksums: Vec<u32>,
     /// Low-bit copies of experts; `None` if the file has none.
@@ -140,6 +142,8 @@ impl<'m> Model<'m> {
         let model = wick_format::Model::new(parts).map_err(|e| files.blame(e))?;
         let config = model.config(overrides).map_err(|e| files.blame(e))?;
         let weights = model.weights(&config).map_err(|e| files.blame(e))?;
+        let experts = (0..config.layers).map(|layer| model.expert_locations(&config, layer));
+        let experts = experts.collect::<Result<_, _>>().map_err(|e| files.blame(e))?;
         for tensor in model.unused(config.layers) {
             log::info!("{}: not used", tensor.name());
         }
@@ -150,7 +154,7 @@ impl<'m> Model<'m> {
         let checksums = checksums.unwrap_or_default();
         let low_bit = packed.map(|packed| low_bit(&packed, &config).map_err(|e| files.blame(e)));
         let low_bit = low_bit.transpose()?.flatten();
-        Ok(Model { files, config, weights, checksums, low_bit, chat_template })
+        Ok(Model { files, config, weights, experts, checksums, low_bit, chat_template })
     }
 }
 
@@ -161,11 +165,7 @@ fn low_bit<'m>(
 ) -> Result<Option<LowBit>, wick_format::Error<'m>> {
     let mut layers = Vec::new();
     for layer in 0..config.layers {
-        layers.push(packed.low_bit(config, layer)?.map(|place| LowBitLayer {
-            start: place.start,
-            stride: place.stride,
-            offsets: place.parts.map(|part| part.offset),
-        }));
+        layers.push(packed.low_bit(config, layer)?.map(|layer| layer.locations()));
     }
     let checksums = packed.low_bit_checksums().collect();
     Ok(layers.iter().any(Option::is_some).then_some(LowBit { layers, checksums }))

@@ -164,8 +164,8 @@ impl Placement {
         if files.parts().is_empty() {
             return Err(budget.refuse(&whole, 0, options.context));
         }
-        let checksums = model.checksums.clone();
-        let catalogue = Catalogue::new(weights, files.parts(), checksums, Caching::Direct);
+        let (experts, checksums) = (&model.experts, model.checksums.clone());
+        let catalogue = Catalogue::new(weights, files.parts(), experts, checksums, Caching::Direct);
         let mut catalogue = catalogue.or_exit(Exit::Model)?;
         if low_bit {
             let copies = model.low_bit.clone().ok_or_else(|| {

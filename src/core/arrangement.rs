@@ -6,9 +6,10 @@
 //! the engine is asked for. Products have the same bits before and after, so a model can be used
 //! while it is arranged section by section.
 
+use crate::matrix::Matrix;
 use crate::output::Output;
-use crate::store::Part;
-use crate::weights::{Down, ExpertMatrices, Layer, Matrix, Weights};
+use crate::role::{Part, Role};
+use crate::weights::{Layer, Weights};
 use core::ops::Range;
 use wick_kernels::{Format, GROUP, Layout, sketch};
 
@@ -98,15 +99,21 @@ impl<'s> Piece<'s, '_> {
     }
 }
 
+/// How the kernels want a tensor that a model has once, where that fits: the LM head and what does its
+/// work as an [`Output`] has it. `is_tied` says that the embedding is the LM head too.
+pub fn once_layout(role: Role, output: Output, is_tied: bool) -> Layout {
+    match role {
+        Role::LmHead => output.layout(),
+        Role::Embedding if is_tied => output.layout(),
+        Role::Profiler if output != Output::Profiler => Layout::Rows,
+        _ => role.layout(),
+    }
+}
+
 /// How a matrix of a layer's experts is arranged where it is computed with, in memory or in a slot.
 pub fn expert_layout(layer: &Layer<'_>, part: Part) -> Layout {
-    let (matrices, wanted) = match (part, &layer.down) {
-        (Part::Gate, _) => (&layer.gate, Layout::Grouped),
-        (Part::Up, _) => (&layer.up, Layout::Split),
-        (Part::Down, Down::Outputs(down)) => (down, Layout::Columns),
-        (Part::Down, Down::Neurons(down)) => (down, Layout::Rows),
-    };
-    matrices.fitting(wanted).unwrap_or(matrices.layout())
+    let matrices = layer.experts(part);
+    matrices.fitting(layer.wanted_layout(part.role())).unwrap_or(matrices.layout())
 }
 
 /// Bytes of memory that [`for_each_piece`] fills.
@@ -134,7 +141,7 @@ pub fn for_each_piece<'m, 't>(
     let bytes = sketched_bytes(weights, what);
     let (drawn, mut rest) = memory.split_at_mut(bytes.next_multiple_of(ALIGNMENT));
     if bytes > 0 {
-        let (matrix, drawn) = (&weights.output, &mut drawn[..bytes]);
+        let (matrix, drawn) = (weights.lm_head(), &mut drawn[..bytes]);
         let (cols, work) = (matrix.cols(), Work::Sketch(matrix.format()));
         let (groups, source) = (matrix.rows() / GROUP, matrix.bytes());
         let some = (PIECE / (source.len() / groups)).max(1);
@@ -169,20 +176,15 @@ pub fn take_arranged<'a>(weights: &mut Weights<'a>, what: Arrangement, memory: &
         weights.sketch = Some(&drawn[..bytes]);
     }
     if section.has_output() {
-        let tied = core::ptr::eq(weights.output.bytes(), weights.embedding.bytes());
-        take(&mut weights.output, output.layout(), &mut rest);
-        if tied {
-            weights.embedding = weights.output;
-        }
-        if let Some(profiler) = weights.profiler.as_mut().filter(|_| output == Output::Profiler) {
-            take(&mut profiler.fc1, Layout::Grouped, &mut rest);
-            take(&mut profiler.fc2, Layout::Grouped, &mut rest);
+        let is_tied = weights.is_tied();
+        for (role, matrix) in weights.once_mut() {
+            take(matrix, once_layout(role, output, is_tied), &mut rest);
         }
     }
     let layers = section.layers(weights.layers.len());
     for layer in &mut weights.layers[layers] {
-        for matrix in [&mut layer.q, &mut layer.k, &mut layer.v, &mut layer.o] {
-            take(matrix, Layout::Grouped, &mut rest);
+        for (role, matrix) in layer.dense_mut() {
+            take(matrix, role.layout(), &mut rest);
         }
         if experts {
             take_experts(layer, &mut rest);
@@ -203,16 +205,12 @@ fn take<'a>(matrix: &mut Matrix<'a>, layout: Layout, memory: &mut &'a [u8]) {
 /// Replaces the experts of a layer by the arranged ones at the start of `memory`.
 fn take_experts<'a>(layer: &mut Layer<'a>, memory: &mut &'a [u8]) {
     let count = layer.gate.count();
-    let mut parts = heapless::Vec::<(&mut ExpertMatrices<'a>, Layout), 3>::new();
-    let mut wanted = |matrices, layout| _ = parts.push((matrices, layout));
-    wanted(&mut layer.gate, Layout::Grouped);
-    wanted(&mut layer.up, Layout::Split);
-    if let Down::Outputs(down) = &mut layer.down {
-        wanted(down, Layout::Columns);
-    }
-    let stride = parts.iter().map(|(m, layout)| room(&m.expert(0), *layout)).sum();
+    let parts = Part::ALL.map(|part| (part, layer.wanted_layout(part.role())));
+    let room = |(part, layout)| room(&layer.experts(part).expert(0), layout);
+    let stride = parts.map(room).iter().sum::<usize>();
     let mut start = 0;
-    for (matrices, layout) in parts {
+    for (part, layout) in parts {
+        let matrices = layer.experts_mut(part);
         let first = matrices.expert(0);
         if let Some(layout) = fitting(&first, layout) {
             let arranged = matrices.rearranged(layout, stride, &memory[start..]);
@@ -250,24 +248,18 @@ fn walk<'m>(
     Arrangement { output, experts, section }: Arrangement,
     mut visit: impl FnMut(&Matrix<'m>, Option<Layout>),
 ) {
-    let mut dense = |matrix: &Matrix<'m>, layout| visit(matrix, fitting(matrix, layout));
+    let mut visit = |matrix: &Matrix<'m>, layout| visit(matrix, fitting(matrix, layout));
     if section.has_output() {
-        dense(&weights.output, output.layout());
-        if let Some(profiler) = output.profiler(weights) {
-            dense(&profiler.fc1, Layout::Grouped);
-            dense(&profiler.fc2, Layout::Grouped);
-        }
+        let layout = |role| once_layout(role, output, weights.is_tied());
+        weights.once().for_each(|(role, matrix)| visit(matrix, layout(role)));
     }
     for layer in &weights.layers[section.layers(weights.layers.len())] {
-        for matrix in [&layer.q, &layer.k, &layer.v, &layer.o] {
-            dense(matrix, Layout::Grouped);
-        }
+        layer.dense().into_iter().for_each(|(role, matrix)| visit(matrix, role.layout()));
         let count = if experts { layer.gate.count() } else { 0 };
         for expert in 0..count {
-            dense(&layer.gate.expert(expert), Layout::Grouped);
-            dense(&layer.up.expert(expert), Layout::Split);
-            if let Down::Outputs(down) = &layer.down {
-                dense(&down.expert(expert), Layout::Columns);
+            for part in Part::ALL {
+                let matrix = layer.experts(part).expert(expert);
+                visit(&matrix, layer.wanted_layout(part.role()));
             }
         }
     }

@@ -1,9 +1,10 @@
 //! The SmallThinker forward pass in fixed memory.
 //!
-//! A [`Config`] describes a model, [`Weights`] borrow its tensors, a `State` holds the KV cache
-//! and the scratch, all cut from one [`Arena`] that the caller hands over; an [`Engine`] puts them
-//! together and steps batches of tokens. After the engine stands, nothing allocates. The crate
-//! cannot name the standard library: files, threads and clocks come in through traits.
+//! A [`Config`] describes a model, [`Role`] lists what tensors it has, [`Weights`] borrow them, a
+//! `State` holds the KV cache and the scratch, all cut from one [`Arena`] that the caller hands over;
+//! an [`Engine`] puts them together and steps batches of tokens. After the engine stands, nothing
+//! allocates. The crate cannot name the standard library: files, threads and clocks come in through
+//! traits.
 //!
 //! ```text
 //!  caller:   Plan (bytes of each part) ──► memory ──► Arena
@@ -65,6 +66,9 @@ mod forward;
 mod guess;
 mod kv;
 mod lm_head;
+mod location;
+mod matrix;
+mod name;
 mod options;
 mod output;
 mod parallel;
@@ -72,6 +76,7 @@ mod pass;
 mod plan;
 mod policy;
 mod products;
+mod role;
 mod router;
 mod routing;
 mod sampler;
@@ -85,22 +90,24 @@ mod weights;
 pub use arena::{Arena, ArenaError};
 pub use arrangement::{
     Arrangement, Arranger, Piece, Section, arranged_bytes, expert_layout, for_each_piece,
-    take_arranged,
+    once_layout, take_arranged,
 };
 pub use config::{Config, ConfigError, Gating, MAX_ACTIVE, MAX_EXPERTS, MAX_LAYERS, Window};
 pub use engine::{Engine, EngineError, StepError};
 pub use experts::{ExpertFigures, Prefetch};
 pub use kv::TruncateError;
+pub use location::Location;
+pub use matrix::{Down, ExpertMatrices, Matrix};
+pub use name::TensorName;
 pub use options::{KvFormat, MAX_BATCH, MAX_SEQUENCES, Options, OptionsError};
 pub use output::{MOST_TOP, Output, OutputError};
 pub use parallel::{Bands, Grid, Parallel, Serial, Tile};
 pub use plan::Plan;
 pub use policy::{Decaying, LeastFrequent, LeastRecent, Policy};
+pub use role::{Input, Part, Role, TensorShape};
 pub use sampler::{Candidates, REPEAT_WINDOW, SampleError, Sampler, Sampling};
 pub use slots::Slots;
-pub use store::{ExpertKey, ExpertStore, Part, SlotId, StoreError, StoreFigures, StoreReason};
+pub use store::{ExpertKey, ExpertStore, SlotId, StoreError, StoreFigures, StoreReason};
 pub use token::{Approximation, Logits, Token};
 pub use traffic::Traffic;
-pub use weights::{
-    Down, ExpertMatrices, Layer, LayoutError, Matrix, Profiler, SLOT_ALIGNMENT, ShapeError, Weights,
-};
+pub use weights::{Layer, LayoutError, Profiler, SLOT_ALIGNMENT, ShapeError, Weights};

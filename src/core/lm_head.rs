@@ -69,7 +69,7 @@ impl Pass<'_> {
 
     /// Logits = Wout · hidden row, for the first `n` rows. Returns how many products these are.
     fn multiply_all(&self, n: usize, hidden: &Rows<'_>, head: &mut LmHead<'_>) -> usize {
-        let (output, vocab) = (&self.weights.output, self.config.vocab);
+        let (output, vocab) = (self.weights.lm_head(), self.config.vocab);
         if output.layout() == Layout::Split {
             for (row, logits) in head.logits.chunks_exact_mut(vocab).take(n).enumerate() {
                 self.products.multiply_row(output, &hidden.row(row), logits);
@@ -91,7 +91,7 @@ impl Pass<'_> {
 
         let (features, product) =
             (head.predictor.row(0), self.products.product(fc2.format(), fc2.layout()));
-        let (output, counted) = (&self.weights.output, AtomicUsize::new(0));
+        let (output, counted) = (self.weights.lm_head(), AtomicUsize::new(0));
         let logits = &mut head.logits[i * vocab..][..vocab];
         Grid::new(logits, vocab, vocab).for_each_tile(
             self.products.parallel,
@@ -153,7 +153,7 @@ impl Pass<'_> {
         bounds: &[f32],
         logits: &mut [f32],
     ) -> usize {
-        let (output, prefetch) = (&self.weights.output, self.products.kernels.prefetch());
+        let (output, prefetch) = (self.weights.lm_head(), self.products.kernels.prefetch());
         let (vocab, multiplied) = (self.config.vocab, AtomicUsize::new(0));
         Grid::new(logits, vocab, vocab).for_each_tile(
             self.products.parallel,

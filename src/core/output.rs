@@ -29,11 +29,11 @@ impl Output {
         if self == Output::Profiler && weights.profiler.is_none() {
             return Err(OutputError::NoProfiler);
         }
-        let (rows, cols) = (weights.output.rows(), weights.output.cols());
+        let (rows, cols) = (weights.lm_head().rows(), weights.lm_head().cols());
         if self == Output::Coarse && sketch_bytes(rows, cols).is_none() {
             return Err(OutputError::Groups { rows, cols });
         }
-        match weights.output.layout() {
+        match weights.lm_head().layout() {
             Layout::Rows => Ok(()),
             layout if layout == self.layout() => Ok(()),
             found => Err(OutputError::Arranged { expected: self.layout(), found }),
@@ -60,7 +60,7 @@ impl Output {
 
     /// Bytes of the sketch of the output matrix that this needs; 0 if it needs none.
     pub(crate) fn sketch_bytes(self, weights: &Weights<'_>) -> usize {
-        let (rows, cols) = (weights.output.rows(), weights.output.cols());
+        let (rows, cols) = (weights.lm_head().rows(), weights.lm_head().cols());
         let bytes = || sketch_bytes(rows, cols);
         (self == Output::Coarse).then(bytes).flatten().unwrap_or(0)
     }

@@ -5,6 +5,7 @@
 //! the reads into it. Because starting a read takes the store by unique reference and lending bytes
 //! by shared reference, nothing is read into bytes that somebody still holds.
 
+pub(crate) use crate::role::Part;
 use core::fmt;
 use core::time::Duration;
 use wick_kernels::Layout;
@@ -21,41 +22,6 @@ pub struct ExpertKey {
 /// A place in memory that holds one expert of any layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SlotId(pub usize);
-
-/// A matrix of an expert, in the order in which they are read and used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Part {
-    /// `ffn_gate_exps`.
-    Gate,
-    /// `ffn_up_exps`.
-    Up,
-    /// `ffn_down_exps`.
-    Down,
-}
-
-impl Part {
-    /// All parts, in order.
-    pub const ALL: [Part; 3] = [Part::Gate, Part::Up, Part::Down];
-
-    /// The tensor that has it, without layer.
-    pub const fn tensor(self) -> &'static str {
-        match self {
-            Part::Gate => "ffn_gate_exps",
-            Part::Up => "ffn_up_exps",
-            Part::Down => "ffn_down_exps",
-        }
-    }
-}
-
-impl fmt::Display for Part {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Part::Gate => "gate",
-            Part::Up => "up",
-            Part::Down => "down",
-        })
-    }
-}
 
 /// Experts that are read into slots.
 pub trait ExpertStore: Sync {

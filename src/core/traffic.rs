@@ -1,8 +1,9 @@
 //! How many bytes of weights the decoding of a token moves, which is what bounds its speed.
 
 use crate::arrangement::expert_layout;
-use crate::store::Part;
-use crate::weights::{Down, ExpertMatrices, Weights};
+use crate::matrix::{Down, ExpertMatrices};
+use crate::role::Part;
+use crate::weights::Weights;
 use core::ops::AddAssign;
 use wick_kernels::Layout;
 
@@ -41,9 +42,7 @@ impl Traffic {
         };
         for (i, layer) in weights.layers.iter().enumerate() {
             let (experts, neurons) = (experts as u64, active_neurons(i) as u64);
-            let norms = [layer.attn_norm.bytes(), layer.ffn_norm.bytes(), layer.router.bytes()];
-            let attention = [&layer.q, &layer.k, &layer.v, &layer.o].map(|m| m.bytes());
-            traffic.dense += len(&norms) + len(&attention);
+            traffic.dense += layer.dense_bytes() as u64;
             traffic.gate += experts * expert_bytes(&layer.gate);
             traffic.up += neurons * row_bytes(&layer.up);
             traffic.down += match &layer.down {
@@ -77,7 +76,7 @@ impl AddAssign for Traffic {
 }
 
 fn output_bytes(weights: &Weights<'_>, rows: usize) -> u64 {
-    let (output, norm) = (&weights.output, len(&[weights.output_norm.bytes()]));
+    let (output, norm) = (weights.lm_head(), len(&[weights.output_norm.bytes()]));
     let chooser = match (weights.sketch, &weights.profiler) {
         _ if rows >= output.rows() => 0,
         (Some(sketch), _) => len(&[sketch]),

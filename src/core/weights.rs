@@ -1,231 +1,11 @@
-//! The tensors of a model, borrowed from wherever its file lies.
+//! The tensors of a model.
 
 use crate::config::{Config, MAX_LAYERS};
-use crate::store::Part;
+pub(crate) use crate::matrix::{Down, ExpertMatrices, Matrix};
+use crate::name::TensorName;
+use crate::role::{Input, Part, Role, TensorShape};
 use core::fmt;
-use wick_kernels::{Encodings, Format, Layout, scalar};
-
-/// A matrix, or a vector (one row).
-#[derive(Clone, Copy)]
-pub struct Matrix<'m> {
-    format: Format,
-    layout: Layout,
-    rows: usize,
-    cols: usize,
-    bytes: &'m [u8],
-}
-
-impl<'m> Matrix<'m> {
-    /// A matrix of `rows × cols` in `bytes`, row by row; `None` if the bytes are not exactly that
-    /// many or a row is no whole number of blocks.
-    pub fn new(format: Format, rows: usize, cols: usize, bytes: &'m [u8]) -> Option<Matrix<'m>> {
-        Matrix::arranged(format, Layout::Rows, rows, cols, bytes)
-    }
-
-    /// A matrix of `rows × cols` in `bytes`, arranged in any way; `None` if the bytes are not
-    /// exactly that many or the layout does not fit.
-    pub fn arranged(
-        format: Format,
-        layout: Layout,
-        rows: usize,
-        cols: usize,
-        bytes: &'m [u8],
-    ) -> Option<Matrix<'m>> {
-        let size = format.row_bytes(cols)?.checked_mul(rows)?;
-        let fits = size == bytes.len() && layout.fits(format, rows, cols);
-        fits.then_some(Matrix { format, layout, rows, cols, bytes })
-    }
-
-    /// How the weights are stored.
-    pub fn format(&self) -> Format {
-        self.format
-    }
-
-    /// How they are arranged.
-    pub fn layout(&self) -> Layout {
-        self.layout
-    }
-
-    /// Number of rows.
-    pub fn rows(&self) -> usize {
-        self.rows
-    }
-
-    /// Weights in a row.
-    pub fn cols(&self) -> usize {
-        self.cols
-    }
-
-    /// All the bytes.
-    pub fn bytes(&self) -> &'m [u8] {
-        self.bytes
-    }
-
-    /// The bytes of `count` rows from `first` on, where the layout keeps them together: whole groups
-    /// of [`Layout::Grouped`], any rows of [`Layout::Rows`] and [`Layout::Split`].
-    pub fn row_bytes(&self, first: usize, count: usize) -> &'m [u8] {
-        let row = self.bytes.len() / self.rows;
-        &self.bytes[first * row..][..count * row]
-    }
-
-    /// One row as `f32`.
-    pub fn dequantize_row(&self, row: usize, out: &mut [f32]) {
-        if self.layout == Layout::Rows {
-            return scalar::dequantize(self.format, self.row_bytes(row, 1), out);
-        }
-        for (i, out) in out.chunks_exact_mut(self.format.block_len()).enumerate() {
-            let block = self.layout.block(self.cols, self.bytes, row, i);
-            scalar::dequantize(self.format, &block, out);
-        }
-    }
-}
-
-impl fmt::Debug for Matrix<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}x{} ({})", self.format, self.rows, self.cols, self.layout)
-    }
-}
-
-/// The same matrix of every expert of a layer.
-#[derive(Clone, Copy, Debug)]
-pub struct ExpertMatrices<'m> {
-    format: Format,
-    layout: Layout,
-    count: usize,
-    rows: usize,
-    cols: usize,
-    /// Bytes of one matrix.
-    size: usize,
-    /// Bytes from the start of one matrix to the next.
-    stride: usize,
-    bytes: &'m [u8],
-}
-
-impl<'m> ExpertMatrices<'m> {
-    /// `count` matrices of `rows × cols`, one after another and row by row; `None` under the
-    /// conditions of [`Matrix::new`].
-    pub fn new(
-        format: Format,
-        count: usize,
-        rows: usize,
-        cols: usize,
-        bytes: &'m [u8],
-    ) -> Option<ExpertMatrices<'m>> {
-        let size = format.row_bytes(cols)?.checked_mul(rows)?;
-        let layout = Layout::Rows;
-        let fits = size.checked_mul(count)? == bytes.len() && count > 0;
-        let stride = size;
-        fits.then_some(ExpertMatrices { format, layout, count, rows, cols, size, stride, bytes })
-    }
-
-    /// The same matrices, arranged in another way in other bytes, `stride` from one to the next;
-    /// `None` if the layout does not fit or the bytes are too few.
-    pub fn rearranged<'a>(
-        &self,
-        layout: Layout,
-        stride: usize,
-        bytes: &'a [u8],
-    ) -> Option<ExpertMatrices<'a>> {
-        let ExpertMatrices { format, count, rows, cols, .. } = *self;
-        ExpertMatrices::elsewhere(format, layout, count, rows, cols)?.placed(stride, bytes)
-    }
-
-    /// `count` matrices of `rows × cols`, arranged in any way, that are not in memory; `None` if the
-    /// layout does not fit. They tell shapes, formats and sizes to an engine that reads experts
-    /// through a store.
-    pub fn elsewhere(
-        format: Format,
-        layout: Layout,
-        count: usize,
-        rows: usize,
-        cols: usize,
-    ) -> Option<ExpertMatrices<'m>> {
-        let size = format.row_bytes(cols)?.checked_mul(rows)?;
-        let fits =
-            layout.fits(format, rows, cols) && count > 0 && size.checked_mul(count).is_some();
-        let (stride, bytes) = (size, &[][..]);
-        fits.then_some(ExpertMatrices { format, layout, count, rows, cols, size, stride, bytes })
-    }
-
-    /// The same matrices in `bytes`, `stride` from one to the next; `None` if the bytes are too few
-    /// or the matrices overlap.
-    pub fn placed<'a>(&self, stride: usize, bytes: &'a [u8]) -> Option<ExpertMatrices<'a>> {
-        let needed = stride.checked_mul(self.count - 1)?.checked_add(self.size)?;
-        let fits = stride >= self.size && bytes.len() >= needed;
-        fits.then_some(ExpertMatrices { stride, bytes, ..*self })
-    }
-
-    /// The matrix of an expert that lies elsewhere, arranged in any way; `None` if the bytes are not
-    /// exactly those of one or the layout does not fit.
-    pub fn lend<'a>(&self, layout: Layout, bytes: &'a [u8]) -> Option<Matrix<'a>> {
-        Matrix::arranged(self.format, layout, self.rows, self.cols, bytes)
-    }
-
-    /// The layout, if matrices that stand row by row can be arranged so.
-    pub(crate) fn fitting(&self, layout: Layout) -> Option<Layout> {
-        let fits = layout.fits(self.format, self.rows, self.cols);
-        (fits && self.layout == Layout::Rows).then_some(layout)
-    }
-
-    /// How the weights are stored.
-    pub fn format(&self) -> Format {
-        self.format
-    }
-
-    /// How they are arranged.
-    pub fn layout(&self) -> Layout {
-        self.layout
-    }
-
-    /// Number of experts.
-    pub fn count(&self) -> usize {
-        self.count
-    }
-
-    /// Rows of a matrix.
-    pub fn rows(&self) -> usize {
-        self.rows
-    }
-
-    /// Columns of a matrix.
-    pub fn cols(&self) -> usize {
-        self.cols
-    }
-
-    /// Bytes of all matrices.
-    pub fn size(&self) -> usize {
-        self.size * self.count
-    }
-
-    /// The matrix of one expert.
-    ///
-    /// # Panics
-    /// If there is no such expert, or the matrices are not in memory.
-    pub fn expert(&self, expert: usize) -> Matrix<'m> {
-        let ExpertMatrices { format, layout, rows, cols, .. } = *self;
-        let bytes = &self.bytes[expert * self.stride..][..self.size];
-        Matrix { format, layout, rows, cols, bytes }
-    }
-}
-
-/// The experts' way down, in either orientation that files have.
-#[derive(Clone, Copy, Debug)]
-pub enum Down<'m> {
-    /// `hidden` rows of `expert_width`: a row gives one output (llama.cpp). Arranged by
-    /// [`Layout::Columns`], what silent neurons would add is not read.
-    Outputs(ExpertMatrices<'m>),
-    /// `expert_width` rows of `hidden`: a row is what one neuron adds to all outputs (PowerInfer).
-    Neurons(ExpertMatrices<'m>),
-}
-
-impl<'m> Down<'m> {
-    /// The matrices, whatever their orientation.
-    pub fn matrices(&self) -> &ExpertMatrices<'m> {
-        match self {
-            Down::Outputs(m) | Down::Neurons(m) => m,
-        }
-    }
-}
+use wick_kernels::{Encodings, Format, Layout};
 
 /// The tensors of one layer.
 #[derive(Clone, Copy, Debug)]
@@ -252,7 +32,69 @@ pub struct Layer<'m> {
     pub down: Down<'m>,
 }
 
+/// Tensors of a layer that are not experts'.
+const DENSE: usize = {
+    let (mut count, mut i) = (0, 0);
+    while i < Role::ALL.len() {
+        let role = Role::ALL[i];
+        count += (role.is_in_each_layer() && role.part().is_none()) as usize;
+        i += 1;
+    }
+    count
+};
+
+/// The fields of a [`Layer`] that are not experts', with their roles.
+macro_rules! dense {
+    ($layer:ident $($mut:tt)?) => {
+        [
+            (Role::AttnNorm, &$($mut)? $layer.attn_norm),
+            (Role::Query, &$($mut)? $layer.q),
+            (Role::Key, &$($mut)? $layer.k),
+            (Role::Value, &$($mut)? $layer.v),
+            (Role::AttnOutput, &$($mut)? $layer.o),
+            (Role::FfnNorm, &$($mut)? $layer.ffn_norm),
+            (Role::Router, &$($mut)? $layer.router),
+        ]
+    };
+}
+
 impl<'m> Layer<'m> {
+    /// The layer whose tensors two functions give, in the order of a file: those of experts by their
+    /// part, the others by their role. Downs have a row for each neuron, or one for each output.
+    ///
+    /// # Errors
+    /// The first that a function returns.
+    pub fn try_from_fn<E>(
+        mut dense: impl FnMut(Role) -> Result<Matrix<'m>, E>,
+        mut experts: impl FnMut(Part) -> Result<ExpertMatrices<'m>, E>,
+        by_neuron: bool,
+    ) -> Result<Layer<'m>, E> {
+        Ok(Layer {
+            attn_norm: dense(Role::AttnNorm)?,
+            q: dense(Role::Query)?,
+            k: dense(Role::Key)?,
+            v: dense(Role::Value)?,
+            o: dense(Role::AttnOutput)?,
+            ffn_norm: dense(Role::FfnNorm)?,
+            router: dense(Role::Router)?,
+            gate: experts(Part::Gate)?,
+            up: experts(Part::Up)?,
+            down: match by_neuron {
+                true => Down::Neurons(experts(Part::Down)?),
+                false => Down::Outputs(experts(Part::Down)?),
+            },
+        })
+    }
+
+    /// The tensors that every token needs: all but the experts.
+    pub fn dense(&self) -> [(Role, &Matrix<'m>); DENSE] {
+        dense!(self)
+    }
+
+    pub(crate) fn dense_mut(&mut self) -> [(Role, &mut Matrix<'m>); DENSE] {
+        dense!(self mut)
+    }
+
     /// A matrix of all experts.
     pub fn experts(&self, part: Part) -> &ExpertMatrices<'m> {
         match part {
@@ -262,23 +104,72 @@ impl<'m> Layer<'m> {
         }
     }
 
-    /// Bytes of all tensors of the layer.
-    pub fn bytes(&self) -> usize {
-        let experts = Part::ALL.map(|part| self.experts(part));
-        self.dense_bytes() + experts.iter().map(|m| m.size()).sum::<usize>()
+    pub(crate) fn experts_mut(&mut self, part: Part) -> &mut ExpertMatrices<'m> {
+        match part {
+            Part::Gate => &mut self.gate,
+            Part::Up => &mut self.up,
+            Part::Down => self.down.matrices_mut(),
+        }
+    }
+
+    /// Whether downs have a row for each neuron, and not for each output.
+    pub fn is_by_neuron(&self) -> bool {
+        matches!(self.down, Down::Neurons(_))
+    }
+
+    /// How the kernels want a tensor of this layer, where that fits.
+    pub(crate) fn wanted_layout(&self, role: Role) -> Layout {
+        if role == Role::Down && self.is_by_neuron() { Layout::Rows } else { role.layout() }
+    }
+
+    /// All tensors, in the order of a file.
+    fn tensors(&self) -> impl Iterator<Item = (Role, Stored)> {
+        let dense = self.dense().map(|(role, matrix)| (role, Stored::from(matrix)));
+        let experts = Part::ALL.map(|part| (part.role(), Stored::from(self.experts(part))));
+        dense.into_iter().chain(experts)
+    }
+
+    /// The formats of the tensors that are multiplied with an input.
+    fn formats(&self, input: Input) -> impl Iterator<Item = Format> {
+        // Rows of single neurons are added up, and nothing is multiplied with them.
+        let added = |role| role == Role::Down && self.is_by_neuron();
+        let multiplied = move |role: Role| role.input() == Some(input) && !added(role);
+        let tensors = self.tensors().filter(move |(role, _)| multiplied(*role));
+        tensors.map(|(_, tensor)| tensor.format)
     }
 
     /// Bytes that an expert of the layer takes in a slot.
     pub fn slot_bytes(&self) -> usize {
-        let experts = Part::ALL.map(|part| self.experts(part));
-        experts.iter().map(|m| m.size.next_multiple_of(SLOT_ALIGNMENT)).sum()
+        let sizes = Part::ALL.map(|part| self.experts(part).matrix_bytes());
+        sizes.iter().map(|size| size.next_multiple_of(SLOT_ALIGNMENT)).sum()
     }
 
     /// Bytes of the tensors that every token needs: all but the experts.
     pub fn dense_bytes(&self) -> usize {
-        let vectors = [&self.attn_norm, &self.ffn_norm, &self.router];
-        let attention = [&self.q, &self.k, &self.v, &self.o];
-        vectors.iter().chain(&attention).map(|m| m.bytes.len()).sum()
+        self.dense().iter().map(|(_, matrix)| matrix.bytes().len()).sum()
+    }
+}
+
+/// How a tensor is stored, whether it is that of experts or not.
+struct Stored {
+    format: Format,
+    layout: Layout,
+    count: usize,
+    rows: usize,
+    cols: usize,
+}
+
+impl From<&Matrix<'_>> for Stored {
+    fn from(m: &Matrix<'_>) -> Stored {
+        let (format, layout, rows, cols) = (m.format(), m.layout(), m.rows(), m.cols());
+        Stored { format, layout, count: 1, rows, cols }
+    }
+}
+
+impl From<&ExpertMatrices<'_>> for Stored {
+    fn from(m: &ExpertMatrices<'_>) -> Stored {
+        let (format, layout, rows, cols) = (m.format(), m.layout(), m.rows(), m.cols());
+        Stored { format, layout, count: m.count(), rows, cols }
     }
 }
 
@@ -303,26 +194,69 @@ pub struct Weights<'m> {
     pub embedding: Matrix<'m>,
     /// Weight of the last norm, `1 × hidden`.
     pub output_norm: Matrix<'m>,
-    /// Output matrix, `vocab × hidden`; the embedding itself where the file has no other (tied).
-    pub output: Matrix<'m>,
-    /// Predictor of output rows, where the file has one.
+    /// LM head, `vocab × hidden`, if the model has one of its own; else it is tied to the embedding.
+    pub own_lm_head: Option<Matrix<'m>>,
+    /// Predictor of rows of the LM head, where the file has one.
     pub profiler: Option<Profiler<'m>>,
-    /// Sketch of the output matrix, once one has been drawn for
+    /// Sketch of the LM head, once one has been drawn for
     /// [`Output::Coarse`](crate::Output::Coarse).
     pub sketch: Option<&'m [u8]>,
     /// The layers, in order.
     pub layers: heapless::Vec<Layer<'m>, MAX_LAYERS>,
 }
 
-impl Weights<'_> {
-    /// Bytes of all tensors; a tied output is counted once.
+impl<'m> Weights<'m> {
+    /// The matrix of the last product, `vocab × hidden`: the LM head, or the embedding of a tied
+    /// model.
+    pub fn lm_head(&self) -> &Matrix<'m> {
+        self.own_lm_head.as_ref().unwrap_or(&self.embedding)
+    }
+
+    /// Whether the embedding is the LM head too.
+    pub fn is_tied(&self) -> bool {
+        self.own_lm_head.is_none()
+    }
+
+    /// The matrices that the model has once; two of the predictor.
+    pub fn once(&self) -> impl Iterator<Item = (Role, &Matrix<'m>)> {
+        let (fc1, fc2) = self.profiler.as_ref().map(|p| (&p.fc1, &p.fc2)).unzip();
+        let all = [
+            (Role::Embedding, Some(&self.embedding)),
+            (Role::OutputNorm, Some(&self.output_norm)),
+            (Role::LmHead, self.own_lm_head.as_ref()),
+            (Role::Profiler, fc1),
+            (Role::Profiler, fc2),
+        ];
+        all.into_iter().filter_map(|(role, matrix)| Some((role, matrix?)))
+    }
+
+    pub(crate) fn once_mut(&mut self) -> impl Iterator<Item = (Role, &mut Matrix<'m>)> {
+        let (fc1, fc2) = self.profiler.as_mut().map(|p| (&mut p.fc1, &mut p.fc2)).unzip();
+        let all = [
+            (Role::Embedding, Some(&mut self.embedding)),
+            (Role::OutputNorm, Some(&mut self.output_norm)),
+            (Role::LmHead, self.own_lm_head.as_mut()),
+            (Role::Profiler, fc1),
+            (Role::Profiler, fc2),
+        ];
+        all.into_iter().filter_map(|(role, matrix)| Some((role, matrix?)))
+    }
+
+    /// The matrices and vectors that every token may need: all but the experts.
+    pub fn dense(&self) -> impl Iterator<Item = &Matrix<'m>> {
+        let layers = self.layers.iter().flat_map(Layer::dense);
+        self.once().chain(layers).map(|(_, matrix)| matrix)
+    }
+
+    /// Bytes of all tensors.
     pub fn bytes(&self) -> usize {
-        self.bytes_with(|layer| layer.bytes())
+        let experts = self.layers.iter().flat_map(|l| Part::ALL.map(|part| l.experts(part).size()));
+        self.dense_bytes() + experts.sum::<usize>()
     }
 
     /// Bytes of the tensors that every token may need: all but the experts.
     pub fn dense_bytes(&self) -> usize {
-        self.bytes_with(|layer| layer.dense_bytes())
+        self.dense().map(|matrix| matrix.bytes().len()).sum()
     }
 
     /// Bytes of a slot that holds any expert of any layer.
@@ -330,140 +264,89 @@ impl Weights<'_> {
         self.layers.iter().map(Layer::slot_bytes).max().unwrap_or(0)
     }
 
-    fn bytes_with(&self, layer_bytes: impl Fn(&Layer<'_>) -> usize) -> usize {
-        let tied = core::ptr::eq(self.output.bytes, self.embedding.bytes);
-        let ends = self.embedding.bytes.len() + self.output_norm.bytes.len();
-        let output = if tied { 0 } else { self.output.bytes.len() };
-        let profiler = self.profiler.map_or(0, |p| p.fc1.bytes.len() + p.fc2.bytes.len());
-        let layers = self.layers.iter().map(layer_bytes).sum::<usize>();
-        ends + output + profiler + layers
-    }
-
-    /// The matrices and vectors that every token may need: all but the experts.
-    pub fn dense(&self) -> impl Iterator<Item = &Matrix<'_>> {
-        let ends = [&self.embedding, &self.output_norm, &self.output];
-        let profiler = self.profiler.iter().flat_map(|p| [&p.fc1, &p.fc2]);
-        let layers = self
-            .layers
-            .iter()
-            .flat_map(|l| [&l.attn_norm, &l.q, &l.k, &l.v, &l.o, &l.ffn_norm, &l.router]);
-        ends.into_iter().chain(profiler).chain(layers)
-    }
-
     /// The encodings that rows of `hidden` values need somewhere in the model.
     pub fn hidden_encodings(&self) -> Encodings {
-        let mut all = Encodings::default().with(self.output.format.encoding());
-        if let Some(profiler) = &self.profiler {
-            all = all.with(profiler.fc1.format.encoding());
-        }
-        for layer in &self.layers {
-            for format in [
-                layer.q.format,
-                layer.k.format,
-                layer.v.format,
-                layer.gate.format(),
-                layer.up.format(),
-            ] {
-                all = all.with(format.encoding());
-            }
-        }
-        all
+        self.encodings(Input::Hidden)
     }
 
     /// The encodings that the attention output matrices need.
     pub fn attention_encodings(&self) -> Encodings {
-        self.layers.iter().fold(Encodings::default(), |all, l| all.with(l.o.format.encoding()))
+        self.encodings(Input::Attended)
     }
 
     /// The encodings that the experts' way down needs.
     pub fn expert_encodings(&self) -> Encodings {
-        self.layers.iter().fold(Encodings::default(), |all, layer| match layer.down {
-            Down::Outputs(down) => all.with(down.format().encoding()),
-            Down::Neurons(_) => all,
-        })
+        self.encodings(Input::Neurons)
+    }
+
+    fn encodings(&self, input: Input) -> Encodings {
+        let once = self.once().chain([(Role::LmHead, self.lm_head())]);
+        let once = once.filter(|(role, _)| role.input() == Some(input)).map(|(_, m)| m.format());
+        let layers = self.layers.iter().flat_map(|layer| layer.formats(input));
+        once.chain(layers).fold(Encodings::default(), |all, format| all.with(format.encoding()))
     }
 
     /// Checks that every tensor has the shape that `config` gives it.
     pub fn validate(&self, config: &Config) -> Result<(), ShapeError> {
-        let (hidden, width) = (config.hidden, config.expert_width);
-        check("token_embd", None, &self.embedding, config.vocab, hidden)?;
-        check("output_norm", None, &self.output_norm, 1, hidden)?;
-        check("output", None, &self.output, config.vocab, hidden)?;
+        for (role, matrix) in self.once().filter(|(role, _)| *role != Role::Profiler) {
+            check(TensorName::once(role), role.shape(config), &Stored::from(matrix))?;
+        }
         if let Some(Profiler { fc1, fc2 }) = &self.profiler {
-            check("lm_head_profiler fc1", None, fc1, fc1.rows, hidden)?;
-            check("lm_head_profiler fc2", None, fc2, config.vocab, fc1.rows)?;
-        }
-        if self.layers.len() != config.layers {
-            let (expected, found) = ((config.layers, hidden), (self.layers.len(), hidden));
-            return Err(ShapeError { tensor: "layers", layer: None, expected, found });
-        }
-        for (i, layer) in self.layers.iter().enumerate() {
-            let at = Some(i);
-            let (query, kv) = (config.query_width(), config.kv_width());
-            check("attn_norm", at, &layer.attn_norm, 1, hidden)?;
-            check("attn_q", at, &layer.q, query, hidden)?;
-            check("attn_k", at, &layer.k, kv, hidden)?;
-            check("attn_v", at, &layer.v, kv, hidden)?;
-            check("attn_output", at, &layer.o, hidden, query)?;
-            check("ffn_norm", at, &layer.ffn_norm, 1, hidden)?;
-            check("ffn_gate_inp", at, &layer.router, config.experts, hidden)?;
-            let experts = |tensor, matrices: &ExpertMatrices<'_>, rows, cols| {
-                let expected = (config.experts * rows, cols);
-                let found = (matrices.count * matrices.rows, matrices.cols);
-                match expected == found && matrices.count == config.experts {
-                    true => Ok(()),
-                    false => Err(ShapeError { tensor, layer: at, expected, found }),
+            let rank = fc1.rows();
+            let tensor = TensorName::once(Role::Profiler);
+            for (matrix, expected) in [(fc1, (rank, config.hidden)), (fc2, (config.vocab, rank))] {
+                let found = (matrix.rows(), matrix.cols());
+                if expected != found {
+                    return Err(ShapeError::Tensor { tensor, expected, found });
                 }
-            };
-            experts("ffn_gate_exps", &layer.gate, width, hidden)?;
-            experts("ffn_up_exps", &layer.up, width, hidden)?;
-            match &layer.down {
-                Down::Outputs(down) => experts("ffn_down_exps", down, hidden, width)?,
-                Down::Neurons(down) => experts("ffn_down_exps", down, width, hidden)?,
+            }
+        }
+        let (expected, found) = (config.layers, self.layers.len());
+        if expected != found {
+            return Err(ShapeError::Layers { expected, found });
+        }
+        for (number, layer) in self.layers.iter().enumerate() {
+            for (role, tensor) in layer.tensors() {
+                let shape = role.shape_in(config, layer.is_by_neuron());
+                check(TensorName::of_layer(number, role), shape, &tensor)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks that every matrix but the LM head, which has a choice
+    /// ([`Output::check`](crate::Output::check)), is arranged for the products that it takes part in.
+    pub fn check_layouts(&self) -> Result<(), LayoutError> {
+        for (number, layer) in self.layers.iter().enumerate() {
+            for (role, Stored { layout: found, .. }) in layer.tensors() {
+                let (tensor, expected) =
+                    (TensorName::of_layer(number, role), layer.wanted_layout(role));
+                if found != Layout::Rows && found != expected {
+                    return Err(LayoutError { tensor, expected, found });
+                }
             }
         }
         Ok(())
     }
 }
 
-impl Weights<'_> {
-    /// Checks that every matrix but the output matrix, which has a choice
-    /// ([`Output::check`](crate::Output::check)), is arranged for the products that it takes part in.
-    pub fn check_layouts(&self) -> Result<(), LayoutError> {
-        for (i, layer) in self.layers.iter().enumerate() {
-            let down = match &layer.down {
-                Down::Outputs(down) => (down.layout(), Layout::Columns),
-                Down::Neurons(down) => (down.layout(), Layout::Rows),
-            };
-            let found = [
-                ("attn_norm", layer.attn_norm.layout, Layout::Rows),
-                ("attn_q", layer.q.layout, Layout::Grouped),
-                ("attn_k", layer.k.layout, Layout::Grouped),
-                ("attn_v", layer.v.layout, Layout::Grouped),
-                ("attn_output", layer.o.layout, Layout::Grouped),
-                ("ffn_norm", layer.ffn_norm.layout, Layout::Rows),
-                ("ffn_gate_inp", layer.router.layout, Layout::Grouped),
-                ("ffn_gate_exps", layer.gate.layout(), Layout::Grouped),
-                ("ffn_up_exps", layer.up.layout(), Layout::Split),
-                ("ffn_down_exps", down.0, down.1),
-            ];
-            for (tensor, found, expected) in found {
-                if found != Layout::Rows && found != expected {
-                    return Err(LayoutError { tensor, layer: i, expected, found });
-                }
-            }
-        }
-        Ok(())
+fn check(
+    tensor: TensorName,
+    shape: TensorShape,
+    &Stored { count, rows, cols, .. }: &Stored,
+) -> Result<(), ShapeError> {
+    if (shape.count(), shape.rows(), shape.cols()) == (count, rows, cols) {
+        return Ok(());
     }
+    let (expected, found) = ((shape.count() * shape.rows(), shape.cols()), (count * rows, cols));
+    Err(ShapeError::Tensor { tensor, expected, found })
 }
 
 /// A matrix is arranged for another product than the one that it takes part in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LayoutError {
-    /// Name as in the file, without layer and `.weight`.
-    pub tensor: &'static str,
-    /// Layer.
-    pub layer: usize,
+    /// The tensor.
+    pub tensor: TensorName,
     /// The layout that is possible besides [`Layout::Rows`].
     pub expected: Layout,
     /// The layout found.
@@ -472,8 +355,8 @@ pub struct LayoutError {
 
 impl fmt::Display for LayoutError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let LayoutError { tensor, layer, expected, found } = self;
-        write!(f, "blk.{layer}.{tensor}.weight: arranged by rows ")?;
+        let LayoutError { tensor, expected, found } = self;
+        write!(f, "{tensor}: arranged by rows ")?;
         if *expected != Layout::Rows {
             write!(f, "or {expected} ")?;
         }
@@ -483,38 +366,38 @@ impl fmt::Display for LayoutError {
 
 impl core::error::Error for LayoutError {}
 
-fn check(
-    tensor: &'static str,
-    layer: Option<usize>,
-    matrix: &Matrix<'_>,
-    rows: usize,
-    cols: usize,
-) -> Result<(), ShapeError> {
-    let (expected, found) = ((rows, cols), (matrix.rows, matrix.cols));
-    if expected == found { Ok(()) } else { Err(ShapeError { tensor, layer, expected, found }) }
-}
-
-/// A tensor does not have the shape that the [`Config`] gives it.
+/// The tensors do not have the shape that the [`Config`] gives them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ShapeError {
-    /// Name as in the file, without layer and `.weight`.
-    pub tensor: &'static str,
-    /// Layer, for tensors that every layer has.
-    pub layer: Option<usize>,
-    /// Rows (of all experts together) and columns expected.
-    pub expected: (usize, usize),
-    /// Rows and columns found.
-    pub found: (usize, usize),
+pub enum ShapeError {
+    /// One has other rows or columns.
+    Tensor {
+        /// Which.
+        tensor: TensorName,
+        /// Rows (of all experts together) and columns expected.
+        expected: (usize, usize),
+        /// Rows and columns found.
+        found: (usize, usize),
+    },
+    /// There are more layers, or fewer.
+    Layers {
+        /// Layers expected.
+        expected: usize,
+        /// Layers found.
+        found: usize,
+    },
 }
 
 impl fmt::Display for ShapeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(layer) = self.layer {
-            write!(f, "blk.{layer}.")?;
+        match self {
+            ShapeError::Tensor { tensor, expected: (rows, cols), found } => {
+                write!(f, "{tensor}: {rows} rows of {cols} expected, ")?;
+                write!(f, "{} rows of {} found", found.0, found.1)
+            }
+            ShapeError::Layers { expected, found } => {
+                write!(f, "layers: {expected} expected, {found} found")
+            }
         }
-        let (rows, cols) = self.expected;
-        write!(f, "{}.weight: {rows} rows of {cols} expected, ", self.tensor)?;
-        write!(f, "{} rows of {} found", self.found.0, self.found.1)
     }
 }
 

@@ -1,11 +1,10 @@
 //! The shape of a model, from its metadata and the shapes of two tensors.
 
-use wick_core::{Config, Gating, Window};
+use wick_core::{Config, Gating, Role, TensorName, Window};
 
 use crate::error::Error;
 use crate::gguf::{Entry, Gguf};
 use crate::model::Model;
-use crate::name::TensorName;
 use crate::packed::Keys;
 use crate::tensor::Dims;
 use crate::value::{Array, Kind, Value};
@@ -15,9 +14,9 @@ pub const ARCHITECTURE: &str = "smallthinker";
 /// Layers from one global layer to the next where the file does not say.
 const PERIOD: usize = 4;
 /// Says how wide experts are.
-const UPS: TensorName = TensorName::of_layer(0, "ffn_up_exps");
+const UPS: TensorName = TensorName::of_layer(0, Role::Up);
 /// Says how many entries the vocabulary has.
-const EMBEDDING: TensorName = TensorName::once("token_embd");
+const EMBEDDING: TensorName = TensorName::once(Role::Embedding);
 
 /// What the caller knows better than the file.
 #[derive(Clone, Copy, Debug, Default)]

@@ -2,10 +2,9 @@
 
 use core::fmt;
 
-use wick_core::ConfigError;
+use wick_core::{ConfigError, Role, TensorName};
 use wick_kernels::Format;
 
-use crate::name::TensorName;
 use crate::place::{Found, Place, Shown};
 use crate::split::SplitName;
 use crate::tensor::Dims;
@@ -368,7 +367,8 @@ impl fmt::Display for Error<'_> {
                 f.write_str("rows and columns cannot be told apart in a file with a profiler")
             }
             Error::Profiler { found, hidden, vocab } => {
-                write!(f, "lm_head_profiler.weight: a multiple of {hidden} + {vocab} ")?;
+                let tensor = TensorName::once(Role::Profiler);
+                write!(f, "{tensor}: a multiple of {hidden} + {vocab} ")?;
                 write!(f, "weights in whole blocks expected, {found} found")
             }
             Error::NotAtHand { tensor, start } => {

@@ -3,10 +3,10 @@
 use core::fmt::Write;
 
 use heapless::String;
+use wick_core::{Config, Location, Part, TensorName};
 
 use crate::error::Error;
 use crate::gguf::Gguf;
-use crate::name::TensorName;
 use crate::packed::{self, Packed};
 use crate::split;
 use crate::tensor::{MAX_NAME, Tensor};
@@ -72,13 +72,52 @@ impl<'a, 'm> Model<'a, 'm> {
         })
     }
 
-    pub(crate) fn find(&self, name: TensorName) -> Option<Tensor<'m>> {
-        let mut written = String::<MAX_NAME>::new();
-        write!(written, "{name}").ok()?;
-        self.tensor(&written)
+    /// Where a tensor lies, whether its bytes are at hand or not; of a packed file also each of the
+    /// experts' matrices.
+    ///
+    /// # Errors
+    /// The tensor is missing or of an unknown size, or a packed file contradicts itself or the shape.
+    pub fn location(&self, config: &Config, tensor: TensorName) -> Result<Location, Error<'m>> {
+        if let (Some(packed), Some((layer, part))) = (self.packed, tensor.experts()) {
+            return Ok(packed.layer(config, layer)?.location(part));
+        }
+        let mut found =
+            (0..).zip(self.files).filter_map(|(i, file)| Some((i, find(file, tensor)?)));
+        let (file, found) = found.next().ok_or(Error::MissingTensor { tensor })?;
+        let number = found.number();
+        let range = found.range().ok_or(Error::Format { tensor, number })?;
+        let stride = (range.len() / tensor.role.shape(config).count().max(1)) as u64;
+        Ok(Location { file, offset: range.start as u64, stride })
+    }
+
+    /// Where gate, up and down of a layer's experts lie.
+    ///
+    /// # Errors
+    /// As [`Model::location`].
+    pub fn expert_locations(
+        &self,
+        config: &Config,
+        layer: usize,
+    ) -> Result<[Location; 3], Error<'m>> {
+        if let Some(packed) = self.packed {
+            return Ok(packed.layer(config, layer)?.locations());
+        }
+        let [gate, up, down] =
+            Part::ALL.map(|part| self.location(config, TensorName::of_layer(layer, part.role())));
+        Ok([gate?, up?, down?])
+    }
+
+    pub(crate) fn find(&self, tensor: TensorName) -> Option<Tensor<'m>> {
+        self.files.iter().find_map(|file| find(file, tensor))
     }
 
     pub(crate) fn need(&self, tensor: TensorName) -> Result<Tensor<'m>, Error<'m>> {
         self.find(tensor).ok_or(Error::MissingTensor { tensor })
     }
+}
+
+fn find<'m>(file: &Gguf<'m>, tensor: TensorName) -> Option<Tensor<'m>> {
+    let mut name = String::<MAX_NAME>::new();
+    write!(name, "{tensor}").ok()?;
+    file.tensor(&name)
 }

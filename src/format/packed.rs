@@ -7,12 +7,11 @@
 use core::fmt::Write;
 
 use heapless::String;
-use wick_core::{Config, Down, ExpertKey, ExpertMatrices, Part};
+use wick_core::{Config, ExpertKey, ExpertMatrices, Location, Part, TensorName};
 use wick_kernels::{Format, Layout, low_bit_bytes};
 
 use crate::error::Error;
 use crate::gguf::{Entry, Gguf};
-use crate::name::TensorName;
 use crate::tensor::{Dims, MAX_NAME, Tensor};
 use crate::value::{Array, Kind, Value};
 
@@ -198,7 +197,7 @@ impl<'a, 'm> Packed<'a, 'm> {
             return Ok(None);
         }
         self.extents(config, layer, &name, |matrices| match matrices.format() {
-            Format::Q4_0 => Some(low_bit_bytes(matrices.size() / matrices.count())),
+            Format::Q4_0 => Some(low_bit_bytes(matrices.matrix_bytes())),
             _ => None,
         })
         .map(Some)
@@ -209,7 +208,7 @@ impl<'a, 'm> Packed<'a, 'm> {
     /// # Errors
     /// The file contradicts itself or the shape.
     pub fn layer(&self, config: &Config, layer: usize) -> Result<PackedLayer<'m>, Error<'m>> {
-        let size = |matrices: &ExpertMatrices<'m>| Some(matrices.size() / matrices.count());
+        let size = |matrices: &ExpertMatrices<'m>| Some(matrices.matrix_bytes());
         self.extents(config, layer, &extents_name(layer), size)
     }
 
@@ -260,17 +259,14 @@ impl<'a, 'm> Packed<'a, 'm> {
         let index = layer.saturating_mul(Part::ALL.len()).saturating_add(part as usize);
         let number = self.formats.integers().and_then(|mut all| all.nth(index)).unwrap_or(-1);
         let number = u32::try_from(number).unwrap_or(u32::MAX);
-        let tensor = TensorName::of_layer(layer, part.tensor());
+        let tensor = TensorName::of_layer(layer, part.role());
         let format = Format::from_ggml(number).ok_or(Error::Format { tensor, number })?;
         let found = self.expert_layouts.strings().and_then(|mut all| all.nth(index));
         let found = core::str::from_utf8(found.unwrap_or_default()).unwrap_or_default();
-        let (rows, cols) = match (part, by_neuron) {
-            (Part::Down, false) => (config.hidden, config.expert_width),
-            _ => (config.expert_width, config.hidden),
-        };
-        let layout = Layout::from_name(found);
+        let shape = tensor.role.shape_in(config, by_neuron);
+        let (rows, cols, layout) = (shape.rows(), shape.cols(), Layout::from_name(found));
         let matrices = layout.and_then(|layout| {
-            ExpertMatrices::elsewhere(format, layout, config.experts, rows, cols)
+            ExpertMatrices::elsewhere(format, layout, shape.count(), rows, cols)
         });
         matrices.ok_or(Error::Layout { tensor, format, rows, cols, found })
     }
@@ -321,16 +317,22 @@ impl<'m> PackedLayer<'m> {
         self.by_neuron
     }
 
-    /// Gate, up and down as the engine wants them; without bytes if they are not at hand.
-    pub(crate) fn matrices(&self) -> (ExpertMatrices<'m>, ExpertMatrices<'m>, Down<'m>) {
-        let [gate, up, down] = self.parts.map(|part| {
-            let bytes = self.bytes.and_then(|bytes| bytes.get(part.offset..));
-            // The dimensions have been checked, so that placing cannot fail.
-            bytes
-                .and_then(|bytes| part.matrices.placed(self.stride, bytes))
-                .unwrap_or(part.matrices)
-        });
-        (gate, up, if self.by_neuron { Down::Neurons(down) } else { Down::Outputs(down) })
+    /// Where a part of the experts lies.
+    pub fn location(&self, part: Part) -> Location {
+        Location { file: 0, offset: self.offset(0, part), stride: self.stride as u64 }
+    }
+
+    /// Where gate, up and down lie.
+    pub fn locations(&self) -> [Location; 3] {
+        Part::ALL.map(|part| self.location(part))
+    }
+
+    /// A part of the experts as the engine wants it; without bytes if they are not at hand.
+    pub(crate) fn matrices(&self, part: Part) -> ExpertMatrices<'m> {
+        let PackedPart { matrices, offset, .. } = self.parts[part as usize];
+        let bytes = self.bytes.and_then(|bytes| bytes.get(offset..));
+        // The dimensions have been checked, so that placing cannot fail.
+        bytes.and_then(|bytes| matrices.placed(self.stride, bytes)).unwrap_or(matrices)
     }
 }
 

@@ -1,21 +1,20 @@
 //! The tensors of a model, by name and with exact dimensions.
 
 use heapless::Vec;
-use wick_core::{Config, Down, ExpertMatrices, Layer, Matrix, Profiler, Weights};
+use wick_core::{Config, ExpertMatrices, Layer, Matrix, Profiler, Role, TensorName, Weights};
 use wick_kernels::{Format, Layout};
 
 use crate::error::Error;
 use crate::model::Model;
-use crate::name::TensorName;
 use crate::tensor::{Dims, Tensor};
 
-const PROFILER: TensorName = TensorName::once("lm_head_profiler");
+const PROFILER: TensorName = TensorName::once(Role::Profiler);
 
 impl<'m> Model<'_, 'm> {
     /// The tensors of a model of this shape.
     ///
     /// Dimensions of 1 at the end may be missing or added, as GGUF's writers do. Without `output`
-    /// the embedding is the output matrix too. `ffn_down_exps` may be stored either way around; where
+    /// the model is tied. `ffn_down_exps` may be stored either way around; where
     /// hidden size and expert width are equal, it is taken for llama.cpp's, unless the file has
     /// PowerInfer's profiler, which makes it ambiguous and an error.
     ///
@@ -25,57 +24,51 @@ impl<'m> Model<'_, 'm> {
     /// # Errors
     /// A tensor is missing, has other dimensions, or a format that is not supported.
     pub fn weights(&self, config: &Config) -> Result<Weights<'m>, Error<'m>> {
-        let (hidden, vocab) = (config.hidden, config.vocab);
         config.validate()?;
-        let embedding = self.matrix(TensorName::once("token_embd"), vocab, hidden)?;
-        let output = TensorName::once("output");
-        let tied = self.find(output).is_none();
+        let once = |role| self.matrix(config, TensorName::once(role));
+        let embedding = once(Role::Embedding)?;
         let mut layers = Vec::new();
         for number in 0..config.layers {
             // The capacity is MAX_LAYERS, and the shape has been checked against it.
             let pushed = layers.push(self.layer(config, number)?);
             debug_assert!(pushed.is_ok());
         }
-        Ok(Weights {
-            embedding,
-            output_norm: self.plain(TensorName::once("output_norm"), 1, hidden)?,
-            output: if tied { embedding } else { self.matrix(output, vocab, hidden)? },
-            profiler: self.profiler(config)?,
-            sketch: None,
-            layers,
-        })
+        let output_norm = once(Role::OutputNorm)?;
+        let has_lm_head = self.find(TensorName::once(Role::LmHead)).is_some();
+        let own_lm_head = has_lm_head.then(|| once(Role::LmHead)).transpose()?;
+        let profiler = self.profiler(config)?;
+        Ok(Weights { embedding, output_norm, own_lm_head, profiler, sketch: None, layers })
     }
 
     fn layer(&self, config: &Config, number: usize) -> Result<Layer<'m>, Error<'m>> {
-        let name = |stem| TensorName::of_layer(number, stem);
-        let (hidden, experts, width) = (config.hidden, config.experts, config.expert_width);
-        let (query, kv) = (config.query_width(), config.kv_width());
+        let name = |role| TensorName::of_layer(number, role);
         let packed = self.packed().map(|packed| packed.layer(config, number)).transpose()?;
-        let packed = packed.map(|layer| layer.matrices());
-        let experts = |stem| self.experts(name(stem), experts, width, hidden);
-        Ok(Layer {
-            attn_norm: self.plain(name("attn_norm"), 1, hidden)?,
-            q: self.matrix(name("attn_q"), query, hidden)?,
-            k: self.matrix(name("attn_k"), kv, hidden)?,
-            v: self.matrix(name("attn_v"), kv, hidden)?,
-            o: self.matrix(name("attn_output"), hidden, query)?,
-            ffn_norm: self.plain(name("ffn_norm"), 1, hidden)?,
-            router: self.plain(name("ffn_gate_inp"), config.experts, hidden)?,
-            gate: packed.map_or_else(|| experts("ffn_gate_exps"), |(gate, ..)| Ok(gate))?,
-            up: packed.map_or_else(|| experts("ffn_up_exps"), |(_, up, _)| Ok(up))?,
-            down: packed
-                .map_or_else(|| self.down(name("ffn_down_exps"), config), |(.., down)| Ok(down))?,
-        })
+        let by_neuron = match &packed {
+            Some(layer) => layer.is_by_neuron(),
+            None => self.is_by_neuron(config, name(Role::Down)),
+        };
+        Layer::try_from_fn(
+            |role| self.matrix(config, name(role)),
+            |part| match &packed {
+                Some(layer) => Ok(layer.matrices(part)),
+                None => self.experts(config, name(part.role()), by_neuron),
+            },
+            by_neuron,
+        )
     }
 
-    /// A matrix of `rows × cols`; a vector has one row.
-    fn matrix(&self, name: TensorName, rows: usize, cols: usize) -> Result<Matrix<'m>, Error<'m>> {
-        let expected = if rows == 1 { &[cols][..] } else { &[cols, rows] };
-        let (tensor, expected) = (self.need(name)?, Dims::new(expected));
-        let (format, bytes) = contents(&tensor, name, expected)?;
+    /// A matrix, or a vector as a matrix of one row.
+    fn matrix(&self, config: &Config, name: TensorName) -> Result<Matrix<'m>, Error<'m>> {
+        let (tensor, shape) = (self.need(name)?, name.role.shape(config));
+        let (format, bytes) = contents(&tensor, name, Dims::new(shape.dims()))?;
         let (layout, found) = self.layout(&tensor);
+        let (rows, cols) = (shape.rows(), shape.cols());
         let matrix = layout.and_then(|l| Matrix::arranged(format, l, rows, cols, bytes));
-        matrix.ok_or(Error::Layout { tensor: name, format, rows, cols, found })
+        let matrix = matrix.ok_or(Error::Layout { tensor: name, format, rows, cols, found })?;
+        match name.role.is_plain() && format.block_len() > 1 {
+            true => Err(Error::Blocked { tensor: name, format }),
+            false => Ok(matrix),
+        }
     }
 
     /// How a tensor is arranged, and the name of that.
@@ -89,39 +82,34 @@ impl<'m> Model<'_, 'm> {
         }
     }
 
-    /// A matrix or vector whose weights are stored one by one.
-    fn plain(&self, name: TensorName, rows: usize, cols: usize) -> Result<Matrix<'m>, Error<'m>> {
-        let matrix = self.matrix(name, rows, cols)?;
-        match matrix.format() {
-            Format::F32 | Format::F16 | Format::BF16 => Ok(matrix),
-            format => Err(Error::Blocked { tensor: name, format }),
-        }
-    }
-
-    /// The matrices of `count` experts, `rows × cols` each.
+    /// A matrix of all experts.
     fn experts(
         &self,
+        config: &Config,
         name: TensorName,
-        count: usize,
-        rows: usize,
-        cols: usize,
+        by_neuron: bool,
     ) -> Result<ExpertMatrices<'m>, Error<'m>> {
-        let (tensor, expected) = (self.need(name)?, Dims::new(&[cols, rows, count]));
+        if name.role == Role::Down && self.is_ambiguous(config) {
+            return Err(Error::Orientation { tensor: name, size: config.hidden });
+        }
+        let shape = name.role.shape_in(config, by_neuron);
+        let (tensor, expected) = (self.need(name)?, Dims::new(shape.dims()));
         let (format, bytes) = contents(&tensor, name, expected)?;
-        let matrices = ExpertMatrices::new(format, count, rows, cols, bytes);
-        matrices.ok_or(shape(&tensor, name, expected))
+        let matrices =
+            ExpertMatrices::new(format, shape.count(), shape.rows(), shape.cols(), bytes);
+        matrices.ok_or(wrong_shape(&tensor, name, expected))
     }
 
-    fn down(&self, name: TensorName, config: &Config) -> Result<Down<'m>, Error<'m>> {
-        let (hidden, count, width) = (config.hidden, config.experts, config.expert_width);
-        if hidden == width && self.find(PROFILER).is_some() {
-            return Err(Error::Orientation { tensor: name, size: hidden });
-        }
-        let by_neuron = [hidden, width, count, 1];
-        if hidden != width && self.need(name)?.dims().padded() == by_neuron {
-            return self.experts(name, count, width, hidden).map(Down::Neurons);
-        }
-        self.experts(name, count, hidden, width).map(Down::Outputs)
+    /// Whether downs are stored as PowerInfer does, with a row for each neuron.
+    fn is_by_neuron(&self, config: &Config, down: TensorName) -> bool {
+        let shape = down.role.shape_in(config, true);
+        let found = self.find(down).map(|tensor| tensor.dims().padded());
+        shape.rows() != shape.cols() && found == Some(Dims::new(shape.dims()).padded())
+    }
+
+    /// Whether it cannot be told which way around downs are stored.
+    fn is_ambiguous(&self, config: &Config) -> bool {
+        config.hidden == config.expert_width && self.find(PROFILER).is_some()
     }
 
     /// The two matrices of the profiler, which lie one after the other in one tensor.
@@ -129,9 +117,9 @@ impl<'m> Model<'_, 'm> {
         let Some(tensor) = self.find(PROFILER) else { return Ok(None) };
         let (hidden, vocab) = (config.hidden, config.vocab);
         let (format, bytes) = contents(&tensor, PROFILER, tensor.dims())?;
-        let elements = tensor.dims().elements();
-        let rank = elements / (hidden + vocab);
-        let whole = elements.is_multiple_of(hidden + vocab);
+        let (elements, of_feature) = (tensor.dims().elements(), PROFILER.role.shape(config).cols());
+        let rank = elements / of_feature;
+        let whole = elements.is_multiple_of(of_feature);
         let cut = format.row_bytes(hidden).and_then(|row| row.checked_mul(rank));
         let parts = cut.filter(|_| whole && rank > 0).and_then(|cut| bytes.split_at_checked(cut));
         let (layout, found) = self.layout(&tensor);
@@ -147,7 +135,7 @@ impl<'m> Model<'_, 'm> {
     }
 }
 
-fn shape<'m>(tensor: &Tensor<'m>, name: TensorName, expected: Dims) -> Error<'m> {
+fn wrong_shape<'m>(tensor: &Tensor<'m>, name: TensorName, expected: Dims) -> Error<'m> {
     Error::Shape { tensor: name, expected, found: tensor.dims() }
 }
 
@@ -158,7 +146,7 @@ fn contents<'m>(
     expected: Dims,
 ) -> Result<(Format, &'m [u8]), Error<'m>> {
     if tensor.dims().padded() != expected.padded() {
-        return Err(shape(tensor, name, expected));
+        return Err(wrong_shape(tensor, name, expected));
     }
     let number = tensor.number();
     let format = tensor.format().ok_or(Error::Format { tensor: name, number })?;

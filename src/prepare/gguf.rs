@@ -6,6 +6,7 @@ use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use wick_core::{Config, TensorName};
 use wick_format::{Array, Kind, Value};
 use wick_kernels::Format;
 
@@ -159,6 +160,12 @@ pub struct Tensor {
 }
 
 impl Tensor {
+    /// A tensor of a model of this shape.
+    pub fn of(name: TensorName, format: Format, config: &Config) -> Tensor {
+        let dims = name.role.shape(config).dims().to_vec();
+        Tensor { name: name.to_string(), format, dims }
+    }
+
     /// Number of rows.
     pub fn rows(&self) -> usize {
         self.dims[1..].iter().product()

@@ -6,8 +6,10 @@ use crate::low_bit::round_to_low_bits;
 use crate::{Entry, Error, Metadata, Writer};
 use std::ops::ControlFlow;
 use std::path::Path;
-use wick_core::{Config, Down, Layer, Output, Part, Weights, expert_layout};
-use wick_format::{EXTENT_ALIGNMENT, I8, Keys, Model, Overrides, PACK_VERSION, Tensor, TensorName};
+use wick_core::{
+    Config, Layer, Output, Part, Role, TensorName, Weights, expert_layout, once_layout,
+};
+use wick_format::{EXTENT_ALIGNMENT, I8, Keys, Model, Overrides, PACK_VERSION, Tensor};
 use wick_kernels::{Format, Layout, low_bit_bytes};
 
 /// Bytes of a dense tensor that are arranged at a time, about.
@@ -52,7 +54,9 @@ impl<'a, 'm> Pack<'a, 'm> {
         let config = model.config(Overrides::default())?;
         let weights = model.weights(&config)?;
         output.check(&weights).map_err(|e| refusal(e.to_string()))?;
-        let tensors = model.tensors().filter(|t| expert_part(t.name(), config.layers).is_none());
+        let name = |tensor: &Tensor<'m>| TensorName::parse(tensor.name(), config.layers);
+        let experts = |tensor: &Tensor<'m>| name(tensor).and_then(TensorName::experts);
+        let tensors = model.tensors().filter(|tensor| experts(tensor).is_none());
         let dense = tensors.map(|tensor| Dense::new(tensor, &config, &weights, output));
         let dense = dense.collect::<Result<Vec<Dense<'m>>, Error>>()?;
         let pack = Pack { model, config, weights, dense, low_bit: Vec::new() };
@@ -226,7 +230,7 @@ impl<'a, 'm> Pack<'a, 'm> {
     /// A tensor with something for each matrix of a layer's experts, of `size` for a matrix of so many
     /// bytes.
     fn extents(&self, name: String, layer: &Layer<'m>, size: impl Fn(usize) -> usize) -> Entry {
-        let sizes = Part::ALL.map(|part| size(layer.experts(part).expert(0).bytes().len()));
+        let sizes = Part::ALL.map(|part| size(layer.experts(part).matrix_bytes()));
         let extent: usize = sizes.iter().map(|n| n.next_multiple_of(EXTENT_ALIGNMENT)).sum();
         let dims = vec![extent, self.config.experts];
         let bytes = extent as u64 * self.config.experts as u64;
@@ -267,8 +271,7 @@ impl<'a, 'm> Pack<'a, 'm> {
         let each = || layers.iter().flat_map(|layer| Part::ALL.map(|part| (layer, part)));
         let formats: Vec<u32> = each().map(|(l, part)| l.experts(part).format().ggml()).collect();
         let arranged: Vec<&str> = each().map(|(l, part)| expert_layout(l, part).name()).collect();
-        let by_neuron: Vec<bool> =
-            layers.iter().map(|layer| matches!(layer.down, Down::Neurons(_))).collect();
+        let by_neuron: Vec<bool> = layers.iter().map(Layer::is_by_neuron).collect();
         let names: Vec<&str> = self.model.tensors().map(|tensor| tensor.name()).collect();
         let mut layouts: Vec<&str> = self.dense.iter().map(|dense| dense.layout.name()).collect();
         layouts.resize(layouts.len() + layers.len(), Keys::EXPERTS);
@@ -295,20 +298,12 @@ impl<'m> Dense<'m> {
                 format!("{name}: a type of known size expected, ggml type {number} found");
             return Err(Error::Input { message });
         };
-        let stem = TensorName::parse(tensor.name(), config.layers).map(|name| name.stem);
-        let tied = std::ptr::eq(weights.output.bytes(), weights.embedding.bytes());
-        let mut matrices = vec![(tensor.dims().as_slice()[0], bytes)];
-        let layout = match (stem, &weights.profiler) {
-            (Some("attn_q" | "attn_k" | "attn_v" | "attn_output"), _) => Layout::Grouped,
-            (Some("output"), _) => output.layout(),
-            (Some("token_embd"), _) if tied => output.layout(),
-            (Some("lm_head_profiler"), Some(profiler)) if output == Output::Profiler => {
-                let both = [profiler.fc1, profiler.fc2];
-                matrices = both.map(|matrix| (matrix.cols(), matrix.bytes())).into();
-                Layout::Grouped
-            }
-            _ => Layout::Rows,
-        };
+        let name = TensorName::parse(tensor.name(), config.layers);
+        let layout = name.map_or(Layout::Rows, |name| match name.layer {
+            Some(_) => name.role.layout(),
+            None => once_layout(name.role, output, weights.is_tied()),
+        });
+        let matrices = matrices(&tensor, name.map(|name| name.role), bytes, weights);
         let fits = |format: Format| {
             let rows =
                 |&(cols, bytes): &(usize, &[u8])| bytes.len() / format.row_bytes(cols).unwrap_or(1);
@@ -352,6 +347,21 @@ impl<'m> Dense<'m> {
     }
 }
 
+/// The matrices that a tensor with these bytes consists of, by their columns and bytes.
+pub(crate) fn matrices<'m>(
+    tensor: &Tensor<'m>,
+    role: Option<Role>,
+    bytes: &'m [u8],
+    weights: &Weights<'m>,
+) -> Vec<(usize, &'m [u8])> {
+    match &weights.profiler {
+        Some(profiler) if role == Some(Role::Profiler) => {
+            [profiler.fc1, profiler.fc2].map(|matrix| (matrix.cols(), matrix.bytes())).into()
+        }
+        _ => vec![(tensor.dims().as_slice()[0], bytes)],
+    }
+}
+
 /// A matrix in pieces that are arranged by themselves.
 pub(crate) fn pieces(
     format: Option<Format>,
@@ -362,12 +372,6 @@ pub(crate) fn pieces(
     let row = format.and_then(|format| format.row_bytes(cols)).unwrap_or(1);
     let unit = row * layout.unit_rows(bytes.len() / row);
     bytes.chunks((PIECE / unit).max(1) * unit)
-}
-
-/// The layer and the part of an expert that a tensor has, if it has one.
-pub(crate) fn expert_part(name: &str, layers: usize) -> Option<(usize, Part)> {
-    let TensorName { layer, stem } = TensorName::parse(name, layers)?;
-    Some((layer?, Part::ALL.into_iter().find(|part| part.tensor() == stem)?))
 }
 
 pub(crate) fn break_off(flow: ControlFlow<()>) -> Result<(), Error> {

@@ -18,8 +18,8 @@ use std::num::NonZeroUsize;
 use std::ops::{ControlFlow, Range};
 use std::path::Path;
 use std::thread;
-use wick_core::{Config, Gating};
-use wick_format::{ARCHITECTURE, TensorName};
+use wick_core::{Config, Gating, Role, TensorName};
+use wick_format::ARCHITECTURE;
 use wick_kernels::Format;
 
 /// Dimensions that hold the constant: a block of every format in blocks of 32.
@@ -246,21 +246,21 @@ impl Synthetic {
         let to_hidden = |deviation| Law { silent: (CONSTANT_DIMS, c.hidden), ..weights(deviation) };
         let norm =
             |constant| Law { mean: 1.0, first: First::All(constant), ..weights(NORM_DEVIATION) };
-        match name.stem {
-            "token_embd" => Law { first: First::All(CONSTANT), ..weights(1.0) },
+        match name.role {
+            Role::Embedding => Law { first: First::All(CONSTANT), ..weights(1.0) },
             // Signs keep a tied model from always preferring the token it has just read.
-            "output_norm" => {
+            Role::OutputNorm => {
                 let scale = LOGIT_DEVIATION * unit;
                 let law = norm(0.0);
                 Law { mean: scale, deviation: scale * law.deviation, signs: true, ..law }
             }
-            "output" => weights(1.0),
-            "attn_norm" => norm(0.0),
-            "ffn_norm" => norm(1.0),
-            "attn_q" | "attn_k" => weights(SHARPNESS * unit / self.product(stream)),
-            "attn_v" => weights(unit / self.product(stream)),
-            "attn_output" => to_hidden((ATTENTION_POWER / c.query_width() as f64).sqrt()),
-            "ffn_gate_inp" => {
+            Role::LmHead => weights(1.0),
+            Role::AttnNorm => norm(0.0),
+            Role::FfnNorm => norm(1.0),
+            Role::Query | Role::Key => weights(SHARPNESS * unit / self.product(stream)),
+            Role::Value => weights(unit / self.product(stream)),
+            Role::AttnOutput => to_hidden((ATTENTION_POWER / c.query_width() as f64).sqrt()),
+            Role::Router => {
                 let frequency = &self.statistics.frequency[layer];
                 let along = ROUTER_DEVIATION / (CONSTANT_DIMS as f64 * CONSTANT);
                 let biases = routing::biases(frequency, c.active);
@@ -268,7 +268,7 @@ impl Synthetic {
                 let deviation = ROUTER_DEVIATION / (self.varying().sqrt() * stream);
                 Law { first, ..weights(deviation) }
             }
-            "ffn_gate_exps" => {
+            Role::Gate => {
                 let stream = self.attended_deviation(layer);
                 let shift = normal::quantile(self.statistics.sparsity[layer]);
                 // Mean and deviation of a product are divided by the same rms.
@@ -276,8 +276,8 @@ impl Synthetic {
                 let first = First::All(-shift * self.product(stream) / pull);
                 Law { first, ..weights(unit) }
             }
-            "ffn_up_exps" => Law { first: First::All(0.0), ..weights(unit) },
-            "ffn_down_exps" => {
+            Role::Up => Law { first: First::All(0.0), ..weights(unit) },
+            Role::Down => {
                 let product = self.product(self.attended_deviation(layer));
                 let shift = normal::quantile(self.statistics.sparsity[layer]);
                 // Mean square of a neuron; the weights of the active experts are about equal.
@@ -285,7 +285,7 @@ impl Synthetic {
                 let neurons = c.expert_width as f64 / c.active as f64;
                 to_hidden((EXPERTS_POWER / (neurons * neuron)).sqrt())
             }
-            stem => unreachable!("{stem} is none of the model's tensors"),
+            Role::Profiler => unreachable!("models are written without a predictor"),
         }
     }
 }
@@ -316,37 +316,16 @@ impl Law {
     }
 }
 
-/// The tensors of a model in the order of the file.
+/// The tensors of a model, in the order of the file; with an LM head of its own only in `output`.
 fn parts(config: &Config, format: Format, output: Option<Format>) -> Vec<(TensorName, Tensor)> {
-    let c = config;
-    let (query, kv) = (c.query_width(), c.kv_width());
-    let mut parts = Vec::new();
-    let mut add = |name: TensorName, format, dims: &[usize]| {
-        parts.push((name, Tensor { name: name.to_string(), format, dims: dims.to_vec() }));
+    let format = |role: Role| match role {
+        Role::LmHead => output,
+        Role::Profiler => None,
+        _ if role.is_plain() => Some(Format::F32),
+        _ => Some(format),
     };
-    add(TensorName::once("token_embd"), format, &[c.hidden, c.vocab]);
-    add(TensorName::once("output_norm"), Format::F32, &[c.hidden]);
-    if let Some(output) = output {
-        add(TensorName::once("output"), output, &[c.hidden, c.vocab]);
-    }
-    for layer in 0..c.layers {
-        for (stem, format, dims) in [
-            ("attn_norm", Format::F32, &[c.hidden][..]),
-            ("attn_q", format, &[c.hidden, query]),
-            ("attn_k", format, &[c.hidden, kv]),
-            ("attn_v", format, &[c.hidden, kv]),
-            ("attn_output", format, &[query, c.hidden]),
-            ("ffn_norm", Format::F32, &[c.hidden]),
-            // Quantizing the router would scramble the choice.
-            ("ffn_gate_inp", Format::F32, &[c.hidden, c.experts]),
-            ("ffn_gate_exps", format, &[c.hidden, c.expert_width, c.experts]),
-            ("ffn_up_exps", format, &[c.hidden, c.expert_width, c.experts]),
-            ("ffn_down_exps", format, &[c.expert_width, c.hidden, c.experts]),
-        ] {
-            add(TensorName::of_layer(layer, stem), format, dims);
-        }
-    }
-    parts
+    let tensor = |name: TensorName| Some((name, Tensor::of(name, format(name.role)?, config)));
+    TensorName::all(config.layers).filter_map(tensor).collect()
 }
 
 /// llama.cpp's number for a file whose matrices are mostly in a format.
@@ -424,7 +403,10 @@ mod tests {
                     weights.validate(&config).unwrap();
                     assert_eq!(file.unused(config.layers).count(), 0);
                     assert_eq!(weights.embedding.format(), format);
-                    assert_eq!(weights.output.format(), if tied { format } else { Format::Q6_K });
+                    assert_eq!(
+                        weights.lm_head().format(),
+                        if tied { format } else { Format::Q6_K }
+                    );
                     assert_eq!(weights.layers[0].router.format(), Format::F32);
                 }
             }

@@ -1,11 +1,11 @@
 //! Unpacking: the file that was packed.
 
-use crate::pack::{break_off, expert_part, pieces};
+use crate::pack::{break_off, matrices, pieces};
 use crate::verify::{check_expert, check_tensor};
 use crate::{Entry, Error, Metadata, Writer};
 use std::ops::ControlFlow;
 use std::path::Path;
-use wick_core::{Config, ExpertKey, Part, Weights};
+use wick_core::{Config, ExpertKey, Part, Role, TensorName, Weights};
 use wick_format::{Keys, Model, Overrides, Packed, Tensor};
 use wick_kernels::Layout;
 
@@ -24,7 +24,7 @@ pub struct Unpack<'a, 'm> {
 
 /// What a tensor is made of.
 enum Source<'m> {
-    Dense { tensor: Tensor<'m>, index: usize },
+    Dense { tensor: Tensor<'m>, index: usize, role: Option<Role> },
     Experts { name: &'m str, layer: usize, part: Part },
 }
 
@@ -42,8 +42,10 @@ impl<'a, 'm> Unpack<'a, 'm> {
         for name in packed.tensors() {
             let name = str::from_utf8(name).unwrap_or_default();
             let found = model.tensors().enumerate().find(|(_, tensor)| tensor.name() == name);
-            tensors.push(match (found, expert_part(name, config.layers)) {
-                (Some((index, tensor)), None) => Source::Dense { tensor, index },
+            let known = TensorName::parse(name, config.layers);
+            let role = known.map(|name| name.role);
+            tensors.push(match (found, known.and_then(TensorName::experts)) {
+                (Some((index, tensor)), None) => Source::Dense { tensor, index, role },
                 (None, Some((layer, part))) => Source::Experts { name, layer, part },
                 _ => {
                     let key = Keys::TENSORS;
@@ -82,8 +84,9 @@ impl<'a, 'm> Unpack<'a, 'm> {
         let mut writer = Writer::begin(path, &self.metadata(), &self.entries())?;
         for source in &self.tensors {
             match *source {
-                Source::Dense { tensor, index } => {
-                    self.write_dense(&tensor, index, &mut writer, &mut done)?
+                Source::Dense { tensor, index, role } => {
+                    check_tensor(&self.packed, &tensor, index).map_err(damaged)?;
+                    self.write_dense(&tensor, role, &mut writer, &mut done)?
                 }
                 Source::Experts { layer, part, .. } => {
                     self.write_experts(layer, part, &mut writer, &mut done)?
@@ -99,21 +102,14 @@ impl<'a, 'm> Unpack<'a, 'm> {
     fn write_dense(
         &self,
         tensor: &Tensor<'m>,
-        index: usize,
+        role: Option<Role>,
         writer: &mut Writer,
         done: &mut impl FnMut(&'m [u8]) -> ControlFlow<()>,
     ) -> Result<(), Error> {
-        check_tensor(&self.packed, tensor, index).map_err(damaged)?;
         let layout = Layout::from_name(self.packed.layout_name(tensor.name()));
         let layout = layout.unwrap_or(Layout::Rows);
         let bytes = tensor.bytes().unwrap_or_default();
-        let matrices = match &self.weights.profiler {
-            Some(profiler) if tensor.name() == "lm_head_profiler.weight" => {
-                [profiler.fc1, profiler.fc2].map(|matrix| (matrix.cols(), matrix.bytes())).to_vec()
-            }
-            _ => vec![(tensor.dims().as_slice()[0], bytes)],
-        };
-        for (cols, bytes) in matrices {
+        for (cols, bytes) in matrices(tensor, role, bytes, &self.weights) {
             for piece in pieces(tensor.format(), layout, cols, bytes) {
                 write_restored(layout, cols, piece, writer)?;
                 break_off(done(piece))?;

@@ -8,8 +8,8 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::LazyLock;
 use wick_core::{
-    Arrangement, Config, Down, ExpertKey, KvFormat, LeastRecent, Options, Output, Part, Section,
-    Serial, arranged_bytes,
+    Arrangement, Config, Down, ExpertKey, KvFormat, LeastRecent, Location, Options, Output, Part,
+    Section, Serial, TensorName, arranged_bytes,
 };
 use wick_format::{EXTENT_ALIGNMENT, Error, Gguf, Overrides, SplitName, Value as Read};
 use wick_kernels::{Format, Layout};
@@ -231,7 +231,7 @@ fn files_packed_for_the_profiler_choose_the_same_rows() {
         let model = Model::read(&parts);
         let packed = Model::read(&[pack(&parts, Output::Profiler).leak()]);
         assert_eq!(arranged_bytes(packed.weights, whole(Output::Profiler)), 0);
-        assert_eq!(packed.weights.output.layout(), Layout::Split);
+        assert_eq!(packed.weights.lm_head().layout(), Layout::Split);
         assert_eq!(packed.weights.profiler.unwrap().fc1.layout(), Layout::Grouped);
         let ids = ids(20, model.config.vocab);
         let [expected, found] = [model, packed].map(|model| {
@@ -256,8 +256,8 @@ fn files_packed_for_the_profiler_choose_the_same_rows() {
 #[test]
 fn matrices_stand_as_the_kernels_want_them() {
     let packed = Model::read(&[pack(&golden("q4_0-tied"), Output::Exact).leak()]);
-    assert!(std::ptr::eq(packed.weights.output.bytes(), packed.weights.embedding.bytes()));
-    assert_eq!(packed.weights.output.layout(), Layout::Grouped);
+    assert!(packed.weights.is_tied());
+    assert_eq!(packed.weights.lm_head().layout(), Layout::Grouped);
     for layer in &packed.weights.layers {
         let attention = [layer.q, layer.k, layer.v, layer.o].map(|matrix| matrix.layout());
         assert_eq!(attention, [Layout::Grouped; 4]);
@@ -279,10 +279,16 @@ fn experts_are_pieces_of_the_file() {
         let mut at = files[0].front_len();
         for (number, layer) in weights.layers.iter().enumerate() {
             let place = packed.layer(&config, number).unwrap();
+            let locations = model.expert_locations(&config, number).unwrap();
+            let location =
+                |part: Part| model.location(&config, TensorName::of_layer(number, part.role()));
+            assert_eq!(locations, Part::ALL.map(|part| location(part).unwrap()));
             for expert in 0..config.experts {
                 for part in Part::ALL {
                     let offset = place.offset(expert, part);
                     assert_eq!(offset, at, "{name}");
+                    let Location { file, offset: first, stride } = locations[part as usize];
+                    assert_eq!((file, first + stride * expert as u64), (0, at), "{name}");
                     let matrix = layer.experts(part).expert(expert).bytes();
                     assert!(matrix == &bytes[offset as usize..][..matrix.len()]);
                     let sum = packed.checksum(ExpertKey { layer: number, expert }, part);

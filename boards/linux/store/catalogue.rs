@@ -6,7 +6,7 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use wick_core::{ExpertKey, Layer, Part, Weights, expert_layout};
+use wick_core::{ExpertKey, Layer, Location, Part, TensorName, Weights, expert_layout};
 use wick_kernels::{Layout, low_bit_bytes};
 
 /// Parts of an expert.
@@ -27,35 +27,22 @@ pub struct Catalogue {
 /// Where the low-bit copies of a model's experts lie in its first file.
 #[derive(Clone, Debug)]
 pub struct LowBit {
-    /// Of each layer that has them.
-    pub layers: Vec<Option<LowBitLayer>>,
+    /// Those of gate, up and down, of each layer that has them, each from the start of a block.
+    pub layers: Vec<Option<[Location; PARTS]>>,
     /// CRC-32 of the copies of gate, up and down of every expert, layer by layer.
     pub checksums: Vec<u32>,
-}
-
-/// Where the low-bit copies of a layer's experts lie, each from the start of a block.
-#[derive(Clone, Copy, Debug)]
-pub struct LowBitLayer {
-    /// Where those of expert 0 begin in the file.
-    pub start: u64,
-    /// Bytes from an expert to the next.
-    pub stride: usize,
-    /// Where gate, up and down of an expert begin.
-    pub offsets: [usize; PARTS],
 }
 
 /// The same matrix of every expert of a layer.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Tensor {
-    /// Which file.
-    pub(super) file: usize,
-    /// Where expert 0 begins in it.
-    offset: u64,
-    /// Bytes from an expert to the next.
-    stride: u64,
+    /// Where it lies.
+    pub(super) location: Location,
     /// Bytes of one matrix.
     pub(super) size: usize,
-    /// Columns of it.
+    /// How many there are.
+    count: usize,
+    /// Columns of one.
     pub(super) cols: usize,
     /// How it stands in a slot.
     pub(super) layout: Layout,
@@ -87,42 +74,50 @@ pub(super) struct Span {
 }
 
 impl Catalogue {
-    /// Finds the experts of `weights`, which lie in the mapped `files`, without touching a byte of
-    /// them. They are to stand in slots as [`expert_layout`] has it; those that the files have arranged
-    /// already stay as they are. `checksums` are the CRC-32 of gate, up and down of every expert, layer
-    /// by layer; empty if there are none.
+    /// The experts of `weights`, of which gate, up and down of each layer lie in `files` where
+    /// `experts` says. They are to stand in slots as [`expert_layout`] has it; those that the files
+    /// have arranged already stay as they are. `checksums` are the CRC-32 of gate, up and down of
+    /// every expert, layer by layer; empty if there are none.
     ///
     /// # Errors
-    /// A file cannot be opened, has changed since it was mapped, or has not the experts.
+    /// A file cannot be opened, has changed since it was mapped, or ends before the experts do.
     ///
     /// # Panics
-    /// If there are checksums, but not as many as matrices.
+    /// If there are not as many locations as layers, or if there are checksums, but not as many as
+    /// matrices.
     pub fn new(
         weights: &Weights<'_>,
         files: &[ModelFile],
+        experts: &[[Location; PARTS]],
         checksums: Vec<u32>,
         caching: Caching,
     ) -> Result<Catalogue, CatalogueError> {
+        assert_eq!(experts.len(), weights.layers.len(), "locations of experts");
         let opened = files.iter().map(|file| open(file, caching));
         let opened: Arc<[BlockFile]> = opened.collect::<Result<Vec<_>, _>>()?.into();
-        let experts = weights.layers.first().map_or(0, |layer| layer.gate.count());
-        let count = weights.layers.len() * experts * PARTS;
-        assert!(checksums.is_empty() || checksums.len() == count, "{count} checksums expected");
-        let (mut layers, mut slot_bytes) = (Vec::new(), 0);
-        for (number, layer) in weights.layers.iter().enumerate() {
+        let (mut layers, mut slot_bytes) = (Vec::with_capacity(experts.len()), 0);
+        for (number, (layer, locations)) in weights.layers.iter().zip(experts).enumerate() {
             let mut place = 0;
             let mut tensors = Vec::with_capacity(PARTS);
-            for part in Part::ALL {
-                let tensor = Tensor::find(layer, part, place, files)
-                    .ok_or(CatalogueError::Elsewhere { layer: number, part })?;
-                place += tensor.room(&opened[tensor.file]);
+            for (part, location) in Part::ALL.into_iter().zip(locations) {
+                let tensor = Tensor::new(layer, part, *location, place);
+                if !files.get(location.file).is_some_and(|file| tensor.lies_in(file)) {
+                    let tensor = TensorName::of_layer(number, part.role());
+                    return Err(CatalogueError::Elsewhere { tensor });
+                }
+                place += tensor.room(&opened[location.file]);
                 tensors.push(tensor);
             }
             slot_bytes = slot_bytes.max(place);
             layers.push(tensors.try_into().expect("as many as parts"));
         }
+        let experts = weights.layers.first().map_or(0, |layer| layer.gate.count());
         let low_bit = None;
-        Ok(Catalogue { files: opened, layers, experts, slot_bytes, checksums, low_bit })
+        let catalogue =
+            Catalogue { files: opened, layers, experts, slot_bytes, checksums, low_bit };
+        let (found, expected) = (catalogue.checksums.len(), catalogue.matrices());
+        assert!(found == 0 || found == expected, "{expected} checksums expected");
+        Ok(catalogue)
     }
 
     /// The same, with low-bit copies of experts.
@@ -200,13 +195,13 @@ impl Catalogue {
         let low = self.low_bit.as_ref().filter(|_| low_bit);
         match low.and_then(|low| Some((low, low.layers[key.layer]?))) {
             None => {
-                let (offset, size) = (self.offset(key, part), tensor.size);
-                Source { file: tensor.file, offset, size, checksum: self.checksum(key, part) }
+                let (file, size) = (tensor.location.file, tensor.size);
+                let (offset, checksum) = (self.offset(key, part), self.checksum(key, part));
+                Source { file, offset, size, checksum }
             }
-            Some((low, place)) => Source {
-                file: 0,
-                offset: place.start
-                    + (place.stride * key.expert + place.offsets[part as usize]) as u64,
+            Some((low, locations)) => Source {
+                file: locations[part as usize].file,
+                offset: begin(locations[part as usize], key.expert),
                 size: low_bit_bytes(tensor.size),
                 checksum: low.checksums.get(self.index(key, part)).copied(),
             },
@@ -219,8 +214,7 @@ impl Catalogue {
 
     /// Where a matrix begins in its file.
     pub(super) fn offset(&self, key: ExpertKey, part: Part) -> u64 {
-        let tensor = self.tensor(key.layer, part);
-        tensor.offset + tensor.stride * key.expert as u64
+        begin(self.tensor(key.layer, part).location, key.expert)
     }
 
     /// What is read to have a source.
@@ -249,33 +243,33 @@ impl Catalogue {
 }
 
 impl Tensor {
-    /// Finds a matrix of a layer's experts in the files.
-    fn find(layer: &Layer<'_>, part: Part, place: usize, files: &[ModelFile]) -> Option<Tensor> {
-        let matrices = layer.experts(part);
-        let (first, last) = (matrices.expert(0), matrices.expert(matrices.count() - 1));
-        let offset_in = |file: &ModelFile| file.offset_of(first.bytes());
-        let (file, offset) =
-            files.iter().enumerate().find_map(|(i, file)| Some((i, offset_in(file)?)))?;
-        let span = files[file].offset_of(last.bytes())? - offset;
-        let layout = expert_layout(layer, part);
-        Some(Tensor {
-            file,
-            offset: offset as u64,
-            stride: (span / (matrices.count() - 1).max(1)) as u64,
-            size: first.bytes().len(),
-            cols: first.cols(),
-            layout,
-            is_arranged: layout != first.layout(),
-            place,
-        })
+    fn new(layer: &Layer<'_>, part: Part, location: Location, place: usize) -> Tensor {
+        let (matrices, layout) = (layer.experts(part), expert_layout(layer, part));
+        let (size, cols, count) = (matrices.matrix_bytes(), matrices.cols(), matrices.count());
+        let is_arranged = layout != matrices.layout();
+        Tensor { location, size, cols, count, layout, is_arranged, place }
+    }
+
+    /// Whether all of it lies within a file.
+    fn lies_in(&self, file: &ModelFile) -> bool {
+        let last = self.location.stride.checked_mul(self.count as u64 - 1);
+        let start = last.and_then(|last| last.checked_add(self.location.offset));
+        let end = start.and_then(|start| start.checked_add(self.size as u64));
+        end.is_some_and(|end| end <= file.len() as u64)
     }
 
     /// Bytes that its blocks take in a slot, wherever in their blocks the matrices begin.
     fn room(&self, file: &BlockFile) -> usize {
         let (block, unit) = (file.alignment().max(ALIGNMENT), file.alignment() as u64);
-        let starts_blocks = self.offset.is_multiple_of(unit) && self.stride.is_multiple_of(unit);
+        let Location { offset, stride, .. } = self.location;
+        let starts_blocks = offset.is_multiple_of(unit) && stride.is_multiple_of(unit);
         self.size.next_multiple_of(block) + if starts_blocks { 0 } else { block }
     }
+}
+
+/// The byte at which the matrix of an expert begins.
+fn begin(location: Location, expert: usize) -> u64 {
+    location.offset + location.stride * expert as u64
 }
 
 fn open(file: &ModelFile, caching: Caching) -> Result<BlockFile, CatalogueError> {
@@ -303,12 +297,10 @@ pub enum CatalogueError {
         /// The file.
         path: PathBuf,
     },
-    /// Experts lie in none of the files.
+    /// Experts do not lie in the files.
     Elsewhere {
-        /// Layer.
-        layer: usize,
-        /// Matrix.
-        part: Part,
+        /// Which.
+        tensor: TensorName,
     },
 }
 
@@ -319,8 +311,8 @@ impl fmt::Display for CatalogueError {
             CatalogueError::Changed { path } => {
                 write!(f, "{}: the file has changed while it was loaded; try again", path.display())
             }
-            CatalogueError::Elsewhere { layer, part } => {
-                write!(f, "blk.{layer}.{}.weight: the experts are not in a file", part.tensor())
+            CatalogueError::Elsewhere { tensor } => {
+                write!(f, "{tensor}: the experts are not in a file")
             }
         }
     }

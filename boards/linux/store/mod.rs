@@ -6,7 +6,7 @@ mod preparation;
 #[cfg(test)]
 mod tests;
 
-pub use catalogue::{Catalogue, CatalogueError, LowBit, LowBitLayer};
+pub use catalogue::{Catalogue, CatalogueError, LowBit};
 
 use crate::reads::{Completion, READERS, Reader, Reading, Reads, Request, Retries};
 use crate::slot_memory::Memory;

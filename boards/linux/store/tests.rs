@@ -2,11 +2,12 @@ use super::*;
 use crate::block_file::{ALIGNMENT, Caching};
 use crate::map::ModelFile;
 use crate::reads::{ATTEMPTS, Device, Fault, FaultScript, Faults, Throttle, Which};
+use std::convert::Infallible;
 use std::fs::{self, OpenOptions};
 use std::path::PathBuf;
 use std::time::Duration;
 use tempfile::TempDir;
-use wick_core::{Down, ExpertMatrices, Layer, Matrix, Weights};
+use wick_core::{ExpertMatrices, Layer, Location, Matrix, Weights};
 use wick_kernels::Format;
 
 const LAYERS: usize = 2;
@@ -65,21 +66,25 @@ impl Source {
 
     fn weights(&self) -> Weights<'_> {
         let dense = Matrix::new(Format::F32, 1, 16, &self.files[0][..64]).unwrap();
-        let layer = |layer| Layer {
-            attn_norm: dense,
-            q: dense,
-            k: dense,
-            v: dense,
-            o: dense,
-            ffn_norm: dense,
-            router: dense,
-            gate: self.matrices(layer, Part::Gate),
-            up: self.matrices(layer, Part::Up),
-            down: Down::Outputs(self.matrices(layer, Part::Down)),
+        let layer = |layer| {
+            let experts = |part| Ok::<_, Infallible>(self.matrices(layer, part));
+            Layer::try_from_fn(|_| Ok(dense), experts, false).unwrap()
         };
         let layers = (0..LAYERS).map(layer).collect();
-        let (embedding, output_norm, output) = (dense, dense, dense);
-        Weights { embedding, output_norm, output, profiler: None, sketch: None, layers }
+        let (embedding, output_norm, own_lm_head) = (dense, dense, None);
+        Weights { embedding, output_norm, own_lm_head, profiler: None, sketch: None, layers }
+    }
+
+    fn locations(&self) -> Vec<[Location; PARTS]> {
+        let location = |layer: usize, part: Part| {
+            let (first, step, stride) = match self.is_packed {
+                true => (layer * EXPERTS * PARTS * room(), room(), PARTS * room()),
+                false => (layer * EXPERTS * PARTS * SIZE, EXPERTS * SIZE, SIZE),
+            };
+            let offset = (self.start + first + part as usize * step) as u64;
+            Location { file: 0, offset, stride: stride as u64 }
+        };
+        (0..LAYERS).map(|layer| Part::ALL.map(|part| location(layer, part))).collect()
     }
 
     fn checksums(&self) -> Vec<u32> {
@@ -90,7 +95,8 @@ impl Source {
     }
 
     fn catalogue(&self, checksums: Vec<u32>, caching: Caching) -> Catalogue {
-        Catalogue::new(&self.weights(), &self.files, checksums, caching).unwrap()
+        let (weights, experts) = (self.weights(), self.locations());
+        Catalogue::new(&weights, &self.files, &experts, checksums, caching).unwrap()
     }
 
     /// A store that reads with threads, and goes wrong by a script.
@@ -315,13 +321,23 @@ fn a_file_that_changes_is_not_read_on() {
 
 #[test]
 fn experts_must_be_in_the_files() {
-    let (source, other) = (Source::packed(), Source::packed());
-    let error = Catalogue::new(&source.weights(), &other.files, Vec::new(), Caching::Direct);
+    let source = Source::packed();
+    let refusal = |change: &dyn Fn(&mut [[Location; PARTS]])| {
+        let mut experts = source.locations();
+        change(&mut experts);
+        let (weights, caching) = (source.weights(), Caching::Direct);
+        let refused = Catalogue::new(&weights, &source.files, &experts, Vec::new(), caching);
+        refused.unwrap_err().to_string()
+    };
     let expected = "blk.0.ffn_gate_exps.weight: the experts are not in a file";
-    assert_eq!(error.unwrap_err().to_string(), expected);
+    assert_eq!(refusal(&|experts| experts[0][0].file = 1), expected);
+    assert_eq!(refusal(&|experts| experts[0][0].offset = u64::MAX), expected);
+    assert_eq!(refusal(&|experts| experts[0][0].stride = u64::MAX / 2), expected);
+    let expected = "blk.1.ffn_down_exps.weight: the experts are not in a file";
+    let beyond = (room() - SIZE + 1) as u64;
+    assert_eq!(refusal(&|experts| experts[1][2].offset += beyond), expected);
     fs::write(&source.path, b"something else").unwrap();
-    let error = Catalogue::new(&source.weights(), &source.files, Vec::new(), Caching::Direct);
-    assert!(error.unwrap_err().to_string().ends_with("has changed while it was loaded; try again"));
+    assert!(refusal(&|_| ()).ends_with("has changed while it was loaded; try again"));
 }
 
 #[test]

@@ -6,7 +6,7 @@ use alloc::boxed::Box;
 use alloc::format;
 use alloc::vec::Vec;
 use core::fmt::Display;
-use wick_core::{Config, ExpertKey, Part, StoreError, Weights};
+use wick_core::{Config, ExpertKey, Part, StoreError, TensorName, Weights};
 use wick_format::{Error, Gguf, Overrides, Packed};
 use wick_text::Tokenizer;
 use wick_virt::disk::{self, Disk as _, SECTOR};
@@ -128,7 +128,8 @@ fn check_experts(gguf: &Gguf<'_>, packed: &Packed<'_, '_>, config: &Config) -> R
                 let bytes = bytes.get(..extents.parts[part as usize].bytes).unwrap_or_default();
                 let expected = packed.checksum(ExpertKey { layer, expert }, part);
                 compare(bytes, expected.unwrap_or_default(), || {
-                    format!("blk.{layer}.{}.weight, expert {expert}, at byte {at}", part.tensor())
+                    let tensor = TensorName::of_layer(layer, part.role());
+                    format!("{tensor}, expert {expert}, at byte {at}")
                 })?;
             }
         }
