@@ -53,6 +53,23 @@ pub(crate) fn pin(cpu: usize) {
     }
 }
 
+/// The processors that the calling thread may use, which it may use again when this is dropped.
+pub(crate) struct Affinity(Option<CpuSet>);
+
+impl Affinity {
+    pub(crate) fn keep() -> Affinity {
+        Affinity(sched_getaffinity(None).ok())
+    }
+}
+
+impl Drop for Affinity {
+    fn drop(&mut self) {
+        if let Some(Err(error)) = self.0.map(|set| sched_setaffinity(None, &set)) {
+            log::debug!("cannot give a thread its processors back: {error}");
+        }
+    }
+}
+
 /// The cgroup's limit of processor time: v2 `cpu.max`, v1 quota over period.
 fn quota(root: &Path) -> Option<usize> {
     folders(root, "cpu").into_iter().filter_map(|folder| folder_quota(&folder)).min()

@@ -32,6 +32,16 @@ impl fmt::Display for LimitSource {
     }
 }
 
+/// Bytes, shown in MiB.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mib(pub usize);
+
+impl fmt::Display for Mib {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.1} MiB", self.0 as f64 / f64::from(1 << 20))
+    }
+}
+
 /// What the process may still use: the machine's available memory, or what the limit of one of its
 /// control groups (v2 `memory.max`, v1 `memory.limit_in_bytes`) leaves, whichever is least. What a
 /// group uses is counted without file pages that can be dropped, as for the machine. `None` if
