@@ -1,14 +1,15 @@
 //! Files and block devices that are read past the page cache.
 
+use crate::identity::{Identity, size_of};
 use crate::map::ModelFile;
 use crate::slot_memory::Memory;
 use rustix::fs::{Advice, AtFlags, OFlags, StatxFlags, fadvise, ioctl_blksszget, statx};
 use rustix::io::{Errno, pread};
-use std::fs::{self, File, Metadata, OpenOptions};
-use std::io::{self, Seek, SeekFrom};
+use std::fs::{self, File, OpenOptions};
+use std::io;
 use std::mem::MaybeUninit;
 use std::num::NonZeroU64;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// What offsets, lengths and addresses of reads past the page cache are multiples of, unless the
@@ -23,33 +24,6 @@ pub enum Caching {
     Direct,
     /// Through the page cache; what was read is dropped from it at once.
     Buffered,
-}
-
-/// What tells a file from another one in its place, and from itself after it was written to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Identity {
-    device: u64,
-    inode: u64,
-    size: u64,
-    /// Seconds and nanoseconds; none for block devices, whose nodes are touched without need.
-    modified: Option<(i64, i64)>,
-}
-
-impl Identity {
-    pub(crate) fn of(metadata: &Metadata) -> Identity {
-        let modified = (metadata.mtime(), metadata.mtime_nsec());
-        Identity {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            size: metadata.len(),
-            modified: (!metadata.file_type().is_block_device()).then_some(modified),
-        }
-    }
-}
-
-/// Bytes of a file or a block device.
-pub(crate) fn size_of(mut file: &File) -> io::Result<u64> {
-    file.seek(SeekFrom::End(0))
 }
 
 /// A file or block device, opened for reads of whole blocks.

@@ -1,5 +1,6 @@
 //! Which processors the process may use, and what they can do.
 
+use crate::cgroup::{folders, read_number};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use std::fs;
 use std::path::Path;
@@ -52,12 +53,26 @@ pub(crate) fn pin(cpu: usize) {
     }
 }
 
+/// The processors that the calling thread may use, which it may use again when this is dropped.
+pub(crate) struct Affinity(Option<CpuSet>);
+
+impl Affinity {
+    pub(crate) fn keep() -> Affinity {
+        Affinity(sched_getaffinity(None).ok())
+    }
+}
+
+impl Drop for Affinity {
+    fn drop(&mut self) {
+        if let Some(Err(error)) = self.0.map(|set| sched_setaffinity(None, &set)) {
+            log::debug!("cannot give a thread its processors back: {error}");
+        }
+    }
+}
+
 /// The cgroup's limit of processor time: v2 `cpu.max`, v1 quota over period.
 fn quota(root: &Path) -> Option<usize> {
-    let own = fs::read_to_string(root.join("proc/self/cgroup")).ok()?;
-    crate::memory::cgroup_folders(root, &own, "cpu")
-        .filter_map(|folder| folder_quota(&folder))
-        .min()
+    folders(root, "cpu").into_iter().filter_map(|folder| folder_quota(&folder)).min()
 }
 
 fn folder_quota(folder: &Path) -> Option<usize> {
@@ -72,11 +87,6 @@ fn folder_quota(folder: &Path) -> Option<usize> {
         }
     };
     (period > 0).then(|| usize::try_from(quota.div_ceil(period)).unwrap_or(usize::MAX).max(1))
-}
-
-/// A file that holds one number and nothing else.
-pub(crate) fn read_number(path: &Path) -> Option<u64> {
-    fs::read_to_string(path).ok()?.trim().parse().ok()
 }
 
 /// The fastest kernels that this processor can run.

@@ -1,12 +1,15 @@
 //! What wick needs from Linux: files mapped into memory, reads of blocks past the page cache, a pool
 //! of pinned threads, and honest answers to how many processors and how much memory the process may
-//! use and how fast it is.
+//! use and how fast it is. [`host`] puts them together: from a path to an engine, within a budget.
 
 mod arrange;
 mod bandwidth;
 mod block_file;
 mod board;
+mod cgroup;
 mod cpu;
+pub mod host;
+mod identity;
 mod map;
 mod memory;
 mod pool;
@@ -20,7 +23,9 @@ pub use block_file::{ALIGNMENT, BlockFile, Caching};
 pub use board::Board;
 pub use cpu::{Cpus, all_kernels, features, kernels};
 pub use map::{MapError, ModelFile};
-pub use memory::{MemoryLimit, memory_limit, peak_resident, resident, resident_anonymous};
+pub use memory::{
+    LimitSource, MemoryLimit, Mib, memory_limit, peak_resident, resident, resident_anonymous,
+};
 pub use pool::Pool;
 pub use slot_memory::Memory;
 pub use store::{Catalogue, CatalogueError, FileStore, LowBit};

@@ -1,6 +1,6 @@
 //! Model files, mapped read-only.
 
-use crate::block_file::{Identity, size_of};
+use crate::identity::{Identity, size_of};
 use memmap2::{Advice, Mmap, MmapOptions, UncheckedAdvice};
 use std::fmt;
 use std::fs::File;

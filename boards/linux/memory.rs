@@ -1,9 +1,9 @@
 //! How much memory the process may use, and how much it does.
 
-use crate::cpu::read_number;
+use crate::cgroup::{folders, read_number};
 use std::fmt;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// The tightest of the limits on the memory of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +32,16 @@ impl fmt::Display for LimitSource {
     }
 }
 
+/// Bytes, shown in MiB.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mib(pub usize);
+
+impl fmt::Display for Mib {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.1} MiB", self.0 as f64 / f64::from(1 << 20))
+    }
+}
+
 /// What the process may still use: the machine's available memory, or what the limit of one of its
 /// control groups (v2 `memory.max`, v1 `memory.limit_in_bytes`) leaves, whichever is least. What a
 /// group uses is counted without file pages that can be dropped, as for the machine. `None` if
@@ -42,8 +52,7 @@ pub fn memory_limit() -> Option<MemoryLimit> {
 
 fn read_limit(root: &Path) -> Option<MemoryLimit> {
     let available = meminfo(&fs::read_to_string(root.join("proc/meminfo")).ok()?, "MemAvailable:")?;
-    let own = fs::read_to_string(root.join("proc/self/cgroup")).unwrap_or_default();
-    let limits = cgroup_folders(root, &own, "memory").filter_map(|folder| group_rest(&folder));
+    let limits = folders(root, "memory").into_iter().filter_map(|folder| group_rest(&folder));
     let machine = MemoryLimit { bytes: available, source: LimitSource::Machine };
     let group = limits.min().map(|bytes| MemoryLimit { bytes, source: LimitSource::Cgroup });
     Some(group.filter(|group| group.bytes < available).unwrap_or(machine))
@@ -62,31 +71,6 @@ fn group_rest(folder: &Path) -> Option<u64> {
     let line = stat.lines().find_map(|l| l.strip_prefix(droppable)?.strip_prefix(' '));
     let droppable = line.and_then(|number| number.trim().parse().ok()).unwrap_or(0);
     Some(limit.saturating_sub(used.unwrap_or(0).saturating_sub(droppable)))
-}
-
-/// The folders of the control groups that hold the process, from its own up to the root. `own` is
-/// the text of `/proc/self/cgroup`, `controller` the name of a v1 hierarchy.
-pub(crate) fn cgroup_folders(
-    root: &Path,
-    own: &str,
-    controller: &str,
-) -> impl Iterator<Item = PathBuf> {
-    let base = root.join("sys/fs/cgroup");
-    let mut folders = Vec::new();
-    for line in own.lines() {
-        let mut fields = line.splitn(3, ':').skip(1);
-        let (Some(controllers), Some(path)) = (fields.next(), fields.next()) else { continue };
-        let top = match controllers {
-            "" if base.join("unified").is_dir() => base.join("unified"),
-            "" => base.clone(),
-            list if list.split(',').any(|c| c == controller) => base.join(controller),
-            _ => continue,
-        };
-        let group = top.join(path.trim_start_matches('/'));
-        folders
-            .extend(group.ancestors().take_while(|f| f.starts_with(&top)).map(Path::to_path_buf));
-    }
-    folders.into_iter()
 }
 
 /// Bytes of this process that are in memory now.

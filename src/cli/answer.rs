@@ -12,10 +12,6 @@ use wick_session::{
 };
 use wick_text::Tokenizer;
 
-/// Tokens that go through the model together while a prompt is read; between batches it can be
-/// interrupted.
-pub(crate) const BATCH: usize = 64;
-
 /// Sections of the model that are arranged before each token that is taken in, until all are: so few
 /// that text goes on.
 const SECTIONS: usize = 4;

@@ -1,10 +1,10 @@
 //! `wick bench`: how fast a model runs here, and what bounds it.
 
+use crate::engine::{EngineArguments, OutputArguments, with_engine};
 use crate::exit::{Exit, Failure, OrExit};
 use crate::memory::Mib;
-use crate::model::{Model, ModelArguments, tokenizer};
+use crate::model::{ModelArguments, tokenizer};
 use crate::report::print;
-use crate::session::{EngineArguments, OutputArguments, conversation, with_engine};
 use crate::streaming::{Streamed, Streaming};
 use clap::Args;
 use serde::Serialize;
@@ -12,6 +12,7 @@ use std::io::{self, Write};
 use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 use wick_core::{Engine, Sampling, Token, Traffic};
+use wick_linux::host::one_sequence;
 
 /// Measure how fast a model runs here
 ///
@@ -105,19 +106,18 @@ struct Weights {
 
 /// `started` is when the process did.
 pub(crate) fn run(arguments: &Arguments, started: Instant) -> Result<(), Failure> {
-    let files = arguments.model.file.open()?;
-    let parts = files.parse()?;
-    let model = Model::read(&files, &parts, arguments.model.overrides())?;
+    let files = arguments.model.open()?;
+    let model = files.model(arguments.model.overrides())?;
     // Not needed, but part of what it takes to load a model that answers.
-    let _tokenizer = tokenizer(&files, &parts).ok();
+    let _tokenizer = tokenizer(&files, model.metadata()).ok();
     let used = arguments.prompt.get().saturating_add(arguments.n.get());
     let context = arguments.context.unwrap_or(used);
-    let options = arguments.output.apply(conversation(&model.config, Some(context)));
+    let options = arguments.output.apply(one_sequence(&model.config, Some(context)));
     let prompt = Some(arguments.prompt.get());
     let report = with_engine(&model, options, prompt, &arguments.engine, |mut engine, _| {
         let load = started.elapsed();
         let rounds = rounds(&mut engine, arguments, started)?;
-        report(&engine, arguments, files.name(), load, &rounds)
+        report(&engine, arguments, files.name().into(), load, &rounds)
     })?;
     print(&report, arguments.json, |report, out| report.write(out))
 }

@@ -1,12 +1,12 @@
 //! `wick chat`: a conversation, line by line.
 
 use crate::answer::{Answer, report_load, write_now};
+use crate::engine::{EngineArguments, OutputArguments, with_engine};
 use crate::exit::{Exit, Failure, OrExit};
 use crate::interrupt::Interrupt;
-use crate::model::{Model, ModelArguments, tokenizer};
+use crate::model::{ModelArguments, tokenizer};
 use crate::run::{encode, utf8, without_break};
 use crate::sampling::SamplingArguments;
-use crate::session::{EngineArguments, OutputArguments, conversation, with_engine};
 use crate::template::{Message, render};
 use clap::Args;
 use rustyline::error::ReadlineError;
@@ -17,6 +17,7 @@ use rustyline::{
 };
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::time::Instant;
+use wick_linux::host::one_sequence;
 use wick_text::Tokenizer;
 
 const HELP: &str = "\
@@ -63,15 +64,14 @@ pub(crate) fn run(arguments: &Arguments, verbose: bool) -> Result<(), Failure> {
     let interrupt = Interrupt::watch()?;
     let start = Instant::now();
 
-    let files = arguments.model.file.open()?;
-    let parts = files.parse()?;
-    let model = Model::read(&files, &parts, arguments.model.overrides())?;
-    let tokenizer = tokenizer(&files, &parts)?;
+    let files = arguments.model.open()?;
+    let model = files.model(arguments.model.overrides())?;
+    let tokenizer = tokenizer(&files, model.metadata())?;
     let template = model.chat_template.ok_or_else(|| {
         files.blame("tokenizer.chat_template is missing; wick run --raw continues a text without")
     })?;
 
-    let options = arguments.output.apply(conversation(&model.config, arguments.context));
+    let options = arguments.output.apply(one_sequence(&model.config, arguments.context));
     with_engine(&model, options, None, &arguments.engine, |engine, arena| {
         let drawing = arguments.engine.drawing(arguments.sampling.sampling(), &arguments.output);
         let mut chat = Chat {

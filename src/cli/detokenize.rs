@@ -22,7 +22,7 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let files = arguments.file.open()?;
-    let tokenizer = tokenizer(&files, &files.parse()?)?;
+    let tokenizer = tokenizer(&files, &files.parse()?[0])?;
     let ids = parse_ids(&read_text()?)?;
     if let Some(id) = ids.iter().find(|id| **id as usize >= tokenizer.len()) {
         let message = format_args!("token {id}: the vocabulary has {} entries", tokenizer.len());

@@ -1,11 +1,11 @@
 //! `wick eval`: how well a model knows a text, or answers questions whose answers are known.
 
 use crate::answer::Answer;
+use crate::engine::{EngineArguments, OutputArguments, with_engine};
 use crate::exit::{Exit, Failure, OrExit};
 use crate::interrupt::Interrupt;
-use crate::model::{Model, ModelArguments, tokenizer};
+use crate::model::{ModelArguments, tokenizer};
 use crate::run::encode;
-use crate::session::{EngineArguments, OutputArguments, conversation, with_engine};
 use crate::streaming::{Streamed, Streaming};
 use crate::template::{Message, render};
 use anyhow::Context;
@@ -17,6 +17,7 @@ use std::io::{self, Write};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use wick_core::{Approximation, Engine, KvFormat, Logits, Options, Output, Sampling, Token};
+use wick_linux::host::{Model, one_sequence};
 use wick_text::{Special, Tokenizer};
 
 /// Measure a model: perplexity of a text, or exact answers to questions
@@ -92,10 +93,9 @@ struct Score {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let files = arguments.model.file.open()?;
-    let parts = files.parse()?;
-    let model = Model::read(&files, &parts, arguments.model.overrides())?;
-    let tokenizer = tokenizer(&files, &parts)?;
+    let files = arguments.model.open()?;
+    let model = files.model(arguments.model.overrides())?;
+    let tokenizer = tokenizer(&files, model.metadata())?;
     match (&arguments.what.text, &arguments.what.skills) {
         (Some(path), _) => perplexity(arguments, &model, &tokenizer, &read(path)?),
         (_, Some(path)) => skills(arguments, &model, &tokenizer, &questions(path)?),
@@ -222,7 +222,7 @@ fn skills(
     tokenizer: &Tokenizer,
     questions: &[Question],
 ) -> Result<(), Failure> {
-    let options = arguments.output.apply(conversation(&model.config, arguments.context));
+    let options = arguments.output.apply(one_sequence(&model.config, arguments.context));
     let interrupt = Interrupt::watch()?;
     let scores = with_engine(model, options, None, &arguments.engine, |engine, arena| {
         let drawing = arguments.engine.drawing(Sampling::GREEDY, &arguments.output);

@@ -4,6 +4,7 @@ use std::fmt;
 use std::io::{self, Write};
 use std::process::ExitCode;
 use wick_core::{StepError, StoreError};
+use wick_linux::host::HostError;
 
 /// Exit codes, as `wick --help` lists them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,6 +108,26 @@ impl From<wick_session::Failure> for Failure {
                 Failure { exit: Exit::Model, error: error.into() }
             }
         }
+    }
+}
+
+/// What is wrong between a path and an engine: the options, the model, or the memory for it.
+impl From<HostError> for Failure {
+    fn from(error: HostError) -> Failure {
+        let exit = match &error {
+            HostError::Options(_) => Exit::Usage,
+            HostError::Map(_)
+            | HostError::Model { .. }
+            | HostError::Packed { .. }
+            | HostError::Catalogue(_)
+            | HostError::Unread { .. }
+            | HostError::Engine(_) => Exit::Model,
+            HostError::Shortage(_)
+            | HostError::Arena { .. }
+            | HostError::Weights(_)
+            | HostError::Slots(_) => Exit::Memory,
+        };
+        Failure { exit, error: error.into() }
     }
 }
 

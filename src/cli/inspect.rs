@@ -2,18 +2,18 @@
 
 use crate::exit::{Exit, Failure, OrExit};
 use crate::memory::Mib;
-use crate::model::{Files, Model, tokenizer};
+use crate::model::{open, tokenizer};
 use crate::report::print;
-use crate::session::conversation;
 use clap::Args;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use wick_core::{Config, Down, Gating, Part, Plan, Weights};
-use wick_format::{Gguf, Overrides, PACK_VERSION};
+use wick_format::{Overrides, PACK_VERSION};
 use wick_kernels::Format;
 use wick_linux::Cpus;
+use wick_linux::host::{Model, one_sequence};
 use wick_text::Tokenizer;
 
 /// Show what is in a model's file, and how it would run here
@@ -105,26 +105,19 @@ struct Memory {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let files = Files::open(arguments.file.as_deref())?;
-    let parts = files.parse()?;
-    let model = Model::read(&files, &parts, Overrides::default())?;
-    let report = report(&files, &parts, &model, arguments.context)?;
+    let files = open(arguments.file.as_deref())?;
+    let model = files.model(Overrides::default())?;
+    let report = report(&model, arguments.context)?;
     print(&report, arguments.json, |report, out| report.write(out))
 }
 
-fn report(
-    files: &Files,
-    parts: &[Gguf<'_>],
-    model: &Model<'_>,
-    context: Option<usize>,
-) -> Result<Report, Failure> {
-    let file = wick_format::Model::new(parts).map_err(|e| files.blame(e))?;
-    let metadata = file.metadata();
+fn report(model: &Model<'_>, context: Option<usize>) -> Result<Report, Failure> {
+    let (file, metadata) = (model.format()?, model.metadata());
     let types = types(&file, &model.weights);
     Ok(Report {
-        file: files.name(),
+        file: model.files.name().into(),
         name: metadata.get("general.name").and_then(|e| e.str().ok()).map(str::to_owned),
-        files: parts.len(),
+        files: file.files().len(),
         bytes: file.bytes(),
         gguf_version: metadata.version(),
         alignment: metadata.alignment(),
@@ -134,7 +127,9 @@ fn report(
         tensors: file.tensors().count(),
         unused_tensors: file.unused(model.config.layers).map(|t| t.name().to_owned()).collect(),
         types,
-        tokenizer: tokenizer(files, parts).ok().map(|tokenizer| describe(&tokenizer, model)),
+        tokenizer: tokenizer(model.files, metadata)
+            .ok()
+            .map(|tokenizer| describe(&tokenizer, model)),
         memory: memory(model, context)?,
         kernels: wick_linux::kernels().name(),
         processor_features: wick_linux::features(),
@@ -214,7 +209,7 @@ fn describe(tokenizer: &Tokenizer, model: &Model<'_>) -> TokenizerReport {
 }
 
 fn memory(model: &Model<'_>, context: Option<usize>) -> Result<Memory, Failure> {
-    let options = conversation(&model.config, context);
+    let options = one_sequence(&model.config, context);
     let plan = Plan::new(&model.config, &model.weights, &options).or_exit(Exit::Usage)?;
     let Plan { weights, kv, scratch, sampler, .. } = plan;
     Ok(Memory { context: options.context, weights, kv, scratch, sampler, total: plan.total() })

@@ -1,9 +1,9 @@
 //! `wick logits`: the logits that follow each token of a text.
 
 use crate::detokenize::parse_ids;
+use crate::engine::{EngineArguments, with_engine};
 use crate::exit::{Exit, Failure, OrExit};
-use crate::model::{Files, Model, ModelArguments, tokenizer};
-use crate::session::{EngineArguments, with_engine};
+use crate::model::{ModelArguments, tokenizer};
 use anyhow::Context;
 use clap::Args;
 use serde::Serialize;
@@ -11,7 +11,7 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use wick_core::{Engine, KvFormat, Logits, Options, Output, Token};
-use wick_format::Gguf;
+use wick_linux::host::Model;
 use wick_text::Tokenizer;
 
 /// Tokens whose logits are computed together; with 151,936 entries each takes 0.6 MB.
@@ -62,15 +62,14 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     if ids.is_empty() {
         return Err(Failure::new(Exit::Input, "--ids: at least one token id expected"));
     }
-    let files = arguments.model.file.open()?;
-    let parts = files.parse()?;
-    let model = Model::read(&files, &parts, arguments.model.overrides())?;
+    let files = arguments.model.open()?;
+    let model = files.model(arguments.model.overrides())?;
 
     let batch = BATCH.min(ids.len());
     let (output, kv) = (Output::Exact, KvFormat::default());
     let options = Options { context: ids.len(), sequences: 1, batch, outputs: batch, output, kv };
     with_engine(&model, options, Some(ids.len()), &arguments.engine, |engine, _| {
-        write(engine, &ids, arguments.out.as_deref(), || Names::read(&files, &parts))
+        write(engine, &ids, arguments.out.as_deref(), || Names::read(&model))
     })
 }
 
@@ -119,8 +118,9 @@ fn write_row(out: &mut impl Write, logits: &[f32]) -> io::Result<()> {
 struct Names(Option<Tokenizer>);
 
 impl Names {
-    fn read(files: &Files, parts: &[Gguf<'_>]) -> Names {
-        Names(tokenizer(files, parts).inspect_err(|e| log::info!("no tokenizer: {e}")).ok())
+    fn read(model: &Model<'_>) -> Names {
+        let tokenizer = tokenizer(model.files, model.metadata());
+        Names(tokenizer.inspect_err(|e| log::info!("no tokenizer: {e}")).ok())
     }
 
     fn text(&self, id: u32) -> Option<String> {

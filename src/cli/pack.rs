@@ -1,10 +1,9 @@
 //! `wick pack` and `wick unpack`: weights arranged for the kernels in a file, and back.
 
+use crate::engine::OutputArguments;
 use crate::exit::{Exit, Failure, OrExit};
 use crate::interrupt::Interrupt;
 use crate::memory::Mib;
-use crate::model::Files;
-use crate::session::OutputArguments;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::fs;
@@ -14,6 +13,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 use wick_format::Model;
+use wick_linux::host::Files;
 use wick_prepare::{Error, Pack, Unpack, verify};
 
 /// Bytes of the input that stay in memory, about.
@@ -66,7 +66,7 @@ pub(crate) fn pack(arguments: &PackArguments) -> Result<(), Failure> {
     let (Some(input), Some(out)) = (&arguments.input, &arguments.out) else {
         return Err(Failure::new(Exit::Usage, "IN and -o OUT expected"));
     };
-    let files = Files::open(Some(input))?;
+    let files = Files::open(input)?;
     refuse_input(&files, out)?;
     let parts = files.parse()?;
     let model = Model::new(&parts).map_err(|e| files.blame(e))?;
@@ -89,7 +89,7 @@ pub(crate) fn pack(arguments: &PackArguments) -> Result<(), Failure> {
 
 pub(crate) fn unpack(arguments: &UnpackArguments) -> Result<(), Failure> {
     let UnpackArguments { input, out } = arguments;
-    let files = Files::open(Some(input))?;
+    let files = Files::open(input)?;
     refuse_input(&files, out)?;
     let parts = files.parse()?;
     let model = Model::new(&parts).map_err(|e| files.blame(e))?;
@@ -103,7 +103,7 @@ pub(crate) fn unpack(arguments: &UnpackArguments) -> Result<(), Failure> {
 
 /// Names everything that is damaged on stdout.
 fn check(path: &Path) -> Result<(), Failure> {
-    let files = Files::open(Some(path))?;
+    let files = Files::open(path)?;
     let parts = files.parse()?;
     let model = Model::new(&parts).map_err(|e| files.blame(e))?;
     let (start, total) = (Instant::now(), model.bytes() as u64);
@@ -116,7 +116,7 @@ fn check(path: &Path) -> Result<(), Failure> {
     }
     if !damages.is_empty() {
         let message = format_args!("damaged in {} place(s)", damages.len());
-        return Err(files.blame(message));
+        return Err(files.blame(message).into());
     }
     let (size, time) = (Mib(bytes as usize), start.elapsed().as_secs_f64());
     writeln!(out, "{}: as it was packed, {size} checked in {time:.1} s", path.display())?;
@@ -154,8 +154,7 @@ fn with_progress<'m, R>(
         bar.inc(done.len() as u64);
         held += done.len();
         if held > HELD {
-            // Whole files, since more pages are mapped than were asked for.
-            files.parts().iter().for_each(|file| file.release(file));
+            files.release();
             held = 0;
         }
         match interrupt.check() {
@@ -166,7 +165,7 @@ fn with_progress<'m, R>(
     bar.finish_and_clear();
     result.map_err(|error| match &error {
         Error::Interrupted => Failure::interrupted(),
-        Error::Input { .. } => files.blame(error),
+        Error::Input { .. } => files.blame(error).into(),
         _ => Err::<(), _>(error).or_exit(Exit::Failed).unwrap_err(),
     })
 }

@@ -1,19 +1,20 @@
 //! `wick plan`: what a model takes of a board's memory, and how fast it can be there.
 
+use crate::engine::{KvArguments, OutputArguments};
 use crate::exit::{Exit, Failure, OrExit};
-use crate::memory::{Budget, MemoryArguments, Mib};
-use crate::model::{Model, ModelArguments, tokenizer};
+use crate::memory::{MemoryArguments, Mib};
+use crate::model::{ModelArguments, tokenizer};
 use crate::report::print;
-use crate::session::{KvArguments, OutputArguments, conversation};
 use anyhow::Context;
 use clap::Args;
 use clap::builder::PossibleValuesParser;
 use serde::Serialize;
 use std::io::{self, Write};
 use std::time::Duration;
-use wick_core::{Config, Options, Plan, Traffic, Weights};
-use wick_linux::reads::{READERS, SpeedSample, measure_reads};
-use wick_linux::{Board, Caching, Catalogue};
+use wick_core::{Config, Traffic, Weights};
+use wick_linux::host::{Budget, Model, Placement, one_sequence};
+use wick_linux::reads::{SpeedSample, measure_reads};
+use wick_linux::{Board, Catalogue};
 use wick_prepare::Statistics;
 
 /// Show what a model takes of a memory, and what bounds its speed
@@ -117,13 +118,12 @@ impl Bounds {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let files = arguments.model.file.open()?;
-    let parts = files.parse()?;
-    let model = Model::read(&files, &parts, arguments.model.overrides())?;
+    let files = arguments.model.open()?;
+    let model = files.model(arguments.model.overrides())?;
     // Held while the process is measured, as it will be.
-    let _tokenizer = tokenizer(&files, &parts).ok();
-    let budget = arguments.memory.budget();
-    let options = arguments.output.apply(conversation(&model.config, arguments.context));
+    let _tokenizer = tokenizer(&files, model.metadata()).ok();
+    let budget = Budget::of_process(arguments.memory.bytes());
+    let options = arguments.output.apply(one_sequence(&model.config, arguments.context));
     let options = arguments.kv.apply(options);
     let placement = Placement::choose(&model, options, budget.as_ref(), false)?;
     let board = arguments.board.as_deref().and_then(Board::find);
@@ -132,71 +132,6 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         report.bounds.extend(Bounds::measured(&model, report.storage_bytes_per_token)?);
     }
     print(&report, arguments.json, |report, out| report.write(out))
-}
-
-/// Most tokens that go through the model together where experts are read as they are wanted: the more
-/// they are, the more tokens share the reading of an expert.
-const STREAMING_BATCH: usize = 512;
-
-/// Where a model's experts are to be, and what it takes.
-pub(crate) struct Placement {
-    pub(crate) options: Options,
-    pub(crate) plan: Plan,
-    /// Where experts are read from; `None` if all stand in memory.
-    pub(crate) catalogue: Option<Catalogue>,
-}
-
-impl Placement {
-    /// What a budget allows: all experts in memory if they fit, else as many slots as do. Batches
-    /// become larger then, as far as their scratch stays small beside the budget. Low-bit copies of
-    /// experts have their place only if they are wanted.
-    pub(crate) fn choose(
-        model: &Model<'_>,
-        options: Options,
-        budget: Option<&Budget>,
-        low_bit: bool,
-    ) -> Result<Placement, Failure> {
-        let Model { config, weights, files, .. } = model;
-        let whole = Plan::new(config, weights, &options).or_exit(Exit::Usage)?;
-        let Some(budget) = budget.filter(|budget| whole.total() > budget.bytes()) else {
-            return Ok(Placement { options, plan: whole, catalogue: None });
-        };
-        if files.parts().is_empty() {
-            return Err(budget.refuse(&whole, 0, options.context));
-        }
-        let (experts, checksums) = (&model.experts, model.checksums.clone());
-        let catalogue = Catalogue::new(weights, files.parts(), experts, checksums, Caching::Direct);
-        let mut catalogue = catalogue.or_exit(Exit::Model)?;
-        if low_bit {
-            let copies = model.low_bit.clone().ok_or_else(|| {
-                files.blame("no low-bit copies of experts: pack the model with --tier 2")
-            })?;
-            catalogue = catalogue.with_low_bit(copies);
-        }
-        let slot_bytes = catalogue.slot_bytes();
-        let buffers = catalogue.scratch_bytes(READERS);
-        let left = budget.bytes().saturating_sub(buffers);
-        let least = |options| {
-            Plan::streaming(config, weights, &options, config.active, slot_bytes)
-                .or_exit(Exit::Usage)
-        };
-        // Scratch for the logits of all tokens would grow with the batch.
-        let largest = if options.outputs == 1 { STREAMING_BATCH } else { 0 };
-        let halves = std::iter::successors(Some(largest), |batch| Some(batch / 2));
-        let mut chosen = options;
-        for batch in halves.take_while(|batch| *batch > options.batch) {
-            let larger = Options { batch: batch.min(options.context), ..options };
-            if least(larger)?.scratch <= left / 24 {
-                chosen = larger;
-                break;
-            }
-        }
-        let plan = Plan::within(config, weights, &chosen, slot_bytes, left).or_exit(Exit::Usage)?;
-        match plan {
-            Some(plan) => Ok(Placement { options: chosen, plan, catalogue: Some(catalogue) }),
-            None => Err(budget.refuse(&least(chosen)?, buffers, options.context)),
-        }
-    }
 }
 
 impl Report {
@@ -217,7 +152,7 @@ impl Report {
         let (program, margin) = budget.map_or((0, 0), |budget| (budget.taken, budget.margin()));
         let bounds = board.map(|board| Bounds::of_board(board, memory, storage));
         Report {
-            model: model.files.name(),
+            model: model.files.name().into(),
             context: options.context,
             batch: options.batch,
             dense_weights: plan.weights,

@@ -1,15 +1,16 @@
 //! `wick run`: a prompt in, text out as it is drawn.
 
 use crate::answer::{Answer, report_load, write_now};
+use crate::engine::{EngineArguments, OutputArguments, with_engine};
 use crate::exit::{Exit, Failure};
 use crate::interrupt::Interrupt;
-use crate::model::{Model, ModelArguments, tokenizer};
+use crate::model::{ModelArguments, tokenizer};
 use crate::sampling::SamplingArguments;
-use crate::session::{EngineArguments, OutputArguments, conversation, with_engine};
 use crate::template::{Message, render};
 use clap::Args;
 use std::io::{self, IsTerminal, Read, Write};
 use std::time::Instant;
+use wick_linux::host::{Model, one_sequence};
 use wick_text::{Special, Tokenizer};
 
 /// Answer a prompt: text goes to stdout as it is drawn
@@ -50,14 +51,13 @@ pub(crate) fn run(arguments: &Arguments, verbose: bool) -> Result<(), Failure> {
     let interrupt = Interrupt::watch()?;
     let start = Instant::now();
 
-    let files = arguments.model.file.open()?;
-    let parts = files.parse()?;
-    let model = Model::read(&files, &parts, arguments.model.overrides())?;
-    let tokenizer = tokenizer(&files, &parts)?;
+    let files = arguments.model.open()?;
+    let model = files.model(arguments.model.overrides())?;
+    let tokenizer = tokenizer(&files, model.metadata())?;
     let text = if arguments.raw { text } else { template(&model, &tokenizer, text)? };
     let ids = encode(&tokenizer, &text)?;
 
-    let options = arguments.output.apply(conversation(&model.config, arguments.context));
+    let options = arguments.output.apply(one_sequence(&model.config, arguments.context));
     let context = options.context;
     if ids.len() > context {
         let message = format_args!(

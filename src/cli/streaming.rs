@@ -1,16 +1,14 @@
 //! Reading experts that are not in memory, and what it took.
 
-use crate::exit::{Exit, Failure, OrExit};
 use crate::memory::Mib;
-use anyhow::Context;
 use clap::Args;
 use clap::builder::PossibleValuesParser;
 use serde::Serialize;
 use std::num::NonZeroUsize;
 use std::time::Duration;
-use wick_core::{Approximation, Engine, ExpertFigures, Plan, Prefetch, StoreFigures};
-use wick_linux::reads::{Device, Reading, Throttle};
-use wick_linux::{Catalogue, FileStore};
+use wick_core::{Approximation, Engine, ExpertFigures, Prefetch, StoreFigures};
+use wick_linux::host::Setup;
+use wick_linux::reads::Device;
 
 /// How experts that are not in memory are read.
 #[derive(Args, Clone)]
@@ -36,34 +34,16 @@ pub(crate) struct StreamingArguments {
 }
 
 impl StreamingArguments {
-    /// A store with the slots of a plan.
-    pub(crate) fn store(&self, catalogue: Catalogue, plan: &Plan) -> Result<FileStore, Failure> {
-        let slots = plan.slots / catalogue.slot_bytes();
-        let device = self.emulate.as_deref().and_then(Device::from_name);
-        let reading = Reading::default();
-        let depth = self.depth.map_or(reading.depth, NonZeroUsize::get);
-        FileStore::with_reads(
-            catalogue,
-            slots,
-            Reading { depth, ..reading },
-            |reads| match device {
-                None => reads,
-                Some(device) => Box::new(Throttle::new(reads, device)),
-            },
-        )
-        .context("expert slots")
-        .or_exit(Exit::Memory)
+    /// `setup` with experts read so.
+    pub(crate) fn apply(&self, setup: Setup) -> Setup {
+        let emulate = self.emulate.as_deref().and_then(Device::from_name);
+        Setup { depth: self.depth, emulate, low_bit: self.low_bit, ..setup }
     }
 
     /// What may be computed in another way to read less.
     pub(crate) fn approximation(&self) -> Approximation {
         let Self { prefer_resident, skip_missing, low_bit, .. } = *self;
         Approximation { prefer_resident, skip_missing, low_bit }
-    }
-
-    /// Whether low-bit copies of experts are read.
-    pub(crate) fn is_low_bit(&self) -> bool {
-        self.low_bit
     }
 }
 

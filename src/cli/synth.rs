@@ -1,11 +1,9 @@
 //! `wick synth`: a model of a published shape with random weights.
 
-use crate::answer::BATCH;
+use crate::engine::{EngineArguments, with_engine};
 use crate::exit::{Exit, Failure, OrExit};
 use crate::interrupt::Interrupt;
 use crate::memory::Mib;
-use crate::model::{Files, Model};
-use crate::session::{EngineArguments, with_engine};
 use crate::trial::Trial;
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -14,10 +12,10 @@ use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::Instant;
-use wick_core::{KvFormat, Options, Output};
 use wick_format::Overrides;
 use wick_kernels::Format;
 use wick_linux::Cpus;
+use wick_linux::host::{Files, one_sequence};
 use wick_prepare::{Error, QUANTIZABLE, Shape, Statistics, Synthetic};
 
 /// Write a model of a published shape with random weights, and show the statistics it reaches
@@ -121,13 +119,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     if arguments.no_run {
         return Ok(());
     }
-    let files = Files::open(Some(&arguments.output))?;
-    let parts = files.parse()?;
-    let model = Model::read(&files, &parts, Overrides::default())?;
+    let files = Files::open(&arguments.output)?;
+    let model = files.model(Overrides::default())?;
     let tokens = arguments.tokens.get();
-    let batch = BATCH.min(tokens);
-    let (output, kv) = (Output::Exact, KvFormat::default());
-    let options = Options { context: tokens, sequences: 1, batch, outputs: 1, output, kv };
+    let options = one_sequence(&model.config, Some(tokens));
     with_engine(&model, options, None, &arguments.engine, |engine, arena| {
         let mut trial = Trial::new(engine, arguments.seed, &interrupt, arena)?;
         trial.run(tokens)?;
@@ -143,7 +138,7 @@ fn write(
     interrupt: &Interrupt,
 ) -> Result<(), Failure> {
     let (path, start) = (&arguments.output, Instant::now());
-    let threads = NonZeroUsize::new(arguments.engine.count(&Cpus::detect()));
+    let threads = NonZeroUsize::new(arguments.engine.setup(None).thread_count(&Cpus::detect()));
     // Drawn on stderr, and only if that is a terminal.
     let bar = ProgressBar::new(synthetic.bytes());
     let style = ProgressStyle::with_template("{bar:40} {bytes} of {total_bytes}, {eta} left");

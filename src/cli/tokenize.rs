@@ -25,7 +25,7 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let files = arguments.file.open()?;
-    let tokenizer = tokenizer(&files, &files.parse()?)?;
+    let tokenizer = tokenizer(&files, &files.parse()?[0])?;
     let special = if arguments.plain { Special::Text } else { Special::Parse };
     let mut ids = Vec::new();
     tokenizer.encode(&read_text()?, special, &mut ids);

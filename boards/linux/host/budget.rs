@@ -1,0 +1,113 @@
+//! How much memory a model may take.
+
+use crate::{LimitSource, Mib, memory_limit, resident_anonymous};
+use std::fmt;
+use wick_core::Plan;
+
+/// The memory that a model may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Budget {
+    /// Bytes that the whole process may take.
+    pub whole: usize,
+    /// Bytes that it has taken already, its files' pages aside.
+    pub taken: usize,
+    /// Who set the limit.
+    pub source: Source,
+}
+
+/// Who sets a limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The user.
+    Option,
+    /// The machine or a control group.
+    System(LimitSource),
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Source::Option => f.write_str("--memory"),
+            Source::System(source) => source.fmt(f),
+        }
+    }
+}
+
+/// Bytes that are kept free of any budget: for the program's own pages, stacks, buffers of reads, what the
+/// allocator holds back.
+const KEPT_FREE: usize = 14 << 20;
+/// Of a budget, one byte in so many is kept free for what the system counts on top, such as page
+/// tables; but no more than [`MOST_ON_TOP`].
+const ON_TOP: usize = 64;
+const MOST_ON_TOP: usize = 64 << 20;
+
+impl Budget {
+    /// What a model may take of this process: the user's limit if there is one, or else what the machine
+    /// and the control group leave. `None` if nobody knows.
+    pub fn of_process(limit: Option<usize>) -> Option<Budget> {
+        let taken = resident_anonymous().unwrap_or(0) as usize;
+        if let Some(whole) = limit {
+            return Some(Budget { whole, taken, source: Source::Option });
+        }
+        // What is left to the process does not count what it has.
+        let limit = memory_limit()?;
+        let whole = (limit.bytes as usize).saturating_add(taken);
+        Some(Budget { whole, taken, source: Source::System(limit.source) })
+    }
+
+    /// Bytes that are kept free.
+    pub fn margin(&self) -> usize {
+        KEPT_FREE + (self.whole / ON_TOP).min(MOST_ON_TOP)
+    }
+
+    /// Bytes that are left for the model.
+    pub fn bytes(&self) -> usize {
+        self.whole.saturating_sub(self.taken + self.margin())
+    }
+
+    /// What is too little for a model that takes at least `least`, and `buffers` for reads.
+    pub fn shortage(&self, least: Plan, buffers: usize, context: usize) -> Shortage {
+        let program = self.taken + KEPT_FREE + buffers;
+        let needed = least.total() + program;
+        // The margin is a share of the whole.
+        let on_top = (needed / (ON_TOP - 1) + 1).min(MOST_ON_TOP);
+        let (program, needed) = (program + on_top, needed + on_top);
+        Shortage { budget: *self, least, context, program, needed }
+    }
+}
+
+/// A budget that is too small for a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shortage {
+    /// What there is.
+    pub budget: Budget,
+    /// The least that the model takes.
+    pub least: Plan,
+    /// Positions that it was to have.
+    pub context: usize,
+    /// Bytes of the program, buffers of reads and what is kept free included.
+    pub program: usize,
+    /// The least budget that would do, in bytes.
+    pub needed: usize,
+}
+
+impl fmt::Display for Shortage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Shortage { budget, least, context, program, needed } = self;
+        write!(
+            f,
+            "{} is {}, but {} ({}K) is the least that would do: weights {}, KV cache for a context of \
+             {context} {}, scratch {}, expert slots {}, the program {}; allow more memory or ask for a \
+             smaller --context",
+            budget.source,
+            Mib(budget.whole),
+            Mib(*needed),
+            needed.div_ceil(1024),
+            Mib(least.weights),
+            Mib(least.kv),
+            Mib(least.scratch + least.sampler),
+            Mib(least.slots),
+            Mib(*program),
+        )
+    }
+}

@@ -1,0 +1,140 @@
+//! An engine for a model, on the threads and in the memory of this machine.
+
+use crate::cpu::Affinity;
+use crate::host::error::HostError;
+use crate::host::model::Model;
+use crate::host::placement::Placement;
+use crate::host::setup::{BATCH, Setup};
+use crate::reads::Throttle;
+use crate::{ArrangedMemory, Arranging, Catalogue, Cpus, FileStore, Mib, ModelFile, Pool};
+use log::{info, warn};
+use wick_core::{
+    Arena, Arrangement, Arranger, Config, Decaying, Engine, ExpertStore, Options, Output,
+    OutputError, Parallel, Plan, Policy, Section, Weights,
+};
+
+/// Tokens of a prompt that is read sooner with weights as they lie in the file than with arranged ones,
+/// if these must be arranged first: half a batch.
+const SHORT: usize = BATCH / 2;
+
+/// Sets an engine up for `model` and hands it to `work`, with an arena that has room for a sampler.
+///
+/// It is a loan, since an engine borrows all that it stands on: the weights, the threads, the store, the
+/// arena's memory. When `work` is done, all of it is given back, and another model may have its turn on
+/// the same thread. The thread that calls is one of those that compute; until then it is bound to its
+/// processor.
+///
+/// # Errors
+/// What the machine, the control group or the [budget](Setup::memory) cannot hold is refused, with
+/// numbers, before it is taken; so is what does not go with the model. Other errors are those of `work`.
+pub fn with_engine<R, E: From<HostError>>(
+    model: &Model<'_>,
+    options: Options,
+    setup: &Setup,
+    work: impl for<'e> FnOnce(Engine<'e>, &mut Arena<'e>) -> Result<R, E>,
+) -> Result<R, E> {
+    let Model { config, weights, files, .. } = model;
+    check_output(model, options.output)?;
+    // Pages of the file's tables are not needed any more.
+    files.release();
+    let placement = Placement::choose(model, options, setup.budget().as_ref(), setup.low_bit)?;
+    let Placement { options, plan, catalogue } = placement;
+    tell(config, &options, &plan);
+    let _affinity = Affinity::keep();
+    // The store's threads inherit what its maker is bound to: it comes before the pool.
+    let mut store = catalogue.map(|catalogue| store(catalogue, &plan, setup)).transpose()?;
+    let pool = pool(setup);
+    let kernels = crate::kernels();
+    info!("{} threads, {} kernels", pool.threads(), kernels.name());
+    let (output, experts) = (options.output, store.is_none());
+    let what = Arrangement { output, experts, section: Section::Whole };
+    let mut arranged = ArrangedMemory::new(weights, what).map_err(HostError::Weights)?;
+    let mut arranging = Arranging::new(weights, what, &mut arranged, files.parts(), &pool);
+    if !experts || setup.prompt.is_none_or(|tokens| tokens > SHORT) {
+        arranging.arrange(usize::MAX);
+    }
+    read_ahead(arranging.weights(), files.parts());
+    let mut memory = arena_memory(&plan)?;
+    let mut arena = Arena::new(&mut memory);
+    let policy = Decaying::default();
+    let engine = match &mut store {
+        None => Engine::new(*config, weights, options, &mut arena, kernels, &pool),
+        Some(store) => {
+            let experts = (store as &mut dyn ExpertStore, &policy as &dyn Policy);
+            Engine::streaming(*config, weights, options, experts, &mut arena, kernels, &pool)
+        }
+    };
+    let mut engine = engine.map_err(HostError::Engine)?;
+    engine.arrange_with(&mut arranging);
+    work(engine, &mut arena)
+}
+
+/// Refuses an output that the file has no predictor for, or that it is not packed for.
+fn check_output(model: &Model<'_>, wanted: Output) -> Result<(), HostError> {
+    let files = model.files;
+    match wanted.check(&model.weights) {
+        Ok(()) => Ok(()),
+        Err(OutputError::Arranged { found, .. }) => {
+            let all = [Output::Exact, Output::Profiler, Output::Coarse];
+            let packed = all.into_iter().find(|output| output.layout() == found);
+            let (file, packed) = (files.name().into(), packed.unwrap_or_default());
+            Err(HostError::Packed { file, packed, wanted })
+        }
+        Err(error) => Err(files.blame(error)),
+    }
+}
+
+/// Logs what the engine takes.
+fn tell(config: &Config, options: &Options, plan: &Plan) {
+    let Plan { weights, kv, scratch, sampler, slots } = *plan;
+    info!(
+        "memory: weights {}, KV cache {}, scratch {}, sampler {}, expert slots {}",
+        Mib(weights),
+        Mib(kv),
+        Mib(scratch),
+        Mib(sampler),
+        Mib(slots)
+    );
+    if options.context > config.context {
+        warn!("the model was made for {} positions, not {}", config.context, options.context);
+    }
+}
+
+/// A store with the slots of a plan.
+fn store(catalogue: Catalogue, plan: &Plan, setup: &Setup) -> Result<FileStore, HostError> {
+    let slots = plan.slots / catalogue.slot_bytes();
+    let store =
+        FileStore::with_reads(catalogue, slots, setup.reading(), |reads| match setup.emulate {
+            None => reads,
+            Some(device) => Box::new(Throttle::new(reads, device)),
+        });
+    store.map_err(HostError::Slots)
+}
+
+/// The pool, with the calling thread bound to its processor.
+fn pool(setup: &Setup) -> Pool {
+    let cpus = Cpus::detect();
+    let pool = Pool::new(setup.thread_count(&cpus), &cpus);
+    pool.pin_caller();
+    pool
+}
+
+/// Has what stays in the files' pages read now, not page by page when it is first used.
+fn read_ahead(weights: &Weights<'_>, files: &[ModelFile]) {
+    for matrix in weights.dense() {
+        files.iter().for_each(|file| file.will_need(matrix.bytes()));
+    }
+}
+
+/// Memory for an arena, taken from the system page by page as it is touched.
+fn arena_memory(plan: &Plan) -> Result<Vec<u8>, HostError> {
+    let bytes = plan.arena();
+    let mut probe = Vec::<u8>::new();
+    let refused = probe.try_reserve_exact(bytes).is_err();
+    drop(probe);
+    if refused {
+        return Err(HostError::Arena { bytes });
+    }
+    // Zeroed by the system when touched, unlike memory that is reserved and then filled.
+    Ok(vec![0; bytes])
+}

@@ -1,0 +1,122 @@
+//! What can be wrong between a path and an engine.
+
+use crate::host::budget::Shortage;
+use crate::{CatalogueError, MapError, Mib};
+use std::error::Error;
+use std::fmt;
+use std::io;
+use wick_core::{EngineError, OptionsError, Output, StoreError};
+
+/// Why there is no engine for a model, or why it could not go on reading.
+#[derive(Debug)]
+pub enum HostError {
+    /// A file cannot be mapped.
+    Map(MapError),
+    /// A file is damaged, or is none that wick runs.
+    Model {
+        /// Name of the file.
+        file: String,
+        /// What is wrong with it, and what to do.
+        reason: String,
+    },
+    /// The file is packed for another output than the one that is wanted.
+    Packed {
+        /// Name of the file.
+        file: String,
+        /// The output that it is packed for.
+        packed: Output,
+        /// The output that is wanted.
+        wanted: Output,
+    },
+    /// Experts cannot be read from the model's files.
+    Catalogue(CatalogueError),
+    /// An expert could not be read when it was wanted.
+    Unread {
+        /// Name of the file.
+        file: String,
+        /// The expert, where it lies, and why.
+        error: StoreError,
+    },
+    /// Options that no engine can have.
+    Options(OptionsError),
+    /// The model does not go with the options.
+    Engine(EngineError),
+    /// The budget is too small.
+    Shortage(Box<Shortage>),
+    /// The system refuses memory for KV cache and scratch.
+    Arena {
+        /// Bytes that were asked for.
+        bytes: usize,
+    },
+    /// The system refuses memory for arranged weights.
+    Weights(io::Error),
+    /// The system refuses memory for expert slots, or reads into them.
+    Slots(io::Error),
+}
+
+impl fmt::Display for HostError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            HostError::Map(error) => error.fmt(f),
+            HostError::Model { file, reason } => write!(f, "{file}: {reason}"),
+            HostError::Packed { file, packed, wanted } => {
+                let (packed, wanted) = (flag(*packed), flag(*wanted));
+                write!(
+                    f,
+                    "{file}: the file is packed for --output {packed}: run it with that, or pack it \
+                     again with --output {wanted}"
+                )
+            }
+            HostError::Catalogue(error) => error.fmt(f),
+            HostError::Unread { file, error } => write!(f, "{file}: {error}"),
+            HostError::Options(error) => error.fmt(f),
+            HostError::Engine(error) => error.fmt(f),
+            HostError::Shortage(shortage) => shortage.fmt(f),
+            HostError::Arena { bytes } => write!(f, "the system refuses {}", Mib(*bytes)),
+            HostError::Weights(error) => write!(f, "memory for the weights: {error}"),
+            HostError::Slots(error) => write!(f, "expert slots: {error}"),
+        }
+    }
+}
+
+/// The message has the cause in it, so there is no source to print after it.
+impl Error for HostError {}
+
+/// What `--output` calls it.
+fn flag(output: Output) -> &'static str {
+    match output {
+        Output::Exact => "exact",
+        Output::Profiler => "profiler",
+        Output::Coarse => "coarse",
+    }
+}
+
+impl From<OptionsError> for HostError {
+    fn from(error: OptionsError) -> HostError {
+        HostError::Options(error)
+    }
+}
+
+impl From<EngineError> for HostError {
+    fn from(error: EngineError) -> HostError {
+        HostError::Engine(error)
+    }
+}
+
+impl From<MapError> for HostError {
+    fn from(error: MapError) -> HostError {
+        HostError::Map(error)
+    }
+}
+
+impl From<CatalogueError> for HostError {
+    fn from(error: CatalogueError) -> HostError {
+        HostError::Catalogue(error)
+    }
+}
+
+impl From<Shortage> for HostError {
+    fn from(shortage: Shortage) -> HostError {
+        HostError::Shortage(Box::new(shortage))
+    }
+}

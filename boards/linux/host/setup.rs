@@ -1,0 +1,54 @@
+//! What an engine is to have of this machine.
+
+use crate::Cpus;
+use crate::host::budget::Budget;
+use crate::reads::{Device, Reading};
+use std::num::NonZeroUsize;
+use wick_core::{Config, KvFormat, Options, Output};
+
+/// Tokens that go through a model together while a prompt is read, if all experts stand in memory.
+pub const BATCH: usize = 64;
+
+/// What an engine is to have of this machine; by default what suits it.
+#[derive(Clone, Debug, Default)]
+pub struct Setup {
+    /// Threads that compute; by default one for each big core, within the control group's quota.
+    pub threads: Option<NonZeroUsize>,
+    /// Bytes that the whole process may take; by default what the machine and the control group leave.
+    pub memory: Option<usize>,
+    /// Tokens of the prompt that is read first, if that is known: before a short one, weights are not
+    /// arranged yet ([`Engine::arrange`](wick_core::Engine::arrange)).
+    pub prompt: Option<usize>,
+    /// Reads that the device is given at once; by default more than any device of a board takes.
+    pub depth: Option<NonZeroUsize>,
+    /// A device as slowly as which experts are read.
+    pub emulate: Option<Device>,
+    /// Whether low-bit copies of experts are to be at hand.
+    pub low_bit: bool,
+}
+
+impl Setup {
+    /// How many threads compute, of those that `cpus` has room for.
+    pub fn thread_count(&self, cpus: &Cpus) -> usize {
+        self.threads.map_or(cpus.threads(), NonZeroUsize::get)
+    }
+
+    /// What a model may take now; `None` if nobody knows.
+    pub fn budget(&self) -> Option<Budget> {
+        Budget::of_process(self.memory)
+    }
+
+    /// How experts are read.
+    pub(super) fn reading(&self) -> Reading {
+        let reading = Reading::default();
+        Reading { depth: self.depth.map_or(reading.depth, NonZeroUsize::get), ..reading }
+    }
+}
+
+/// Room for one sequence of `context` positions; where nothing is asked for, 4096 or what the model was
+/// made for, whichever is less.
+pub fn one_sequence(config: &Config, context: Option<usize>) -> Options {
+    let context = context.unwrap_or_else(|| 4096.min(config.context));
+    let (output, kv) = (Output::Exact, KvFormat::F16);
+    Options { context, sequences: 1, batch: BATCH.min(context), outputs: 1, output, kv }
+}
