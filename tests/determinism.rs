@@ -7,7 +7,7 @@ use wick_core::{
     Parallel, Part, Plan, Section, Serial, StepError, Token, TruncateError, Window, arranged_bytes,
 };
 use wick_kernels::Kernels;
-use wick_linux::{ArrangedMemory, Arranging, Cpus, Pool, all_kernels};
+use wick_linux::{ArrangedMemory, Arranging, Cpus, Pool, all_kernels, kernels};
 use wick_tests::tiny::Tiny;
 use wick_tests::{Model, bits, ids, largest_difference, range, step};
 
@@ -41,6 +41,8 @@ fn threads_and_batches_leave_no_trace() {
     for (name, model) in models() {
         let ids = ids(40, model.config.vocab);
         let expected = bits(&model.logits(&ids, 1, &Serial));
+        // The kernels that programs use; they take tokens together as they like.
+        let model = model.with(kernels());
         let pools: [&'static dyn Parallel; 3] = [&Serial, &*TWO, &*FOUR];
         for (pool, batch) in pools.into_iter().flat_map(|p| [1, 3, 7, 16, 40].map(|b| (p, b))) {
             let found = bits(&model.logits(&ids, batch, pool));
@@ -72,7 +74,7 @@ fn kernels_and_arrangements_leave_no_trace() {
 #[test]
 fn rings_of_any_length_see_the_same_window() {
     for kept in [KvFormat::F16, KvFormat::Q8_0] {
-        let model = windowed(60).keeping(kept);
+        let model = windowed(60).keeping(kept).with(kernels());
         let ids = ids(200, model.config.vocab);
         let expected = bits(&model.logits(&ids, 1, &Serial));
         for batch in [4, 40, 200] {

@@ -4,6 +4,7 @@
 use std::fs;
 use std::ops::ControlFlow;
 use std::path::Path;
+use std::sync::LazyLock;
 use tempfile::TempDir;
 use wick_core::{
     Approximation, Decaying, Engine, KvFormat, Options, Output, Parallel, Part, Serial,
@@ -16,7 +17,15 @@ use wick_tests::{Model, bits, golden_bytes, ids, largest_difference, range, step
 const NANO: &str = "../models/nano/nano.gguf";
 const LOW: Approximation = Approximation { prefer_resident: 0.0, skip_missing: 0.0, low_bit: true };
 
-/// nano, packed with copies.
+/// The bytes of nano, packed with copies; making these takes longest.
+static BYTES: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model");
+    pack(golden_bytes(NANO), &path, true).unwrap();
+    fs::read(path).unwrap()
+});
+
+/// nano, packed with copies, in a folder of its own.
 struct Packed {
     folder: TempDir,
     model: Model,
@@ -44,7 +53,7 @@ impl Packed {
     fn new() -> Packed {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("model");
-        pack(golden_bytes(NANO), &path, true).unwrap();
+        fs::write(&path, &*BYTES).unwrap();
         let files: &'static [ModelFile] = vec![ModelFile::open(&path).unwrap()].leak();
         let model = Model::read(&[&files[0]]).with(kernels());
         let gguf = [Gguf::parse(&files[0]).unwrap()];
