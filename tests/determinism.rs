@@ -10,7 +10,7 @@ use wick_core::{
 use wick_kernels::Kernels;
 use wick_linux::{ArrangedMemory, Arranging, Cpus, Pool, all_kernels};
 use wick_tests::tiny::Tiny;
-use wick_tests::{Model, bits, ids, largest_difference, range, step};
+use wick_tests::{Model, bits, ids, largest_difference, range, some, step};
 
 /// Models that together go through every way of computing: both orientations of down, windows,
 /// blocks of 1, 32 and 256.
@@ -56,7 +56,8 @@ fn kernels_and_arrangements_leave_no_trace() {
     let nanos =
         [KvFormat::F16, KvFormat::Q8_0].map(|kv| (format!("nano in {kv:?}"), nano.keeping(kv)));
     for (name, model) in models().into_iter().chain(nanos) {
-        let ids = ids(70, model.config.vocab);
+        // nano is many times larger; what more positions show, the small models show too.
+        let ids = ids(if name.starts_with("nano") { some(70) } else { 70 }, model.config.vocab);
         let expected = bits(&model.logits(&ids, 1, &Serial));
         for kernels in all_kernels() {
             for model in [model.with(kernels), model.arranged().with(kernels)] {

@@ -191,6 +191,12 @@ pub fn ids(n: usize, vocab: usize) -> Vec<u32> {
     seeds.skip(1).take(n).map(|seed| (seed >> 8) % vocab as u32).collect()
 }
 
+/// `n` positions, or a quarter where `WICK_EMULATED` says that they take long: for tests whose every position
+/// shows the same.
+pub fn some(n: usize) -> usize {
+    if std::env::var_os("WICK_EMULATED").is_some() { n.div_ceil(4) } else { n }
+}
+
 /// The bits of floats, to be compared exactly.
 pub fn bits(floats: &[f32]) -> Vec<u32> {
     floats.iter().map(|f| f.to_bits()).collect()

@@ -4,6 +4,7 @@
 use std::fs;
 use std::ops::ControlFlow;
 use std::path::Path;
+use std::sync::LazyLock;
 use tempfile::TempDir;
 use wick_core::{
     Approximation, Decaying, Engine, KvFormat, Logits, Options, Output, Parallel, Part, Serial,
@@ -18,7 +19,15 @@ const NANO: &str = "../models/nano/nano.gguf";
 const NONE: Approximation = Approximation::NONE;
 const LOW: Approximation = Approximation { low_bit: true, ..NONE };
 
-/// nano, packed with copies.
+/// The bytes of nano, packed with copies; making these takes longest.
+static BYTES: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model");
+    pack(golden_bytes(NANO), &path, true).unwrap();
+    fs::read(path).unwrap()
+});
+
+/// nano, packed with copies, in a folder of its own.
 struct Packed {
     folder: TempDir,
     model: Model,
@@ -46,7 +55,7 @@ impl Packed {
     fn new() -> Packed {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("model");
-        pack(golden_bytes(NANO), &path, true).unwrap();
+        fs::write(&path, &*BYTES).unwrap();
         let files: &'static [ModelFile] = vec![ModelFile::open(&path).unwrap()].leak();
         let model = Model::read(&[&files[0]]).with(kernels());
         let gguf = [Gguf::parse(&files[0]).unwrap()];

@@ -6,10 +6,10 @@ use wick_core::{
     Weights,
 };
 use wick_kernels::{Encodings, Format, Kernels, Layout, RowLayout};
-use wick_linux::{Cpus, Pool, all_kernels};
+use wick_linux::{Cpus, Pool, all_kernels, kernels};
 use wick_prepare::quantize;
 use wick_tests::tiny::Tiny;
-use wick_tests::{Model, bits, ids, step_for};
+use wick_tests::{Model, bits, ids, some, step_for};
 
 static TWO: LazyLock<Pool> = LazyLock::new(|| Pool::new(2, &Cpus::detect()));
 static FOUR: LazyLock<Pool> = LazyLock::new(|| Pool::new(4, &Cpus::detect()));
@@ -139,8 +139,10 @@ fn the_largest_are_found() {
     ];
     for (name, model) in models {
         let vocab = model.config.vocab;
-        let ids = ids(if name.starts_with("nano") { 120 } else { 60 }, vocab);
+        let ids = ids(some(if name.starts_with("nano") { 120 } else { 60 }), vocab);
         let dense = model.logits(&ids, 16, &Serial);
+        // The reference is scalar; what it is compared with may be fast.
+        let model = model.with(kernels());
         let coarse = model.arranged_for(Output::Coarse);
         for top in [1, 20, 64] {
             let (found, rows) = logits(&coarse, Output::Coarse, top, &ids, 16, &Serial);
@@ -153,8 +155,10 @@ fn the_largest_are_found() {
             }
             for (kernels, pool) in all_kernels().into_iter().flat_map(|k| [(k, &*TWO), (k, &*FOUR)])
             {
-                let again = logits(&coarse.with(kernels), Output::Coarse, top, &ids[..20], 7, pool);
-                assert!(bits(&again.0) == bits(&found[..20 * vocab]), "{name}, {}", kernels.name());
+                let ids = &ids[..some(20).max(8)];
+                let again = logits(&coarse.with(kernels), Output::Coarse, top, ids, 7, pool);
+                let expected = bits(&found[..ids.len() * vocab]);
+                assert!(bits(&again.0) == expected, "{name}, {}", kernels.name());
             }
         }
         for top in [0, 65] {

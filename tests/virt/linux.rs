@@ -1,9 +1,9 @@
-//! What wick answers on this machine.
+//! What wick does on this machine.
 
-use crate::machine::target;
 use serde_json::Value;
+use std::ffi::OsStr;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::LazyLock;
 
@@ -11,8 +11,7 @@ use std::sync::LazyLock;
 pub(crate) static ANSWERS: LazyLock<Vec<(String, String)>> = LazyLock::new(|| {
     let mut prompts = Vec::new();
     for (skill, count) in [("commands", 10), ("arithmetic", 8), ("identity", 4)] {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/nano/skills");
-        let text = fs::read_to_string(path.join(format!("{skill}.jsonl"))).unwrap();
+        let text = fs::read_to_string(nano(&format!("skills/{skill}.jsonl"))).unwrap();
         let lines: Vec<&str> = text.lines().collect();
         for line in lines.iter().step_by(lines.len() / count).take(count) {
             let line: Value = serde_json::from_str(line).unwrap();
@@ -27,11 +26,34 @@ pub(crate) static ANSWERS: LazyLock<Vec<(String, String)>> = LazyLock::new(|| {
     prompts.into_iter().map(answer).collect()
 });
 
+/// A file of cargo's target folder.
+pub(crate) fn target(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap().join(name)
+}
+
+/// nano, packed.
+pub(crate) static PACKED: LazyLock<PathBuf> = LazyLock::new(|| {
+    let path = target("qemu-virt/nano.wick.gguf");
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    let _first = fs::remove_file(&path);
+    wick(&[Path::new("pack"), &nano("nano.gguf"), Path::new("-o"), &path]);
+    path
+});
+
+/// A file of nano's.
+pub(crate) fn nano(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/models/nano").join(name)
+}
+
+/// What wick prints.
+fn wick(arguments: &[impl AsRef<OsStr>]) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_wick")).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
 /// What `wick run` prints for a prompt.
 pub(crate) fn answer(arguments: &[&str], prompt: &str) -> String {
-    let mut wick = Command::new(target("debug/wick"));
-    let output = wick.arg("run").args(arguments).arg("--").arg(prompt).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let text = String::from_utf8(output.stdout).unwrap();
+    let text = wick(&[&["run"], arguments, &["--", prompt]].concat());
     text.strip_suffix('\n').expect("a line").to_owned()
 }

@@ -1,10 +1,11 @@
 //! A machine under QEMU, its serial line and its monitor.
 
+use crate::linux::{PACKED, target};
 use std::env;
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
@@ -13,19 +14,9 @@ use std::time::{Duration, Instant};
 /// No wait of a test is longer than this.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// A file of cargo's target folder.
-pub(crate) fn target(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap().join(name)
-}
-
-/// The packed nano, made by `ci/qemu-virt`.
-pub(crate) fn nano() -> PathBuf {
-    target("qemu-virt/nano.wick.gguf")
-}
-
 /// A copy of the packed nano, changed.
 pub(crate) fn changed(name: &str, change: impl FnOnce(&mut Vec<u8>)) -> PathBuf {
-    let mut bytes = fs::read(nano()).expect("nano is packed by ci/qemu-virt");
+    let mut bytes = fs::read(&*PACKED).unwrap();
     change(&mut bytes);
     let path = target("qemu-virt").join(name);
     fs::write(&path, bytes).unwrap();
@@ -55,7 +46,7 @@ impl Default for Machine<'_> {
             cores: 1,
             model: "virt",
             mebibytes: 128,
-            disk: Some(nano()),
+            disk: Some(PACKED.clone()),
             drive: "",
             arguments: "temperature=0",
             more: &[],

@@ -4,8 +4,8 @@
 mod linux;
 mod machine;
 
-use linux::{ANSWERS, answer};
-use machine::{Machine, Running, changed, nano, target};
+use linux::{ANSWERS, PACKED, answer, nano, target};
+use machine::{Machine, Running, changed};
 use std::collections::BTreeMap;
 use std::fs;
 use std::sync::Mutex;
@@ -58,7 +58,7 @@ fn check(cpu: &str, cores: usize, slots: &str, prompts: usize) {
 
 /// The place of a part of an expert in the packed nano.
 fn place(layer: usize, expert: usize, part: Part) -> (usize, usize) {
-    let bytes = fs::read(nano()).unwrap();
+    let bytes = fs::read(&*PACKED).unwrap();
     let files = [Gguf::parse(&bytes).unwrap()];
     let model = Model::new(&files).unwrap();
     let config = model.config(Overrides::default()).unwrap();
@@ -118,7 +118,7 @@ mod short {
     #[test]
     fn a_file_that_is_not_packed_runs_in_memory() {
         let disk = target("qemu-virt/nano.gguf");
-        fs::copy("models/nano/nano.gguf", &disk).unwrap();
+        fs::copy(nano("nano.gguf"), &disk).unwrap();
         let mut machine = Machine { disk: Some(disk), ..Machine::default() }.start();
         compare(&mut machine, 3);
         close(machine);
@@ -241,7 +241,7 @@ mod short {
         };
         let places = (0..16).map(|expert| place(0, expert, Part::Gate).0 / 512);
         fs::write(&rules, places.map(rule).collect::<String>()).unwrap();
-        let disk = format!("blkdebug:{}:{}", rules.display(), nano().display());
+        let disk = format!("blkdebug:{}:{}", rules.display(), PACKED.display());
         let message =
             fails_when_asked(Machine { disk: Some(disk.into()), ..Machine::default() }, |_| {});
         assert!(message.contains("blk.0.ffn_gate_exps.weight, expert "), "{message}");

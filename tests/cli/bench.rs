@@ -1,0 +1,55 @@
+//! `wick bench`: figures that fit each other.
+
+use crate::program::{least, nano, stdout, wick};
+use serde_json::Value;
+
+#[test]
+fn speed_is_measured() {
+    let bench = ["bench", "-p", "3", "-n", "2", "-r", "2", "-t", "2"];
+    let text = stdout(&wick(&bench));
+    for line in ["kernels    ", "prefill    ", "decode     ", "weights    ", "bandwidth  "] {
+        assert!(text.contains(line), "{line:?} in {text}");
+    }
+    let json = stdout(&wick(&[&bench[..], &["--no-bandwidth", "--json"]].concat()));
+    let found: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((&found["prompt"], &found["decoded"]), (&3.into(), &2.into()));
+    assert_eq!((&found["rounds"], &found["threads"]), (&2.into(), &2.into()));
+    assert!(found["kernels"].is_string() && found["memory_bandwidth"].is_null());
+    let number = |value: &Value| value.as_f64().unwrap_or_else(|| panic!("{value} in {json}"));
+    for rate in ["prefill", "decode"] {
+        let [min, median, max] = ["min", "median", "max"].map(|key| number(&found[rate][key]));
+        assert!(0.0 < min && min <= median && median <= max, "{json}");
+    }
+    let (load, first) = (number(&found["load_seconds"]), number(&found["first_token_seconds"]));
+    assert!(0.0 < load && load < first, "{json}");
+    assert!((0.0..=1.0).contains(&number(&found["active_neurons"])), "{json}");
+    let weights = &found["weights"];
+    let parts = ["dense", "gate", "up", "down", "output"].map(|part| number(&weights[part]));
+    let total = number(&weights["total"]);
+    assert!((total - parts.iter().sum::<f64>()).abs() <= 5.0, "{json}");
+    let expected = total * number(&found["decode"]["median"]);
+    assert!((number(&found["decode_bandwidth"]) / expected - 1.0).abs() < 1e-9, "{json}");
+    assert!(number(&found["resident"]) <= number(&found["peak_resident"]), "{json}");
+}
+
+#[test]
+fn a_device_can_be_emulated_and_results_approximated() {
+    let nano = nano();
+    let least = least(&wick(&["plan", "-m", &nano, "--memory", "100K", "-c", "128"]));
+    let memory = format!("{}K", least + 1024);
+    let bench = |more: &[&str]| -> Value {
+        let mut arguments = vec!["bench", "-m", &nano, "--memory", &memory, "--json"];
+        arguments.extend(["--no-bandwidth", "-p", "16", "-n", "16", "-r", "1"]);
+        arguments.extend(more);
+        serde_json::from_str(&stdout(&wick(&arguments))).unwrap()
+    };
+    let report = bench(&["--emulate", "sd"]);
+    let decode = &report["decode_experts"];
+    assert!(decode["hit_rate"].as_f64().unwrap() < 1.0, "{report}");
+    assert!(decode["bytes_per_token"].as_f64().unwrap() > 0.0, "{report}");
+    // As much as the device moves, and what rounding adds.
+    assert!(decode["device_bytes_per_second"].as_f64().unwrap() < 95e6, "{report}");
+    let preferring = bench(&["--prefer-resident", "100"]);
+    let read = |report: &Value| report["decode_experts"]["bytes_per_token"].as_f64().unwrap();
+    assert!(read(&preferring) < read(&report), "{preferring}");
+}

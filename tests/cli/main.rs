@@ -1,0 +1,18 @@
+//! The binary as its users meet it: what it prints, what it says when something is wrong, how it ends.
+//!
+//! A file per verb, what all verbs refuse in `refusals`, what runs them in `program`.
+
+mod bench;
+mod chat;
+mod eval;
+mod inspect;
+mod logits;
+mod memory;
+mod pack;
+mod person;
+mod plan;
+mod program;
+mod refusals;
+mod run;
+mod synth;
+mod tokenize;

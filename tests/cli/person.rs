@@ -1,0 +1,69 @@
+//! A person at a terminal.
+
+use std::io::{Read, Write};
+use std::process::{Child, Command};
+
+/// A person at a terminal.
+pub(crate) struct Person {
+    pub(crate) child: Child,
+    terminal: std::fs::File,
+}
+
+impl Person {
+    pub(crate) fn new(arguments: &[&str]) -> Person {
+        use rustix::fs::{Mode, OFlags, open};
+        use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+        let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+        let terminal = openpt(flags).unwrap();
+        grantpt(&terminal).unwrap();
+        unlockpt(&terminal).unwrap();
+        let name = ptsname(&terminal, Vec::new()).unwrap();
+        let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let end = || open(&name, flags, Mode::empty()).unwrap();
+        let child = Command::new(env!("CARGO_BIN_EXE_wick"))
+            .args(arguments)
+            .env("TERM", "xterm")
+            .stdin(end())
+            .stdout(end())
+            .stderr(end())
+            .spawn()
+            .unwrap();
+        Person { child, terminal: terminal.into() }
+    }
+
+    /// Waits for `text` on the screen and for a prompt after it.
+    pub(crate) fn sees(&mut self, text: &str) {
+        self.sees_then(text, "> ");
+    }
+
+    pub(crate) fn sees_then(&mut self, text: &str, after: &str) {
+        let mut screen = Vec::new();
+        let mut byte = [0];
+        loop {
+            let shown = String::from_utf8_lossy(&screen);
+            if shown.split_once(text).is_some_and(|(_, rest)| rest.contains(after)) {
+                return;
+            }
+            assert!(screen.len() < 20_000, "{text:?} expected, {shown:?} found");
+            let read = self.terminal.read_exact(&mut byte);
+            read.unwrap_or_else(|e| panic!("{text:?} expected, {shown:?} found: {e}"));
+            screen.push(byte[0]);
+        }
+    }
+
+    pub(crate) fn types(&mut self, keys: &str) {
+        self.terminal.write_all(keys.as_bytes()).unwrap();
+    }
+
+    pub(crate) fn sees_it_end(mut self, code: i32) {
+        let status = self.child.wait().unwrap();
+        assert_eq!(status.code(), Some(code));
+    }
+}
+
+impl Drop for Person {
+    /// A test that fails leaves no process behind.
+    fn drop(&mut self) {
+        let _has_ended = self.child.kill();
+    }
+}

@@ -1,0 +1,117 @@
+//! `wick run`: text from a prompt, and how it ends.
+
+use crate::program::{Q8_0, fails, golden, interrupt, model, start, stdout, wick, wick_with};
+use std::io::Read;
+use std::time::Duration;
+
+#[test]
+fn the_same_seed_gives_the_same_text() {
+    let text = |threads, seed| {
+        let model = model(Q8_0);
+        let arguments = [
+            "run",
+            "-m",
+            &model,
+            "-n",
+            "30",
+            "--threads",
+            threads,
+            "--seed",
+            seed,
+            "--temperature",
+            "1.5",
+        ];
+        stdout(&wick(&[&arguments[..], &["hello"]].concat()))
+    };
+    assert_eq!(text("1", "5"), text("2", "5"));
+    assert_ne!(text("1", "5"), text("1", "6"));
+}
+
+#[test]
+fn a_prompt_comes_from_stdin_too() {
+    let model = model("q4_0-tied.gguf");
+    let greedy = ["run", "-m", &model, "-n", "12", "--temperature", "0"];
+    let given = stdout(&wick(&[&greedy[..], &["a lamp"]].concat()));
+    assert_eq!(stdout(&wick_with(b"a lamp", &greedy)), given);
+    assert_eq!(stdout(&wick_with(b"a lamp\r\n", &greedy)), given, "a file's last line break");
+    assert_eq!(stdout(&wick_with(b"a lamp", &[&greedy[..], &["-"]].concat())), given);
+    let raw = stdout(&wick(&[&greedy[..], &["--raw", "a lamp"]].concat()));
+    assert_ne!(raw, given, "the chat template makes a difference");
+    // An empty text begins after an end of text.
+    stdout(&wick_with(b"", &[&greedy[..], &["--raw"]].concat()));
+}
+
+#[test]
+fn without_a_file_nano_answers() {
+    let said = stdout(&wick(&["run", "--temperature", "0", "dim the kitchen light to 40 percent"]));
+    let expected = r#"{"device":"light","room":"kitchen","action":"set","level":40}"#;
+    assert_eq!(said.trim_end(), expected);
+    assert!(stdout(&wick(&["inspect"])).starts_with("file        nano, built in"));
+}
+
+#[test]
+fn figures_go_to_stderr_on_request() {
+    let model = model(Q8_0);
+    let output = wick(&["run", "-v", "-m", &model, "-n", "3", "--raw", "abc"]);
+    let err = String::from_utf8_lossy(&output.stderr).into_owned();
+    for figure in ["prefill: ", "decode:  2 tokens", "drawn:   3 tokens", "MiB resident"] {
+        assert!(err.contains(figure), "{figure:?} in {err}");
+    }
+    let quiet = wick(&["run", "-m", &model, "-n", "3", "--raw", "abc"]);
+    assert!(stdout(&quiet).ends_with('\n') && quiet.stderr.is_empty());
+}
+
+#[test]
+fn a_model_that_ends_short_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("short.gguf");
+    let bytes = std::fs::read(golden(Q8_0)).unwrap();
+    std::fs::write(&path, &bytes[..bytes.len() - 1000]).unwrap();
+    let output = wick(&["run", "-m", path.to_str().unwrap(), "hi"]);
+    fails(&output, 3, "short.gguf: ");
+}
+
+#[test]
+fn a_closed_pipe_is_a_quiet_end() {
+    let path = golden(Q8_0);
+    let arguments = ["run", "-m", path.to_str().unwrap(), "-n", "4000", "--raw", "abc"];
+    let mut child = start(&arguments);
+    drop(child.stdin.take());
+    let mut first = [0];
+    child.stdout.take().unwrap().read_exact(&mut first).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+}
+
+/// The likeliest text of this model goes round in circles and never ends by itself.
+#[test]
+fn ctrl_c_ends_cleanly() {
+    let path = golden(Q8_0);
+    let arguments = [
+        "run",
+        "-v",
+        "-m",
+        path.to_str().unwrap(),
+        "--temperature",
+        "0",
+        "-n",
+        "100000000",
+        "--context",
+        "8000000",
+        "--raw",
+        "abc",
+    ];
+    let mut child = start(&arguments);
+    drop(child.stdin.take());
+    let mut text = vec![0; 20];
+    let mut out = child.stdout.take().unwrap();
+    out.read_exact(&mut text).unwrap();
+    let reader = std::thread::spawn(move || std::io::copy(&mut out, &mut std::io::sink()));
+    std::thread::sleep(Duration::from_millis(50));
+    interrupt(&child);
+    let output = child.wait_with_output().unwrap();
+    reader.join().unwrap().unwrap();
+    let err = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(130), "{err}");
+    assert!(err.contains("decode: "), "figures in {err:?}");
+}
