@@ -20,8 +20,8 @@ use wick_linux::host::one_sequence;
 /// the same. Weights are the bytes of the model that a decoded token reads; next to them stands how
 /// fast the same threads read memory when they do nothing else, which no decoding can exceed.
 ///
-///   wick bench -m model.gguf
-///   wick bench -m model.gguf -p 16 -n 128 --json
+///   wick bench model.gguf
+///   wick bench model.gguf -p 16 -n 128 --json
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Arguments {
@@ -31,12 +31,12 @@ pub(crate) struct Arguments {
     #[arg(short, long, value_name = "N", default_value = "512")]
     prompt: NonZeroUsize,
     /// Tokens decoded after it
-    #[arg(short, long, value_name = "N", default_value = "128")]
+    #[arg(short, long = "tokens", alias = "n", value_name = "N", default_value = "128")]
     n: NonZeroUsize,
     /// Rounds
     #[arg(short, long, value_name = "N", default_value = "3")]
     rounds: NonZeroUsize,
-    /// Positions that there is room for [default: those of the prompt and of what is decoded]
+    /// Positions for prompt and decoded tokens together [default: as many as are used]
     #[arg(short, long, value_name = "N")]
     context: Option<usize>,
     #[command(flatten)]

@@ -36,7 +36,7 @@ ctrl-C   stop an answer; clear the line; end where the line is empty
 /// In the conversation, /new begins a new one, /help tells more, /quit or ctrl-D ends it.
 ///
 ///   wick chat
-///   wick chat -m model.gguf --system "You answer in one sentence."
+///   wick chat model.gguf --system "You answer in one sentence."
 ///   printf 'turn on the light\nthe kitchen\n' | wick chat
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
@@ -47,7 +47,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "TEXT")]
     system: Option<String>,
     /// Most tokens of an answer
-    #[arg(short, long, value_name = "N", default_value_t = 512)]
+    #[arg(short, long = "tokens", alias = "n", value_name = "N", default_value_t = 512)]
     n: usize,
     #[command(flatten)]
     sampling: SamplingArguments,
@@ -55,7 +55,7 @@ pub(crate) struct Arguments {
     engine: EngineArguments,
     #[command(flatten)]
     output: OutputArguments,
-    /// Positions for the conversation [default: 4096, or the model's own if that is less]
+    /// Positions for prompts and answers together [default: 4096, or the model's own if that is less]
     #[arg(short, long, value_name = "N")]
     context: Option<usize>,
 }

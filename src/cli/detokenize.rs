@@ -12,7 +12,7 @@ use wick_text::Control;
 /// Ids are separated by white space or commas, in brackets or not, as `wick tokenize` writes them.
 /// Special tokens are written as they are.
 ///
-///   echo "15496 11 995" | wick detokenize -m model.gguf
+///   echo "15496 11 995" | wick detokenize model.gguf
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Arguments {

@@ -2,31 +2,57 @@
 
 use crate::answer::Drawing;
 use crate::exit::Failure;
-use crate::memory::MemoryArguments;
-use crate::streaming::StreamingArguments;
+use crate::memory::{MEMORY, MemoryArguments};
+use clap::builder::PossibleValuesParser;
 use clap::{Args, ValueEnum};
 use std::num::NonZeroUsize;
 use wick_core::{Approximation, Arena, Engine, KvFormat, Options, Output, Sampling};
 use wick_linux::host::{self, Model, Setup};
+use wick_linux::reads::Device;
+
+/// Where `--help` lists what changes a text to make it cheaper.
+const APPROXIMATIONS: &str = "Approximations";
 
 /// What every verb that computes lets its user choose.
 #[derive(Args, Clone)]
-pub(crate) struct EngineArguments {
+pub(crate) struct ComputeArguments {
     /// Threads that compute [default: one for each big core, within the control group's quota]
     #[arg(short, long, value_name = "N")]
     threads: Option<NonZeroUsize>,
     #[command(flatten)]
-    kv: KvArguments,
-    #[command(flatten)]
     memory: MemoryArguments,
     #[command(flatten)]
-    streaming: StreamingArguments,
+    kv: KvArguments,
+}
+
+impl ComputeArguments {
+    /// What the engine is to have, if it first reads a prompt of so many tokens.
+    pub(crate) fn setup(&self, prompt: Option<usize>) -> Setup {
+        Setup { threads: self.threads, memory: self.memory.bytes(), prompt, ..Setup::default() }
+    }
+
+    /// `options` with keys and values kept as asked.
+    pub(crate) fn apply(&self, options: Options) -> Options {
+        self.kv.apply(options)
+    }
+}
+
+/// What verbs that draw tokens let their user choose besides.
+#[derive(Args, Clone)]
+pub(crate) struct EngineArguments {
+    #[command(flatten)]
+    compute: ComputeArguments,
+    #[command(flatten)]
+    reads: ReadArguments,
+    #[command(flatten)]
+    approximations: ApproximationArguments,
 }
 
 impl EngineArguments {
     /// What may be computed in another way to read less.
     pub(crate) fn approximation(&self) -> Approximation {
-        self.streaming.approximation()
+        let ApproximationArguments { prefer_resident, skip_missing, low_bit } = self.approximations;
+        Approximation { prefer_resident, skip_missing, low_bit }
     }
 
     /// How an answer is drawn.
@@ -35,23 +61,69 @@ impl EngineArguments {
         Drawing { sampling, output, approximation }
     }
 
-    /// What the engine is to have, if it first reads a prompt of so many tokens.
-    pub(crate) fn setup(&self, prompt: Option<usize>) -> Setup {
-        let (threads, memory) = (self.threads, self.memory.bytes());
-        self.streaming.apply(Setup { threads, memory, prompt, ..Setup::default() })
+    fn setup(&self, prompt: Option<usize>) -> Setup {
+        let ReadArguments { depth, emulate } = &self.reads;
+        let emulate = emulate.as_deref().and_then(Device::from_name);
+        let low_bit = self.approximations.low_bit;
+        Setup { depth: *depth, emulate, low_bit, ..self.compute.setup(prompt) }
     }
+}
+
+/// How experts that are not in memory are read.
+#[derive(Args, Clone)]
+struct ReadArguments {
+    /// Reads that the device is given at once, such as `wick plan --measure` finds best [default: 64]
+    #[arg(long, value_name = "N", help_heading = MEMORY)]
+    depth: Option<NonZeroUsize>,
+    /// Read experts as slowly as such a device does
+    #[arg(
+        long,
+        value_name = "DEVICE",
+        value_parser = PossibleValuesParser::new(Device::ALL.map(|d| d.name)),
+        help_heading = MEMORY
+    )]
+    emulate: Option<String>,
+}
+
+/// What may be computed in another way to read less.
+#[derive(Args, Clone, Copy)]
+struct ApproximationArguments {
+    /// Choose an expert in memory before one that is not if its router logit is lower by no more than
+    /// this; other text, fewer reads [default: 0]
+    #[arg(
+        long,
+        value_name = "MARGIN",
+        default_value_t = 0.0,
+        hide_default_value = true,
+        help_heading = APPROXIMATIONS
+    )]
+    prefer_resident: f32,
+    /// Leave a token's last expert out if it is not in memory and its weight is no more than this;
+    /// other text, fewer reads [default: 0]
+    #[arg(
+        long,
+        value_name = "WEIGHT",
+        default_value_t = 0.0,
+        hide_default_value = true,
+        help_heading = APPROXIMATIONS
+    )]
+    skip_missing: f32,
+    /// Read the low-bit copy of an expert that is not in memory (wick pack --tier 2); other text, fewer
+    /// bytes
+    #[arg(long, help_heading = APPROXIMATIONS)]
+    low_bit: bool,
 }
 
 /// How much of the output matrix is multiplied.
 #[derive(Args, Clone)]
 pub(crate) struct OutputArguments {
     /// Rows of the output matrix that a token is multiplied with
-    #[arg(long, value_name = "HOW", default_value = "exact")]
+    #[arg(long, value_name = "HOW", default_value = "exact", help_heading = APPROXIMATIONS)]
     output: OutputArgument,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum OutputArgument {
+pub(crate) enum OutputArgument {
     /// All
     Exact,
     /// Those that the predictor in PowerInfer's files counts
@@ -68,11 +140,7 @@ impl OutputArguments {
 
     /// Which rows are.
     pub(crate) fn output(&self) -> Output {
-        match self.output {
-            OutputArgument::Exact => Output::Exact,
-            OutputArgument::Profiler => Output::Profiler,
-            OutputArgument::Coarse => Output::Coarse,
-        }
+        self.output.into()
     }
 
     /// Whether all rows are.
@@ -81,11 +149,21 @@ impl OutputArguments {
     }
 }
 
+impl From<OutputArgument> for Output {
+    fn from(argument: OutputArgument) -> Output {
+        match argument {
+            OutputArgument::Exact => Output::Exact,
+            OutputArgument::Profiler => Output::Profiler,
+            OutputArgument::Coarse => Output::Coarse,
+        }
+    }
+}
+
 /// How keys and values are kept.
 #[derive(Args, Clone)]
 pub(crate) struct KvArguments {
     /// How keys and values are kept in memory
-    #[arg(long, value_name = "TYPE", default_value = "f16")]
+    #[arg(long, value_name = "TYPE", default_value = "f16", help_heading = MEMORY)]
     kv: KvArgument,
 }
 
@@ -120,9 +198,18 @@ pub(crate) fn with_engine<R>(
     arguments: &EngineArguments,
     work: impl for<'e> FnOnce(Engine<'e>, &mut Arena<'e>) -> Result<R, Failure>,
 ) -> Result<R, Failure> {
-    let options = arguments.kv.apply(options);
-    let done = host::with_engine(model, options, &arguments.setup(prompt), work);
-    done.map_err(|failure| match failure.unread() {
+    let options = arguments.compute.apply(options);
+    with_setup(model, options, &arguments.setup(prompt), work)
+}
+
+/// The same for an engine that is to have what `setup` says.
+pub(crate) fn with_setup<R>(
+    model: &Model<'_>,
+    options: Options,
+    setup: &Setup,
+    work: impl for<'e> FnOnce(Engine<'e>, &mut Arena<'e>) -> Result<R, Failure>,
+) -> Result<R, Failure> {
+    host::with_engine(model, options, setup, work).map_err(|failure| match failure.unread() {
         Some(error) => model.files.unread(*error).into(),
         None => failure,
     })

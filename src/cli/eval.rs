@@ -42,7 +42,7 @@ pub(crate) struct Arguments {
     #[arg(short, long, value_name = "N", default_value = "32")]
     batch: NonZeroUsize,
     /// Most tokens of an answer
-    #[arg(short, long, value_name = "N", default_value_t = 256)]
+    #[arg(short, long = "tokens", alias = "n", value_name = "N", default_value_t = 256)]
     n: usize,
     #[command(flatten)]
     engine: EngineArguments,

@@ -2,13 +2,12 @@
 
 use crate::exit::{Exit, Failure, OrExit};
 use crate::memory::Mib;
-use crate::model::{open, tokenizer};
+use crate::model::{FileArguments, tokenizer};
 use crate::report::print;
 use clap::Args;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::io::{self, Write};
-use std::path::PathBuf;
 use wick_core::{Config, Down, Gating, Part, Plan, Weights};
 use wick_format::{Overrides, PACK_VERSION};
 use wick_kernels::Format;
@@ -19,12 +18,12 @@ use wick_text::Tokenizer;
 /// Show what is in a model's file, and how it would run here
 #[derive(Args)]
 pub(crate) struct Arguments {
-    /// GGUF file, the first one if the model is split [default: nano, built in]
-    file: Option<PathBuf>,
+    #[command(flatten)]
+    file: FileArguments,
     /// Write JSON
     #[arg(long)]
     json: bool,
-    /// Context for which memory is computed [default: 4096, or the model's own if that is less]
+    /// Positions for prompt and answer together [default: 4096, or the model's own if that is less]
     #[arg(short, long, value_name = "N")]
     context: Option<usize>,
 }
@@ -105,7 +104,7 @@ struct Memory {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let files = open(arguments.file.as_deref())?;
+    let files = arguments.file.open()?;
     let model = files.model(Overrides::default())?;
     let report = report(&model, arguments.context)?;
     print(&report, arguments.json, |report, out| report.write(out))

@@ -1,7 +1,7 @@
 //! `wick logits`: the logits that follow each token of a text.
 
 use crate::detokenize::parse_ids;
-use crate::engine::{EngineArguments, with_engine};
+use crate::engine::{ComputeArguments, with_setup};
 use crate::exit::{Exit, Failure, OrExit};
 use crate::model::{ModelArguments, tokenizer};
 use anyhow::Context;
@@ -25,7 +25,7 @@ const TOP: usize = 5;
 /// each position; without, the five largest of each position as a line of JSON, with their text if
 /// the file has a tokenizer.
 ///
-///   wick logits -m model.gguf --ids "1 2 3" --out logits.f32
+///   wick logits model.gguf --ids "1 2 3" --out logits.f32
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Arguments {
@@ -35,10 +35,10 @@ pub(crate) struct Arguments {
     #[arg(long)]
     ids: String,
     /// File to write all logits to
-    #[arg(long, value_name = "FILE")]
+    #[arg(short, long, value_name = "OUT")]
     out: Option<PathBuf>,
     #[command(flatten)]
-    engine: EngineArguments,
+    compute: ComputeArguments,
 }
 
 /// The largest logits of a position.
@@ -68,7 +68,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let batch = BATCH.min(ids.len());
     let (output, kv) = (Output::Exact, KvFormat::default());
     let options = Options { context: ids.len(), sequences: 1, batch, outputs: batch, output, kv };
-    with_engine(&model, options, Some(ids.len()), &arguments.engine, |engine, _| {
+    let options = arguments.compute.apply(options);
+    let setup = arguments.compute.setup(Some(ids.len()));
+    with_setup(&model, options, &setup, |engine, _| {
         write(engine, &ids, arguments.out.as_deref(), || Names::read(&model))
     })
 }

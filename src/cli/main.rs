@@ -38,6 +38,9 @@ Exit codes:
   5    the input is wrong: prompt too long, token out of range, text not UTF-8
   130  interrupted by ctrl-C";
 
+/// Where `--help` lists options that all verbs have: after those of the verb.
+const LAST: usize = 1000;
+
 /// Runs SmallThinker models on small boards.
 ///
 /// Without a model file, wick uses nano, a small model of its own that is built in.
@@ -45,7 +48,7 @@ Exit codes:
 #[command(version, after_help = EXIT_CODES, max_term_width = 100)]
 struct Arguments {
     /// Say more on stderr: -v figures and what is loaded, -vv details
-    #[arg(short, long, action = clap::ArgAction::Count, global = true)]
+    #[arg(short, long, action = clap::ArgAction::Count, global = true, display_order = LAST)]
     verbose: u8,
     #[command(subcommand)]
     verb: Verb,

@@ -31,12 +31,15 @@ impl FromStr for Size {
     }
 }
 
+/// Where `--help` lists what memory is for and how experts are read that have no room there.
+pub(crate) const MEMORY: &str = "Memory and streaming";
+
 /// How much memory may be taken.
 #[derive(Args, Clone, Copy)]
 pub(crate) struct MemoryArguments {
     /// Memory that the whole process may take, such as 1G: experts that do not fit are read from the
     /// file when they are wanted [default: what the machine and the control group leave]
-    #[arg(long, value_name = "SIZE")]
+    #[arg(long, value_name = "SIZE", help_heading = MEMORY)]
     memory: Option<Size>,
 }
 

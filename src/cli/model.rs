@@ -11,9 +11,19 @@ use wick_text::Tokenizer;
 /// nano, the model that is built in.
 pub(crate) static NANO: &[u8] = include_bytes!("../../tests/models/nano/nano.gguf");
 
-/// Which file.
+/// Which file, of a verb that takes it with or without `--model`.
 #[derive(Args, Clone)]
 pub(crate) struct FileArguments {
+    /// GGUF file of the model, the first one if it is split [default: nano, built in]
+    file: Option<PathBuf>,
+    /// The same as FILE
+    #[arg(short, long, value_name = "FILE", conflicts_with = "file")]
+    model: Option<PathBuf>,
+}
+
+/// Which file, of a verb whose words are a prompt.
+#[derive(Args, Clone)]
+pub(crate) struct FlagArguments {
     /// GGUF file of the model, the first one if it is split [default: nano, built in]
     #[arg(short, long, value_name = "FILE")]
     model: Option<PathBuf>,
@@ -24,6 +34,13 @@ pub(crate) struct FileArguments {
 pub(crate) struct ModelArguments {
     #[command(flatten)]
     file: FileArguments,
+    #[command(flatten)]
+    gating: GatingArguments,
+}
+
+/// What a model's file may leave open.
+#[derive(Args, Clone, Copy)]
+pub(crate) struct GatingArguments {
     /// How router logits become weights, whatever the file says [default: as the file says, sigmoid
     /// if it is silent]
     #[arg(long, value_name = "KIND")]
@@ -53,6 +70,13 @@ impl ModelArguments {
 
     /// What is said in place of the file.
     pub(crate) fn overrides(&self) -> Overrides {
+        self.gating.overrides()
+    }
+}
+
+impl GatingArguments {
+    /// What is said in place of the file.
+    pub(crate) fn overrides(&self) -> Overrides {
         Overrides { gating: self.gating.map(Gating::from) }
     }
 }
@@ -60,12 +84,19 @@ impl ModelArguments {
 impl FileArguments {
     /// Maps the file that was asked for.
     pub(crate) fn open(&self) -> Result<Files, HostError> {
+        open(self.file.as_deref().or(self.model.as_deref()))
+    }
+}
+
+impl FlagArguments {
+    /// Maps the file that was asked for.
+    pub(crate) fn open(&self) -> Result<Files, HostError> {
         open(self.model.as_deref())
     }
 }
 
 /// Maps the file at `path` and its other parts, or takes nano.
-pub(crate) fn open(path: Option<&Path>) -> Result<Files, HostError> {
+fn open(path: Option<&Path>) -> Result<Files, HostError> {
     match path {
         Some(path) => Files::open(path),
         None => Ok(Files::built_in("nano, built in", NANO)),

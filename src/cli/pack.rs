@@ -1,6 +1,6 @@
 //! `wick pack` and `wick unpack`: weights arranged for the kernels in a file, and back.
 
-use crate::engine::OutputArguments;
+use crate::engine::OutputArgument;
 use crate::exit::{Exit, Failure, OrExit};
 use crate::interrupt::Interrupt;
 use crate::memory::Mib;
@@ -29,48 +29,67 @@ const HELD: usize = 16 << 20;
 ///   wick pack model.powerinfer.gguf --output profiler -o model.wick.gguf
 ///   wick pack --verify model.wick.gguf
 #[derive(Args)]
-#[command(verbatim_doc_comment)]
+#[command(verbatim_doc_comment, mut_arg("file", |file| file.required_unless_present("verify")))]
 pub(crate) struct PackArguments {
-    /// GGUF file, the first one if the model is split
-    #[arg(required_unless_present = "verify", value_name = "IN")]
-    input: Option<PathBuf>,
-    /// File to write
-    #[arg(short, value_name = "OUT", required_unless_present = "verify")]
-    out: Option<PathBuf>,
     #[command(flatten)]
-    output: OutputArguments,
+    input: InputArguments,
+    /// File to write
+    #[arg(short, long, value_name = "OUT", required_unless_present = "verify")]
+    out: Option<PathBuf>,
+    /// Rows of the output matrix that a token will be multiplied with
+    #[arg(long, value_name = "HOW", default_value = "exact")]
+    output: OutputArgument,
     /// Add copies of all experts with so many bits a weight, which are read in their place with --low-bit;
     /// the file grows by 5/9 of the experts
     #[arg(long, value_name = "BITS", value_parser = clap::value_parser!(u32).range(2..=2))]
     tier: Option<u32>,
     /// Check structure and checksums of a packed file, and name all that is damaged
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["input", "out", "output", "tier"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["file", "model", "out", "output", "tier"])]
     verify: Option<PathBuf>,
 }
 
 /// Give back the file that was packed: the same tensors to the bit, in the same order
 #[derive(Args)]
 pub(crate) struct UnpackArguments {
-    /// Packed file
-    #[arg(value_name = "IN")]
-    input: PathBuf,
+    #[command(flatten)]
+    input: InputArguments,
     /// File to write
-    #[arg(short, value_name = "OUT")]
+    #[arg(short, long, value_name = "OUT")]
     out: PathBuf,
+}
+
+/// What is read.
+#[derive(Args)]
+struct InputArguments {
+    /// GGUF file of the model, the first one if it is split
+    #[arg(value_name = "IN", required_unless_present = "model")]
+    file: Option<PathBuf>,
+    /// The same as IN
+    #[arg(short, long, value_name = "IN", conflicts_with = "file")]
+    model: Option<PathBuf>,
+}
+
+impl InputArguments {
+    fn open(&self) -> Result<Files, Failure> {
+        match self.file.as_deref().or(self.model.as_deref()) {
+            Some(path) => Ok(Files::open(path)?),
+            None => Err(Failure::new(Exit::Usage, "IN expected: the file that is read")),
+        }
+    }
 }
 
 pub(crate) fn pack(arguments: &PackArguments) -> Result<(), Failure> {
     if let Some(file) = &arguments.verify {
         return check(file);
     }
-    let (Some(input), Some(out)) = (&arguments.input, &arguments.out) else {
-        return Err(Failure::new(Exit::Usage, "IN and -o OUT expected"));
+    let Some(out) = &arguments.out else {
+        return Err(Failure::new(Exit::Usage, "-o OUT expected: the file that is written"));
     };
-    let files = Files::open(input)?;
+    let files = arguments.input.open()?;
     refuse_input(&files, out)?;
     let parts = files.parse()?;
     let model = Model::new(&parts).map_err(|e| files.blame(e))?;
-    let mut pack = Pack::new(model, arguments.output.output()).map_err(|e| files.blame(e))?;
+    let mut pack = Pack::new(model, arguments.output.into()).map_err(|e| files.blame(e))?;
     if arguments.tier.is_some() {
         pack = pack.with_low_bit().map_err(|e| files.blame(e))?;
     }
@@ -89,7 +108,7 @@ pub(crate) fn pack(arguments: &PackArguments) -> Result<(), Failure> {
 
 pub(crate) fn unpack(arguments: &UnpackArguments) -> Result<(), Failure> {
     let UnpackArguments { input, out } = arguments;
-    let files = Files::open(input)?;
+    let files = input.open()?;
     refuse_input(&files, out)?;
     let parts = files.parse()?;
     let model = Model::new(&parts).map_err(|e| files.blame(e))?;

@@ -24,7 +24,7 @@ use wick_prepare::Statistics;
 /// experts are chosen in the published model that is most like this one. Speeds are bounds, not
 /// promises: decoding is at most as fast as memory and storage are read.
 ///
-///   wick plan -m model.gguf --memory 1G --context 4096 --board pi5
+///   wick plan model.gguf --memory 1G --context 4096 --board pi5
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Arguments {

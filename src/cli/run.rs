@@ -4,7 +4,7 @@ use crate::answer::{Answer, report_load, write_now};
 use crate::engine::{EngineArguments, OutputArguments, with_engine};
 use crate::exit::{Exit, Failure};
 use crate::interrupt::Interrupt;
-use crate::model::{ModelArguments, tokenizer};
+use crate::model::{FlagArguments, GatingArguments, tokenizer};
 use crate::sampling::SamplingArguments;
 use crate::template::{Message, render};
 use clap::Args;
@@ -26,9 +26,11 @@ use wick_text::{Special, Tokenizer};
 #[command(verbatim_doc_comment)]
 pub(crate) struct Arguments {
     #[command(flatten)]
-    model: ModelArguments,
-    /// Most tokens to draw
-    #[arg(short, long, value_name = "N", default_value_t = 512)]
+    model: FlagArguments,
+    #[command(flatten)]
+    gating: GatingArguments,
+    /// Most tokens of the answer
+    #[arg(short, long = "tokens", alias = "n", value_name = "N", default_value_t = 512)]
     n: usize,
     #[command(flatten)]
     sampling: SamplingArguments,
@@ -52,7 +54,7 @@ pub(crate) fn run(arguments: &Arguments, verbose: bool) -> Result<(), Failure> {
     let start = Instant::now();
 
     let files = arguments.model.open()?;
-    let model = files.model(arguments.model.overrides())?;
+    let model = files.model(arguments.gating.overrides())?;
     let tokenizer = tokenizer(&files, model.metadata())?;
     let text = if arguments.raw { text } else { template(&model, &tokenizer, text)? };
     let ids = encode(&tokenizer, &text)?;

@@ -3,26 +3,53 @@
 use clap::Args;
 use wick_core::Sampling;
 
+/// Where `--help` lists how tokens are drawn.
+const SAMPLING: &str = "Sampling";
+
 /// How tokens are drawn.
 #[derive(Args, Clone)]
 pub(crate) struct SamplingArguments {
     /// Spread of the choice; 0 takes the likeliest token always
-    #[arg(long, value_name = "T", default_value_t = 0.6, value_parser = at_least_zero)]
+    #[arg(
+        long,
+        value_name = "T",
+        default_value_t = 0.6,
+        value_parser = at_least_zero,
+        help_heading = SAMPLING
+    )]
     temperature: f32,
     /// Choose among the K likeliest tokens; 0 for all
-    #[arg(long, value_name = "K", default_value_t = 20)]
+    #[arg(long, value_name = "K", default_value_t = 20, help_heading = SAMPLING)]
     top_k: usize,
     /// Choose among the likeliest tokens that together reach this probability; 1 for all
-    #[arg(long, value_name = "P", default_value_t = 0.95, value_parser = probability)]
+    #[arg(
+        long,
+        value_name = "P",
+        default_value_t = 0.95,
+        value_parser = probability,
+        help_heading = SAMPLING
+    )]
     top_p: f32,
     /// Leave out tokens less probable than this, relative to the likeliest
-    #[arg(long, value_name = "P", default_value_t = 0.0, value_parser = probability)]
+    #[arg(
+        long,
+        value_name = "P",
+        default_value_t = 0.0,
+        value_parser = probability,
+        help_heading = SAMPLING
+    )]
     min_p: f32,
     /// Weaken tokens among the last 64; 1 does nothing
-    #[arg(long, value_name = "R", default_value_t = 1.0, value_parser = above_zero)]
+    #[arg(
+        long,
+        value_name = "R",
+        default_value_t = 1.0,
+        value_parser = above_zero,
+        help_heading = SAMPLING
+    )]
     repeat_penalty: f32,
     /// Seed of the random choice [default: a new one each time]
-    #[arg(long, value_name = "S")]
+    #[arg(long, value_name = "S", help_heading = SAMPLING)]
     seed: Option<u64>,
 }
 

@@ -1,51 +1,9 @@
-//! Reading experts that are not in memory, and what it took.
+//! What reading experts that are not in memory took.
 
 use crate::memory::Mib;
-use clap::Args;
-use clap::builder::PossibleValuesParser;
 use serde::Serialize;
-use std::num::NonZeroUsize;
 use std::time::Duration;
-use wick_core::{Approximation, Engine, ExpertFigures, Prefetch, StoreFigures};
-use wick_linux::host::Setup;
-use wick_linux::reads::Device;
-
-/// How experts that are not in memory are read.
-#[derive(Args, Clone)]
-pub(crate) struct StreamingArguments {
-    /// Read experts as slowly as such a device does
-    #[arg(long, value_name = "DEVICE", value_parser = PossibleValuesParser::new(Device::ALL.map(|d| d.name)))]
-    emulate: Option<String>,
-    /// Reads that the device is given at once, such as `wick plan --measure` finds best [default: 64]
-    #[arg(long, value_name = "N")]
-    depth: Option<NonZeroUsize>,
-    /// Choose an expert in memory before one that is not if its router logit is lower by no more than
-    /// this; other text, fewer reads [default: 0]
-    #[arg(long, value_name = "MARGIN", default_value_t = 0.0, hide_default_value = true)]
-    prefer_resident: f32,
-    /// Leave a token's last expert out if it is not in memory and its weight is no more than this;
-    /// other text, fewer reads [default: 0]
-    #[arg(long, value_name = "WEIGHT", default_value_t = 0.0, hide_default_value = true)]
-    skip_missing: f32,
-    /// Read the low-bit copy of an expert that is not in memory (wick pack --tier 2); other text, fewer
-    /// bytes
-    #[arg(long)]
-    low_bit: bool,
-}
-
-impl StreamingArguments {
-    /// `setup` with experts read so.
-    pub(crate) fn apply(&self, setup: Setup) -> Setup {
-        let emulate = self.emulate.as_deref().and_then(Device::from_name);
-        Setup { depth: self.depth, emulate, low_bit: self.low_bit, ..setup }
-    }
-
-    /// What may be computed in another way to read less.
-    pub(crate) fn approximation(&self) -> Approximation {
-        let Self { prefer_resident, skip_missing, low_bit, .. } = *self;
-        Approximation { prefer_resident, skip_missing, low_bit }
-    }
-}
+use wick_core::{Engine, ExpertFigures, Prefetch, StoreFigures};
 
 /// Figures of an engine whose experts are read when they are wanted, from its start until now.
 #[derive(Clone, Copy, Default)]

@@ -1,6 +1,6 @@
 //! `wick synth`: a model of a published shape with random weights.
 
-use crate::engine::{EngineArguments, with_engine};
+use crate::engine::{ComputeArguments, with_setup};
 use crate::exit::{Exit, Failure, OrExit};
 use crate::interrupt::Interrupt;
 use crate::memory::Mib;
@@ -43,8 +43,8 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "N")]
     vocab: Option<u32>,
     /// File to write
-    #[arg(short, long, value_name = "FILE")]
-    output: PathBuf,
+    #[arg(short, long, alias = "output", value_name = "OUT")]
+    out: PathBuf,
     /// Seed of the weights
     #[arg(long, value_name = "S", default_value_t = 1)]
     seed: u64,
@@ -65,13 +65,13 @@ pub(crate) struct Arguments {
     #[arg(long)]
     untied: bool,
     /// Tokens to run: three quarters random, the rest drawn by the model
-    #[arg(long, value_name = "N", default_value = "64", conflicts_with = "no_run")]
+    #[arg(short = 'n', long, value_name = "N", default_value = "64", conflicts_with = "no_run")]
     tokens: NonZeroUsize,
     /// Write the file only
     #[arg(long)]
     no_run: bool,
     #[command(flatten)]
-    engine: EngineArguments,
+    compute: ComputeArguments,
 }
 
 /// A model whose statistics are wanted.
@@ -119,11 +119,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     if arguments.no_run {
         return Ok(());
     }
-    let files = Files::open(&arguments.output)?;
+    let files = Files::open(&arguments.out)?;
     let model = files.model(Overrides::default())?;
     let tokens = arguments.tokens.get();
-    let options = one_sequence(&model.config, Some(tokens));
-    with_engine(&model, options, None, &arguments.engine, |engine, arena| {
+    let options = arguments.compute.apply(one_sequence(&model.config, Some(tokens)));
+    with_setup(&model, options, &arguments.compute.setup(None), |engine, arena| {
         let mut trial = Trial::new(engine, arguments.seed, &interrupt, arena)?;
         trial.run(tokens)?;
         trial.report(&synthetic)?;
@@ -137,8 +137,8 @@ fn write(
     synthetic: &Synthetic,
     interrupt: &Interrupt,
 ) -> Result<(), Failure> {
-    let (path, start) = (&arguments.output, Instant::now());
-    let threads = NonZeroUsize::new(arguments.engine.setup(None).thread_count(&Cpus::detect()));
+    let (path, start) = (&arguments.out, Instant::now());
+    let threads = NonZeroUsize::new(arguments.compute.setup(None).thread_count(&Cpus::detect()));
     // Drawn on stderr, and only if that is a terminal.
     let bar = ProgressBar::new(synthetic.bytes());
     let style = ProgressStyle::with_template("{bar:40} {bytes} of {total_bytes}, {eta} left");

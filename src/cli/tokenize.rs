@@ -9,7 +9,7 @@ use wick_text::Special;
 
 /// Show the token ids of a text: stdin in, one line of ids out
 ///
-///   echo -n "Hello, world" | wick tokenize -m model.gguf
+///   echo -n "Hello, world" | wick tokenize model.gguf
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Arguments {

@@ -5,6 +5,7 @@
 mod bench;
 mod chat;
 mod eval;
+mod flags;
 mod inspect;
 mod logits;
 mod memory;
