@@ -15,18 +15,18 @@ extern crate std;
 #[cfg(target_arch = "aarch64")]
 mod aarch64;
 mod activation;
+mod attention;
 mod format;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod generic;
 mod kv;
 mod lanes;
 mod layout;
 mod low_bit;
-#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-mod plain;
 pub mod scalar;
 mod sketch;
 mod table;
-#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-mod tokens;
+mod vector;
 #[cfg(target_arch = "x86_64")]
 mod x86_64;
 

@@ -39,6 +39,45 @@ pub type Encode = fn(layout: &RowLayout, slab: &mut [f32]);
 /// Asks for bytes that will soon be read.
 pub type Prefetch = fn(bytes: &[u8]);
 
+/// A product with [`Layout::Rows`] matrices for each format.
+#[derive(Clone, Copy)]
+pub(crate) struct RowProducts {
+    pub(crate) f32: MatMul,
+    pub(crate) f16: MatMul,
+    pub(crate) bf16: MatMul,
+    pub(crate) q4_0: MatMul,
+    pub(crate) q4_1: MatMul,
+    pub(crate) q5_0: MatMul,
+    pub(crate) q5_1: MatMul,
+    pub(crate) q8_0: MatMul,
+    pub(crate) q2_k: MatMul,
+    pub(crate) q3_k: MatMul,
+    pub(crate) q4_k: MatMul,
+    pub(crate) q5_k: MatMul,
+    pub(crate) q6_k: MatMul,
+}
+
+impl RowProducts {
+    /// The product with matrices of a format.
+    fn of(&self, format: Format) -> MatMul {
+        match format {
+            Format::F32 => self.f32,
+            Format::F16 => self.f16,
+            Format::BF16 => self.bf16,
+            Format::Q4_0 => self.q4_0,
+            Format::Q4_1 => self.q4_1,
+            Format::Q5_0 => self.q5_0,
+            Format::Q5_1 => self.q5_1,
+            Format::Q8_0 => self.q8_0,
+            Format::Q2_K => self.q2_k,
+            Format::Q3_K => self.q3_k,
+            Format::Q4_K => self.q4_k,
+            Format::Q5_K => self.q5_k,
+            Format::Q6_K => self.q6_k,
+        }
+    }
+}
+
 /// Function pointers to one variant of every kernel.
 ///
 /// A table is reached only through a function that checks for its instructions or demands that the
@@ -46,8 +85,8 @@ pub type Prefetch = fn(bytes: &[u8]);
 pub struct Kernels {
     /// The variant's name.
     pub(crate) name: &'static str,
-    /// Products with matrices in [`Layout::Rows`], by format.
-    pub(crate) rows: [MatMul; Format::ALL.len()],
+    /// Products with matrices in [`Layout::Rows`].
+    pub(crate) rows: RowProducts,
     /// Products with Q4_0 matrices in [`Layout::Grouped`].
     pub(crate) grouped: MatMul,
     pub(crate) split: PickRows,
@@ -75,7 +114,7 @@ impl Kernels {
     /// kernels of their own, [`Layout::Split`] and [`Layout::Columns`].
     pub fn matmul(&self, format: Format, layout: Layout) -> Option<MatMul> {
         match layout {
-            Layout::Rows => Some(self.rows[format as usize]),
+            Layout::Rows => Some(self.rows.of(format)),
             Layout::Grouped => Some(self.grouped),
             Layout::Split | Layout::Columns => None,
         }

@@ -5,12 +5,14 @@
 //! Sums have the order of the scalar kernels, so results are the same bits.
 
 use super::dot::{Dot, Sdot};
+use super::lanes::widen;
+use super::q4_0;
 use super::q4_0::nibbles;
-use super::rows::{Block32, Rows, SCALE, widen_four};
-use super::{q4_0, widen};
+use super::rows::{Block32, Four, LANES, widen_four};
 use crate::activation::count_blocks;
+use crate::generic::rows::{Rows, SCALE};
+use crate::generic::tokens::Product;
 use crate::layout::{BLOCK, GROUP, GROUP_BLOCK};
-use crate::tokens::Product;
 use crate::{Activation, Q8};
 use core::arch::aarch64::*;
 use core::arch::asm;
@@ -166,7 +168,7 @@ unsafe fn add_block<const T: usize>(
 ) {
     // SAFETY: the caller has the variant's features and `GROUP_BLOCK` bytes at `block`.
     unsafe {
-        let (low, high) = widen(vld1q_u16(block.cast()));
+        let [low, high] = widen(vld1q_u16(block.cast()));
         for (half, scales) in [low, high].into_iter().enumerate() {
             let mut sums = pairs.map(|pair| [pair.starts; 2]);
             for i in 0..2 {
@@ -199,7 +201,7 @@ impl<B: Block32, D: Dot> Product for PairedRows<B, D> {
     unsafe fn multiply<const T: usize>(weights: &[u8], xs: [&Activation<'_>; T], out: &mut [f32]) {
         if T == 1 {
             // SAFETY: the caller has the variant's features.
-            return unsafe { Rows::<B, D>::multiply(weights, xs, out) };
+            return unsafe { Rows::<Four<B, D>, LANES>::multiply(weights, xs, out) };
         }
         let xs = xs.map(|x| &x.q8_0);
         let blocks = count_blocks(xs, BLOCK, BLOCK);

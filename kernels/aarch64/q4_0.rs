@@ -5,11 +5,11 @@
 //! bits.
 
 use super::dot::Dot;
-use super::widen;
+use super::lanes::widen;
 use crate::activation::count_blocks;
+use crate::generic::tokens::Product;
 use crate::layout::{BLOCK, BLOCK_BYTES, GROUP, GROUP_BLOCK};
 use crate::scalar::arranged::add_blocks;
-use crate::tokens::Product;
 use crate::{Activation, Layout, Q8};
 use core::arch::aarch64::*;
 use core::arch::asm;
@@ -173,7 +173,7 @@ unsafe fn add_group<D: Dot, const T: usize, const I: i32>(
         add_quarter::<D, T, 1>(&mut sums, block, x);
         add_quarter::<D, T, 2>(&mut sums, block, x);
         add_quarter::<D, T, 3>(&mut sums, block, x);
-        let (low, high) = widen(vld1q_u16(block.cast()));
+        let [low, high] = widen(vld1q_u16(block.cast()));
         for t in 0..T {
             let sums = D::finish(sums[t]);
             for (half, scales) in [low, high].into_iter().enumerate() {
@@ -286,7 +286,7 @@ pub(super) unsafe fn split<D: Dot>(
                         vpaddq_s32(vpaddq_s32(sums[0], sums[1]), vpaddq_s32(sums[2], sums[3]));
                     let sums = vcvtq_f32_s32(vsubq_s32(sums, offsets));
                     let scales = vld1_u16(row.add(b * 2).cast());
-                    let (scales, _) = widen(vcombine_u16(scales, scales));
+                    let [scales, _] = widen(vcombine_u16(scales, scales));
                     *product = vmulq_f32(sums, vmulq_f32(scales, x_scales));
                 }
                 for block in transpose(products) {
@@ -411,7 +411,7 @@ unsafe fn add_runs<const R: usize>(
             let halves = scales.as_ptr().cast::<u16>().add(run);
             let out = out.as_mut_ptr().add(run);
             for (i, sums) in sums.into_iter().enumerate() {
-                let (low, high) = widen(vld1q_u16(halves.add(i * 8)));
+                let [low, high] = widen(vld1q_u16(halves.add(i * 8)));
                 let (first, second) = (vmovl_s16(vget_low_s16(sums)), vmovl_high_s16(sums));
                 for (j, (sum, scales)) in [(first, low), (second, high)].into_iter().enumerate() {
                     let product = vmulq_f32(vcvtq_f32_s32(sum), vmulq_n_f32(scales, x_scale));

@@ -6,8 +6,8 @@
 
 use super::dot::Dot;
 use crate::activation::count_blocks;
+use crate::generic::tokens::Product;
 use crate::layout::{BLOCK, GROUP, GROUP_BLOCK};
-use crate::tokens::Product;
 use crate::{Activation, Q8};
 use core::arch::x86_64::*;
 use core::marker::PhantomData;

@@ -11,6 +11,38 @@ use crate::layout::{BLOCK, BLOCK_BYTES};
 use crate::scalar::arranged::add_blocks;
 use crate::{Activation, Layout, Q8};
 use core::arch::x86_64::*;
+use core::marker::PhantomData;
+
+/// How a variant picks rows.
+pub(super) trait Split {
+    /// [`crate::PickRows`].
+    ///
+    /// # Safety
+    /// The processor has the variant's features.
+    unsafe fn pick_rows(weights: &[u8], rows: &[u32], x: &Activation<'_>, out: &mut [f32]);
+}
+
+/// 8 rows and 8 blocks at a time, bytes multiplied by `D`.
+pub(super) struct ByEight<D>(PhantomData<D>);
+
+impl<D: Dot> Split for ByEight<D> {
+    #[inline(always)]
+    unsafe fn pick_rows(weights: &[u8], rows: &[u32], x: &Activation<'_>, out: &mut [f32]) {
+        // SAFETY: the caller has the variant's features.
+        unsafe { by_eight::<D>(weights, rows, x, out) }
+    }
+}
+
+/// 16 rows and 16 blocks at a time, with AVX-512's instruction for 8-bit dot products.
+pub(super) struct BySixteen;
+
+impl Split for BySixteen {
+    #[inline(always)]
+    unsafe fn pick_rows(weights: &[u8], rows: &[u32], x: &Activation<'_>, out: &mut [f32]) {
+        // SAFETY: the caller has the variant's features.
+        unsafe { by_sixteen(weights, rows, x, out) }
+    }
+}
 
 /// Blocks whose products stand side by side in the lanes of [`by_eight`].
 const LANES: usize = 8;
