@@ -226,6 +226,9 @@ impl Sums for int32x4_t {
 }
 
 /// 32 bytes.
+///
+/// # Safety
+/// There are 32 bytes.
 #[inline(always)]
 unsafe fn load(bytes: *const u8) -> [uint8x16_t; 2] {
     // SAFETY: the caller has the bytes.

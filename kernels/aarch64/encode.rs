@@ -32,7 +32,7 @@ pub(super) fn quantize_block(x: &[f32; 32]) -> Block {
 
 /// Rounds values of at most 200 in magnitude; others become 0.
 #[inline(always)]
-unsafe fn round_half_away(v: float32x4_t) -> int32x4_t {
+fn round_half_away(v: float32x4_t) -> int32x4_t {
     // SAFETY: NEON is part of every processor that these targets run on.
     unsafe {
         let is_small = vcleq_f32(vabsq_f32(v), vdupq_n_f32(200.0));

@@ -23,6 +23,9 @@ const PAIRS: usize = 2;
 
 /// Adds the products of two rows and two tokens, eight bytes each: row 0 with both tokens, row 1
 /// with both.
+///
+/// # Safety
+/// The processor has I8MM.
 #[inline(always)]
 unsafe fn smmla(mut sums: int32x4_t, rows: int8x16_t, tokens: int8x16_t) -> int32x4_t {
     // SAFETY: the caller has the extension; only the registers that are named are touched.
@@ -52,6 +55,9 @@ struct Pair {
 
 impl Pair {
     /// Pair `p` of some tokens; the last one is paired with itself where their number is odd.
+    ///
+    /// # Safety
+    /// Each of `xs` has the block, and there is such a pair.
     #[inline(always)]
     unsafe fn load<const T: usize>(xs: &[&Q8<'_>; T], p: usize, block: usize) -> Pair {
         let (a, b) = (xs[2 * p], xs[(2 * p + 1).min(T - 1)]);
@@ -72,6 +78,9 @@ impl Pair {
     }
 
     /// All pairs of some tokens.
+    ///
+    /// # Safety
+    /// Each of `xs` has the block.
     #[inline(always)]
     unsafe fn load_all<const T: usize>(xs: &[&Q8<'_>; T], block: usize) -> [Pair; PAIRS] {
         // SAFETY: the caller's promise.
@@ -83,6 +92,9 @@ impl Pair {
 }
 
 /// 32 bytes.
+///
+/// # Safety
+/// There are 32 bytes.
 #[inline(always)]
 unsafe fn halves(bytes: *const i8) -> [int8x16_t; 2] {
     // SAFETY: the caller has the bytes.
@@ -160,6 +172,9 @@ impl Product for Grouped {
 }
 
 /// Adds the products of a block of eight rows, four rows after four.
+///
+/// # Safety
+/// There are `GROUP_BLOCK` bytes at `block`, and the processor has I8MM.
 #[inline(always)]
 unsafe fn add_block<const T: usize>(
     totals: &mut [[Totals; 2]; PAIRS],
@@ -235,6 +250,9 @@ impl<B: Block32, D: Dot> Product for PairedRows<B, D> {
 }
 
 /// Adds the products of the blocks at an offset from the starts of four rows.
+///
+/// # Safety
+/// There is a block at the offset from each start, and the processor has I8MM.
 #[inline(always)]
 unsafe fn add_rows<B: Block32, const T: usize>(
     totals: &mut [Totals; PAIRS],

@@ -127,6 +127,9 @@ fn add_lanes([a, b, c, d]: [int32x4_t; 4]) -> int32x4_t {
 }
 
 /// The half-precision numbers at an offset from four places.
+///
+/// # Safety
+/// There are two bytes at each place.
 #[inline(always)]
 pub(super) unsafe fn widen_four(starts: &[*const u8; 4], offset: usize) -> float32x4_t {
     // SAFETY: the caller has two bytes at each place.
@@ -141,6 +144,9 @@ pub(super) unsafe fn widen_four(starts: &[*const u8; 4], offset: usize) -> float
 }
 
 /// 32 bytes.
+///
+/// # Safety
+/// There are 32 bytes.
 #[inline(always)]
 unsafe fn load(quants: *const i8) -> [int8x16_t; 2] {
     // SAFETY: the caller has the block.

@@ -61,6 +61,10 @@ macro_rules! compiled {
         fn $name:ident $(<$type:ident: $bound:ident>)? ($($arg:ident: $of:ty),* $(,)?) $body:block
     )*) => {$(
         fn $name $(<$type: $bound>)? ($($arg: $of),*) {
+            /// The same where the features exist.
+            ///
+            /// # Safety
+            /// The processor has them.
             #[target_feature(enable = $features)]
             fn inner $(<$type: $bound>)? ($($arg: $of),*) $body
             // SAFETY: the table is given out only where the features exist.

@@ -180,6 +180,9 @@ impl<B: Block32, D: Dot> SideBySide<LANES> for Eight<B, D> {
 }
 
 /// The half-precision numbers at an offset from eight places.
+///
+/// # Safety
+/// There are two bytes at each place, and the processor has F16C.
 #[inline(always)]
 unsafe fn widen(starts: &[*const u8; 8], offset: usize) -> __m256 {
     // SAFETY: the caller has F16C and two bytes at each place.
@@ -192,6 +195,9 @@ unsafe fn widen(starts: &[*const u8; 8], offset: usize) -> __m256 {
 }
 
 /// The sum of the lanes of each vector.
+///
+/// # Safety
+/// The processor has AVX2.
 #[inline(always)]
 unsafe fn add_lanes(v: [__m256i; 8]) -> __m256i {
     // SAFETY: the caller has AVX2.

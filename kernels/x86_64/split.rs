@@ -49,6 +49,9 @@ const LANES: usize = 8;
 
 /// The product with chosen rows of a [`Layout::Split`] matrix, 8 rows at a time: products of 8
 /// blocks are computed side by side, turned around so that each lane has a row, and added in order.
+///
+/// # Safety
+/// The processor has the features of `D`.
 #[inline(always)]
 pub(super) unsafe fn by_eight<D: Dot>(
     weights: &[u8],
@@ -104,6 +107,9 @@ struct EightBlocks {
 
 impl EightBlocks {
     /// The blocks from `b` on, of which there must be 8.
+    ///
+    /// # Safety
+    /// `x` has 8 blocks from `b` on, and the processor has AVX2.
     #[inline(always)]
     unsafe fn load(x: &Q8<'_>, b: usize) -> EightBlocks {
         // SAFETY: the caller has AVX2, and 8 blocks from `b` on.
@@ -126,6 +132,9 @@ impl EightBlocks {
     }
 
     /// The sums of products with 8 blocks of weights, whose quants lie at `row`.
+    ///
+    /// # Safety
+    /// There are 128 bytes at `row`, and the processor has the features of `D`.
     #[inline(always)]
     unsafe fn multiply<D: Dot>(&self, row: *const u8) -> __m256i {
         // SAFETY: the caller has the variant's features and 128 bytes at `row`.
@@ -147,6 +156,9 @@ impl EightBlocks {
 }
 
 /// The same for 16 rows and 16 blocks, with AVX-512's instruction for 8-bit dot products.
+///
+/// # Safety
+/// The processor has AVX-512 F, BW, VL and VNNI.
 #[inline(always)]
 pub(super) unsafe fn by_sixteen(weights: &[u8], rows: &[u32], x: &Activation<'_>, out: &mut [f32]) {
     let q8 = &x.q8_0;
@@ -193,6 +205,9 @@ struct SixteenBlocks {
 
 impl SixteenBlocks {
     /// `count` blocks from `b` on.
+    ///
+    /// # Safety
+    /// `x` has the blocks, 1 to 16, and the processor has AVX-512 F, BW and VL.
     #[inline(always)]
     unsafe fn load(x: &Q8<'_>, b: usize, count: usize) -> SixteenBlocks {
         // SAFETY: the caller has AVX-512, and what is not there is not loaded.
@@ -222,6 +237,9 @@ impl SixteenBlocks {
     }
 
     /// The products with blocks of weights, whose scales lie at `scales` and quants at `quants`.
+    ///
+    /// # Safety
+    /// There are such blocks, and the processor has AVX-512 F, BW, VL and VNNI.
     #[inline(always)]
     unsafe fn multiply(&self, scales: *const u8, quants: *const u8) -> __m512 {
         // SAFETY: the caller has AVX-512 F, BW, VL and VNNI, and the blocks that are there.
