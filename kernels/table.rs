@@ -1,6 +1,9 @@
 //! The table of kernels that a model computes with.
 
-use crate::{Activation, Format, KvView, Layout, RowLayout, scalar};
+use crate::activation::{Activation, RowLayout};
+use crate::format::Format;
+use crate::kv::KvView;
+use crate::layout::Layout;
 use core::fmt;
 use core::ops::Range;
 use half::f16;
@@ -18,7 +21,7 @@ pub type PickRows = fn(weights: &[u8], rows: &[u32], x: &Activation<'_>, out: &m
 /// of `rows` are multiples of 32.
 pub type SumColumns = fn(weights: &[u8], x: &Activation<'_>, rows: Range<usize>, out: &mut [f32]);
 
-/// What products with some rows of a matrix hardly exceed, from its [`sketch`](crate::sketch()): the
+/// Likely upper bounds of products with some rows of a matrix, from its [`sketch`](crate::sketch()): the
 /// products with the sketch, and the square roots of `Σ_b scale[b]² · spreads[b]` over the blocks `b` of
 /// the row. The bounds of `rows` are multiples of [`crate::GROUP`].
 pub type BoundRows =
@@ -27,7 +30,7 @@ pub type BoundRows =
 /// Adds a multiple of a run of whole blocks to `out`: `out[c] += factor · row[c]`.
 pub type Axpy = fn(format: Format, row: &[u8], factor: f32, out: &mut [f32]);
 
-/// Attention of the query heads that share one KV head; see [`scalar::attention`].
+/// Attention of the query heads that share one KV head; see [`crate::scalar::attention`].
 pub type Attention = fn(queries: &[f32], kv: &KvView<'_>, out: &mut [f32]);
 
 /// `halves[i] = values[i]`, rounded to half precision, ties to even.
@@ -100,11 +103,6 @@ pub struct Kernels {
 }
 
 impl Kernels {
-    /// The kernels in plain Rust, which exist everywhere.
-    pub fn scalar() -> &'static Kernels {
-        &scalar::KERNELS
-    }
-
     /// The variant's name.
     pub fn name(&self) -> &'static str {
         self.name
@@ -130,7 +128,7 @@ impl Kernels {
         self.columns
     }
 
-    /// What products hardly exceed, from the sketch of a matrix.
+    /// Likely upper bounds of products, from the sketch of a matrix.
     pub fn bound_rows(&self) -> BoundRows {
         self.bound
     }

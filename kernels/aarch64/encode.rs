@@ -13,7 +13,7 @@ pub(super) fn quantize_block(x: &[f32; 32]) -> Block {
         let mut largest = values[0];
         for (i, v) in values.iter_mut().enumerate() {
             *v = vld1q_f32(x.as_ptr().add(i * 4));
-            // Of a value that is no number, the maximum is the other operand.
+            // Of a NaN, the maximum is the other operand.
             largest = vmaxnmq_f32(largest, vabsq_f32(*v));
         }
         let (scale, inverse) = block_scale(vmaxnmvq_f32(largest));

@@ -268,7 +268,7 @@ pub(super) fn nibbles(bytes: uint8x16_t) -> [int8x16_t; 2] {
 const LANES: usize = 4;
 
 /// The product with chosen rows of a [`Layout::Split`] matrix, 4 rows at a time: products of 4
-/// blocks are computed side by side, turned around so that each lane has a row, and added in order.
+/// blocks are computed side by side, transposed so that each lane has a row, and added in order.
 ///
 /// # Safety
 /// The processor has the features of `D`.

@@ -1,4 +1,4 @@
-//! Upper bounds of products from the [`sketch`](crate::sketch()) of a matrix, a row in each lane.
+//! Likely upper bounds of products from the [`sketch`](crate::sketch()) of a matrix, a row in each lane.
 
 use super::plain::Widen;
 use crate::Activation;
@@ -25,7 +25,7 @@ pub(crate) trait SketchDot {
     unsafe fn multiply(bits: *const u8, x: *const i8, offset: i32) -> Self::Lanes;
 }
 
-/// What the products with some rows hardly exceed: [`crate::BoundRows`].
+/// Likely upper bounds of the products with some rows: [`crate::BoundRows`].
 ///
 /// # Safety
 /// The processor has the features of `D`.

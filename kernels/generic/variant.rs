@@ -17,7 +17,7 @@ pub(crate) trait Variant {
     type Lanes: Lanes;
     /// Attention.
     type Attention: Steps;
-    /// Upper bounds of products.
+    /// Likely upper bounds of products.
     type Sketch: SketchDot;
     /// Products with [`crate::Layout::Rows`] matrices.
     type Q4_0: Product;

@@ -56,6 +56,13 @@ pub static KERNELS: Kernels = Kernels {
     prefetch,
 };
 
+impl Kernels {
+    /// The kernels in plain Rust, which exist everywhere.
+    pub fn scalar() -> &'static Kernels {
+        &KERNELS
+    }
+}
+
 /// The product with a [`crate::Layout::Rows`] matrix.
 fn matmul<R: Row>(weights: &[u8], xs: &[Activation<'_>], out: &mut [f32]) {
     matmul_rows::<R>(weights, xs, out);

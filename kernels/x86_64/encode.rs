@@ -16,7 +16,7 @@ pub(super) unsafe fn quantize_block(x: &[f32; 32]) -> Block {
         let mut largest = _mm256_setzero_ps();
         for (i, v) in values.iter_mut().enumerate() {
             *v = _mm256_loadu_ps(x.as_ptr().add(i * 8));
-            // Of a value that is no number, the maximum is the second operand.
+            // Of a NaN, the maximum is the second operand.
             largest = _mm256_max_ps(magnitude(*v), largest);
         }
         let (scale, inverse) = block_scale(maximum(largest));

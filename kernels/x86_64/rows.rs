@@ -55,7 +55,7 @@ impl Block32 for Q4_0 {
         }
     }
 
-    /// As in [`Layout::Grouped`](crate::Layout::Grouped), once the bytes are turned around.
+    /// As in [`Layout::Grouped`](crate::Layout::Grouped), once the bytes are transposed.
     #[inline(always)]
     unsafe fn add<D: Dot, const T: usize>(
         totals: &mut [__m256; T],

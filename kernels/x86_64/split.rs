@@ -1,7 +1,7 @@
 //! Products of an activation row with chosen rows of Q4_0 matrices in [`Layout::Split`].
 //!
-//! Products of several blocks of a row are computed side by side. Then those of several rows are turned
-//! around, so that each lane has a row, and added in the order of blocks, as the scalar kernels do.
+//! Products of several blocks of a row are computed side by side. Then those of several rows are
+//! transposed, so that each lane has a row, and added in the order of blocks, as the scalar kernels do.
 
 use super::dot::Dot;
 use super::q4_0::nibbles;
@@ -48,7 +48,7 @@ impl Split for BySixteen {
 const LANES: usize = 8;
 
 /// The product with chosen rows of a [`Layout::Split`] matrix, 8 rows at a time: products of 8
-/// blocks are computed side by side, turned around so that each lane has a row, and added in order.
+/// blocks are computed side by side, transposed so that each lane has a row, and added in order.
 ///
 /// # Safety
 /// The processor has the features of `D`.

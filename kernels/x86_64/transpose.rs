@@ -1,4 +1,4 @@
-//! Squares of vectors turned around.
+//! Transposition of squares of vectors.
 
 use core::arch::x86_64::*;
 
