@@ -1,28 +1,69 @@
 //! Eight singles side by side.
 
-use crate::scalar::vector::add_lanes;
+use crate::vector::add_lanes;
 use half::f16;
 
 /// Eight lanes of singles. What is computed is the same bits for every implementation.
-///
-/// A variant's vectors are used only inside functions that have its features.
 pub(crate) trait Lanes: Copy {
     /// Zeros.
-    fn zero() -> Self;
+    ///
+    /// # Safety
+    /// The processor has the features of these lanes.
+    unsafe fn zero() -> Self;
+
     /// The same value in all lanes.
-    fn splat(value: f32) -> Self;
+    ///
+    /// # Safety
+    /// The processor has the features of these lanes.
+    unsafe fn splat(value: f32) -> Self;
+
     /// Eight values.
-    fn load(values: &[f32; 8]) -> Self;
+    ///
+    /// # Safety
+    /// The processor has the features of these lanes.
+    unsafe fn load(values: &[f32; 8]) -> Self;
+
     /// Eight half-precision values.
-    fn widen(halves: &[f16; 8]) -> Self;
+    ///
+    /// # Safety
+    /// The processor has the features of these lanes.
+    unsafe fn widen(halves: &[f16; 8]) -> Self;
+
+    /// `self · other`.
+    ///
+    /// # Safety
+    /// The processor has the features of these lanes.
+    unsafe fn multiply(self, other: Self) -> Self;
+
     /// `self + a · b`, rounded twice.
-    fn add_product(self, a: Self, b: Self) -> Self;
+    ///
+    /// # Safety
+    /// The processor has the features of these lanes.
+    unsafe fn add_product(self, a: Self, b: Self) -> Self;
+
+    /// `self + √other`.
+    ///
+    /// # Safety
+    /// The processor has the features of these lanes.
+    unsafe fn add_root(self, other: Self) -> Self;
+
     /// The sum of the lanes, in the order of [`add_lanes`].
-    fn sum(self) -> f32;
+    ///
+    /// # Safety
+    /// The processor has the features of these lanes.
+    unsafe fn sum(self) -> f32;
+
     /// The values of the lanes.
-    fn values(self) -> [f32; 8];
+    ///
+    /// # Safety
+    /// The processor has the features of these lanes.
+    unsafe fn values(self) -> [f32; 8];
+
     /// The values in half precision, ties to even.
-    fn narrow(self) -> [f16; 8];
+    ///
+    /// # Safety
+    /// The processor has the features of these lanes.
+    unsafe fn narrow(self) -> [f16; 8];
 
     /// Asks for the cache line of `place`, for the second-level cache. Where nothing is done, memory is
     /// left to see what comes.
@@ -31,11 +72,15 @@ pub(crate) trait Lanes: Copy {
 }
 
 /// `halves[i] = values[i]`, rounded to half precision.
+///
+/// # Safety
+/// The processor has the features of `L`.
 #[inline(always)]
-pub(crate) fn narrow<L: Lanes>(values: &[f32], halves: &mut [f16]) {
+pub(crate) unsafe fn narrow<L: Lanes>(values: &[f32], halves: &mut [f16]) {
     let ((values, tail), (halves, tail_halves)) = (values.as_chunks(), halves.as_chunks_mut());
     for (to, from) in halves.iter_mut().zip(values) {
-        *to = L::load(from).narrow();
+        // SAFETY: the caller has the features.
+        *to = unsafe { L::load(from).narrow() };
     }
     for (to, from) in tail_halves.iter_mut().zip(tail) {
         *to = f16::from_f32(*from);
@@ -44,42 +89,52 @@ pub(crate) fn narrow<L: Lanes>(values: &[f32], halves: &mut [f16]) {
 
 impl Lanes for [f32; 8] {
     #[inline(always)]
-    fn zero() -> [f32; 8] {
+    unsafe fn zero() -> [f32; 8] {
         [0.0; 8]
     }
 
     #[inline(always)]
-    fn splat(value: f32) -> [f32; 8] {
+    unsafe fn splat(value: f32) -> [f32; 8] {
         [value; 8]
     }
 
     #[inline(always)]
-    fn load(values: &[f32; 8]) -> [f32; 8] {
+    unsafe fn load(values: &[f32; 8]) -> [f32; 8] {
         *values
     }
 
     #[inline(always)]
-    fn widen(halves: &[f16; 8]) -> [f32; 8] {
+    unsafe fn widen(halves: &[f16; 8]) -> [f32; 8] {
         halves.map(f16::to_f32)
     }
 
     #[inline(always)]
-    fn add_product(self, a: [f32; 8], b: [f32; 8]) -> [f32; 8] {
+    unsafe fn multiply(self, other: [f32; 8]) -> [f32; 8] {
+        core::array::from_fn(|lane| self[lane] * other[lane])
+    }
+
+    #[inline(always)]
+    unsafe fn add_product(self, a: [f32; 8], b: [f32; 8]) -> [f32; 8] {
         core::array::from_fn(|lane| self[lane] + a[lane] * b[lane])
     }
 
     #[inline(always)]
-    fn sum(self) -> f32 {
+    unsafe fn add_root(self, other: [f32; 8]) -> [f32; 8] {
+        core::array::from_fn(|lane| self[lane] + libm::sqrtf(other[lane]))
+    }
+
+    #[inline(always)]
+    unsafe fn sum(self) -> f32 {
         add_lanes(self)
     }
 
     #[inline(always)]
-    fn values(self) -> [f32; 8] {
+    unsafe fn values(self) -> [f32; 8] {
         self
     }
 
     #[inline(always)]
-    fn narrow(self) -> [f16; 8] {
+    unsafe fn narrow(self) -> [f16; 8] {
         self.map(f16::from_f32)
     }
 }

@@ -212,7 +212,7 @@ fn to_columns(cols: usize, source: &[u8], target: &mut [u8]) {
                     scale.copy_from_slice(&block[..SCALE]);
                     quants.copy_from_slice(&block[SCALE..]);
                 }
-                for (column, quants) in turn(&quants).iter().enumerate() {
+                for (column, quants) in transpose_quants(&quants).iter().enumerate() {
                     columns[column * rows / 2 + run * QUANTS..][..QUANTS].copy_from_slice(quants);
                 }
             }
@@ -221,7 +221,7 @@ fn to_columns(cols: usize, source: &[u8], target: &mut [u8]) {
 }
 
 /// From the quants of a block of 32 rows those of 32 columns, as [`Layout::Columns`] has them.
-fn turn(rows: &[[u8; QUANTS]; BLOCK]) -> [[u8; QUANTS]; BLOCK] {
+fn transpose_quants(rows: &[[u8; QUANTS]; BLOCK]) -> [[u8; QUANTS]; BLOCK] {
     const LOW: u64 = 0x0F0F_0F0F_0F0F_0F0F;
     let mut columns = [[0; QUANTS]; BLOCK];
     for half in 0..2 {

@@ -5,8 +5,9 @@
 //! column `16 i + 4 s + c`. A weight is about `scale · (4 · bits − 6.5)`, the mean of the four quants of
 //! Q4_0 with these upper bits.
 
+use crate::Format;
 use crate::layout::{BLOCK, GROUP, SCALE};
-use crate::{Format, scalar};
+use crate::scalar::expand::dequantize;
 use half::f16;
 
 /// Bytes of the scales of a block of a group.
@@ -60,7 +61,7 @@ pub fn sketch(format: Format, cols: usize, source: &[u8], target: &mut [u8]) {
         for (r, row) in rows.chunks_exact(row_bytes).enumerate() {
             let mut blocks = group.chunks_exact_mut(SKETCH_BLOCK);
             for bytes in row.chunks_exact(piece) {
-                scalar::dequantize(format, bytes, values);
+                dequantize(format, bytes, values);
                 for values in values.as_chunks::<BLOCK>().0 {
                     add_row(r, values, blocks.next().expect("as many blocks as columns have"));
                 }

@@ -1,6 +1,9 @@
 //! The table of kernels that a model computes with.
 
-use crate::{Activation, Format, KvView, Layout, RowLayout, scalar};
+use crate::activation::{Activation, RowLayout};
+use crate::format::Format;
+use crate::kv::KvView;
+use crate::layout::Layout;
 use core::fmt;
 use core::ops::Range;
 use half::f16;
@@ -18,7 +21,7 @@ pub type PickRows = fn(weights: &[u8], rows: &[u32], x: &Activation<'_>, out: &m
 /// of `rows` are multiples of 32.
 pub type SumColumns = fn(weights: &[u8], x: &Activation<'_>, rows: Range<usize>, out: &mut [f32]);
 
-/// What products with some rows of a matrix hardly exceed, from its [`sketch`](crate::sketch()): the
+/// Likely upper bounds of products with some rows of a matrix, from its [`sketch`](crate::sketch()): the
 /// products with the sketch, and the square roots of `Σ_b scale[b]² · spreads[b]` over the blocks `b` of
 /// the row. The bounds of `rows` are multiples of [`crate::GROUP`].
 pub type BoundRows =
@@ -27,7 +30,7 @@ pub type BoundRows =
 /// Adds a multiple of a run of whole blocks to `out`: `out[c] += factor · row[c]`.
 pub type Axpy = fn(format: Format, row: &[u8], factor: f32, out: &mut [f32]);
 
-/// Attention of the query heads that share one KV head; see [`scalar::attention`].
+/// Attention of the query heads that share one KV head; see [`crate::scalar::attention`].
 pub type Attention = fn(queries: &[f32], kv: &KvView<'_>, out: &mut [f32]);
 
 /// `halves[i] = values[i]`, rounded to half precision, ties to even.
@@ -39,6 +42,45 @@ pub type Encode = fn(layout: &RowLayout, slab: &mut [f32]);
 /// Asks for bytes that will soon be read.
 pub type Prefetch = fn(bytes: &[u8]);
 
+/// A product with [`Layout::Rows`] matrices for each format.
+#[derive(Clone, Copy)]
+pub(crate) struct RowProducts {
+    pub(crate) f32: MatMul,
+    pub(crate) f16: MatMul,
+    pub(crate) bf16: MatMul,
+    pub(crate) q4_0: MatMul,
+    pub(crate) q4_1: MatMul,
+    pub(crate) q5_0: MatMul,
+    pub(crate) q5_1: MatMul,
+    pub(crate) q8_0: MatMul,
+    pub(crate) q2_k: MatMul,
+    pub(crate) q3_k: MatMul,
+    pub(crate) q4_k: MatMul,
+    pub(crate) q5_k: MatMul,
+    pub(crate) q6_k: MatMul,
+}
+
+impl RowProducts {
+    /// The product with matrices of a format.
+    fn of(&self, format: Format) -> MatMul {
+        match format {
+            Format::F32 => self.f32,
+            Format::F16 => self.f16,
+            Format::BF16 => self.bf16,
+            Format::Q4_0 => self.q4_0,
+            Format::Q4_1 => self.q4_1,
+            Format::Q5_0 => self.q5_0,
+            Format::Q5_1 => self.q5_1,
+            Format::Q8_0 => self.q8_0,
+            Format::Q2_K => self.q2_k,
+            Format::Q3_K => self.q3_k,
+            Format::Q4_K => self.q4_k,
+            Format::Q5_K => self.q5_k,
+            Format::Q6_K => self.q6_k,
+        }
+    }
+}
+
 /// Function pointers to one variant of every kernel.
 ///
 /// A table is reached only through a function that checks for its instructions or demands that the
@@ -46,8 +88,8 @@ pub type Prefetch = fn(bytes: &[u8]);
 pub struct Kernels {
     /// The variant's name.
     pub(crate) name: &'static str,
-    /// Products with matrices in [`Layout::Rows`], by format.
-    pub(crate) rows: [MatMul; Format::ALL.len()],
+    /// Products with matrices in [`Layout::Rows`].
+    pub(crate) rows: RowProducts,
     /// Products with Q4_0 matrices in [`Layout::Grouped`].
     pub(crate) grouped: MatMul,
     pub(crate) split: PickRows,
@@ -61,11 +103,6 @@ pub struct Kernels {
 }
 
 impl Kernels {
-    /// The kernels in plain Rust, which exist everywhere.
-    pub fn scalar() -> &'static Kernels {
-        &scalar::KERNELS
-    }
-
     /// The variant's name.
     pub fn name(&self) -> &'static str {
         self.name
@@ -75,7 +112,7 @@ impl Kernels {
     /// kernels of their own, [`Layout::Split`] and [`Layout::Columns`].
     pub fn matmul(&self, format: Format, layout: Layout) -> Option<MatMul> {
         match layout {
-            Layout::Rows => Some(self.rows[format as usize]),
+            Layout::Rows => Some(self.rows.of(format)),
             Layout::Grouped => Some(self.grouped),
             Layout::Split | Layout::Columns => None,
         }
@@ -91,7 +128,7 @@ impl Kernels {
         self.columns
     }
 
-    /// What products hardly exceed, from the sketch of a matrix.
+    /// Likely upper bounds of products, from the sketch of a matrix.
     pub fn bound_rows(&self) -> BoundRows {
         self.bound
     }

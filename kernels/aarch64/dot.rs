@@ -4,19 +4,26 @@ use core::arch::aarch64::*;
 use core::arch::asm;
 
 /// How a variant multiplies bytes. Weights are 0 … 15 where nothing else is said.
-///
-/// The functions may be called only where the variant's features exist.
 pub(super) trait Dot {
     /// What the sums of four blocks start with, a block in each lane.
     type Starts: Copy;
     /// Running sums of eight rows.
     type Sums: Copy;
     /// What makes up for weights that stand 8 above zero, from the sums of blocks of activations.
+    ///
+    /// # Safety
+    /// The processor has the variant's features.
     unsafe fn starts(sums: int16x4_t) -> Self::Starts;
     /// Sums of eight rows for the block in lane `I`.
+    ///
+    /// # Safety
+    /// The processor has the variant's features.
     unsafe fn start<const I: i32>(starts: Self::Starts) -> Self::Sums;
     /// Adds to the sums of eight rows the products of four bytes of each, in `low` (rows 0 to 3) and
     /// `high` (rows 4 to 7), with bytes `4 I .. 4 I + 4` of `x`. At most 8 times.
+    ///
+    /// # Safety
+    /// The processor has the variant's features.
     unsafe fn add<const I: i32>(
         sums: &mut Self::Sums,
         low: int8x16_t,
@@ -24,15 +31,30 @@ pub(super) trait Dot {
         x: int8x16_t,
     );
     /// The sums of rows 0 to 3 and 4 to 7.
+    ///
+    /// # Safety
+    /// The processor has the variant's features.
     unsafe fn finish(sums: Self::Sums) -> [int32x4_t; 2];
     /// Four sums that together are the product of a block, in halves, with a block of activations.
+    ///
+    /// # Safety
+    /// The processor has the variant's features.
     unsafe fn block(weights: [int8x16_t; 2], x: [int8x16_t; 2]) -> int32x4_t;
     /// The same for any weights, and activations above −128.
+    ///
+    /// # Safety
+    /// The processor has the variant's features.
     unsafe fn signed(weights: [int8x16_t; 2], x: [int8x16_t; 2]) -> int32x4_t;
     /// Four sums that together are the product of 16 weights and 16 activations above −128.
+    ///
+    /// # Safety
+    /// The processor has the variant's features.
     unsafe fn group(weights: int8x16_t, x: int8x16_t) -> int32x4_t;
     /// The products of eight keys, of which four bytes each lie together in turn, with a block above
     /// −128.
+    ///
+    /// # Safety
+    /// The processor has the variant's features.
     unsafe fn interleaved(keys: &[i8; 256], x: [int8x16_t; 2]) -> [int32x4_t; 2];
 }
 

@@ -13,7 +13,7 @@ pub(super) fn quantize_block(x: &[f32; 32]) -> Block {
         let mut largest = values[0];
         for (i, v) in values.iter_mut().enumerate() {
             *v = vld1q_f32(x.as_ptr().add(i * 4));
-            // Of a value that is no number, the maximum is the other operand.
+            // Of a NaN, the maximum is the other operand.
             largest = vmaxnmq_f32(largest, vabsq_f32(*v));
         }
         let (scale, inverse) = block_scale(vmaxnmvq_f32(largest));
@@ -32,7 +32,7 @@ pub(super) fn quantize_block(x: &[f32; 32]) -> Block {
 
 /// Rounds values of at most 200 in magnitude; others become 0.
 #[inline(always)]
-unsafe fn round_half_away(v: float32x4_t) -> int32x4_t {
+fn round_half_away(v: float32x4_t) -> int32x4_t {
     // SAFETY: NEON is part of every processor that these targets run on.
     unsafe {
         let is_small = vcleq_f32(vabsq_f32(v), vdupq_n_f32(200.0));

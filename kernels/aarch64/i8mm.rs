@@ -5,12 +5,14 @@
 //! Sums have the order of the scalar kernels, so results are the same bits.
 
 use super::dot::{Dot, Sdot};
+use super::lanes::widen;
+use super::q4_0;
 use super::q4_0::nibbles;
-use super::rows::{Block32, Rows, SCALE, widen_four};
-use super::{q4_0, widen};
+use super::rows::{Block32, Four, LANES, widen_four};
 use crate::activation::count_blocks;
+use crate::generic::rows::{Rows, SCALE};
+use crate::generic::tokens::Product;
 use crate::layout::{BLOCK, GROUP, GROUP_BLOCK};
-use crate::tokens::Product;
 use crate::{Activation, Q8};
 use core::arch::aarch64::*;
 use core::arch::asm;
@@ -21,6 +23,9 @@ const PAIRS: usize = 2;
 
 /// Adds the products of two rows and two tokens, eight bytes each: row 0 with both tokens, row 1
 /// with both.
+///
+/// # Safety
+/// The processor has I8MM.
 #[inline(always)]
 unsafe fn smmla(mut sums: int32x4_t, rows: int8x16_t, tokens: int8x16_t) -> int32x4_t {
     // SAFETY: the caller has the extension; only the registers that are named are touched.
@@ -50,6 +55,9 @@ struct Pair {
 
 impl Pair {
     /// Pair `p` of some tokens; the last one is paired with itself where their number is odd.
+    ///
+    /// # Safety
+    /// Each of `xs` has the block, and there is such a pair.
     #[inline(always)]
     unsafe fn load<const T: usize>(xs: &[&Q8<'_>; T], p: usize, block: usize) -> Pair {
         let (a, b) = (xs[2 * p], xs[(2 * p + 1).min(T - 1)]);
@@ -70,6 +78,9 @@ impl Pair {
     }
 
     /// All pairs of some tokens.
+    ///
+    /// # Safety
+    /// Each of `xs` has the block.
     #[inline(always)]
     unsafe fn load_all<const T: usize>(xs: &[&Q8<'_>; T], block: usize) -> [Pair; PAIRS] {
         // SAFETY: the caller's promise.
@@ -81,6 +92,9 @@ impl Pair {
 }
 
 /// 32 bytes.
+///
+/// # Safety
+/// There are 32 bytes.
 #[inline(always)]
 unsafe fn halves(bytes: *const i8) -> [int8x16_t; 2] {
     // SAFETY: the caller has the bytes.
@@ -158,6 +172,9 @@ impl Product for Grouped {
 }
 
 /// Adds the products of a block of eight rows, four rows after four.
+///
+/// # Safety
+/// There are `GROUP_BLOCK` bytes at `block`, and the processor has I8MM.
 #[inline(always)]
 unsafe fn add_block<const T: usize>(
     totals: &mut [[Totals; 2]; PAIRS],
@@ -166,7 +183,7 @@ unsafe fn add_block<const T: usize>(
 ) {
     // SAFETY: the caller has the variant's features and `GROUP_BLOCK` bytes at `block`.
     unsafe {
-        let (low, high) = widen(vld1q_u16(block.cast()));
+        let [low, high] = widen(vld1q_u16(block.cast()));
         for (half, scales) in [low, high].into_iter().enumerate() {
             let mut sums = pairs.map(|pair| [pair.starts; 2]);
             for i in 0..2 {
@@ -199,7 +216,7 @@ impl<B: Block32, D: Dot> Product for PairedRows<B, D> {
     unsafe fn multiply<const T: usize>(weights: &[u8], xs: [&Activation<'_>; T], out: &mut [f32]) {
         if T == 1 {
             // SAFETY: the caller has the variant's features.
-            return unsafe { Rows::<B, D>::multiply(weights, xs, out) };
+            return unsafe { Rows::<Four<B, D>, LANES>::multiply(weights, xs, out) };
         }
         let xs = xs.map(|x| &x.q8_0);
         let blocks = count_blocks(xs, BLOCK, BLOCK);
@@ -233,6 +250,9 @@ impl<B: Block32, D: Dot> Product for PairedRows<B, D> {
 }
 
 /// Adds the products of the blocks at an offset from the starts of four rows.
+///
+/// # Safety
+/// There is a block at the offset from each start, and the processor has I8MM.
 #[inline(always)]
 unsafe fn add_rows<B: Block32, const T: usize>(
     totals: &mut [Totals; PAIRS],

@@ -1,8 +1,7 @@
 //! Plain floating-point weights in vectors.
 
-use super::lanes::Halves;
-use super::widen;
-use crate::plain::Widen;
+use super::lanes::{Halves, widen};
+use crate::generic::plain::Widen;
 use crate::scalar::plain::{BF16, F16, F32};
 use core::arch::aarch64::*;
 
@@ -21,7 +20,7 @@ impl Widen<Halves> for F16 {
     #[inline(always)]
     unsafe fn widen(weights: *const u8) -> Halves {
         // SAFETY: the caller has eight weights there.
-        widen(unsafe { vreinterpretq_u16_u8(vld1q_u8(weights)) }).into()
+        widen(unsafe { vreinterpretq_u16_u8(vld1q_u8(weights)) })
     }
 }
 

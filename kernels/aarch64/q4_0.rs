@@ -5,11 +5,11 @@
 //! bits.
 
 use super::dot::Dot;
-use super::widen;
+use super::lanes::widen;
 use crate::activation::count_blocks;
+use crate::generic::tokens::Product;
 use crate::layout::{BLOCK, BLOCK_BYTES, GROUP, GROUP_BLOCK};
 use crate::scalar::arranged::add_blocks;
-use crate::tokens::Product;
 use crate::{Activation, Layout, Q8};
 use core::arch::aarch64::*;
 use core::arch::asm;
@@ -27,6 +27,10 @@ impl<D: Dot> Product for Grouped<D> {
     }
 }
 
+/// The product for `T` activation rows.
+///
+/// # Safety
+/// The processor has the features of `D`.
 #[inline(always)]
 unsafe fn grouped<D: Dot, const T: usize>(weights: &[u8], xs: [&Q8<'_>; T], out: &mut [f32]) {
     let blocks = count_blocks(xs, BLOCK, BLOCK);
@@ -107,6 +111,9 @@ impl<D: Dot> Copy for Factors<D> {}
 
 impl<D: Dot> Factors<D> {
     /// Those of four blocks.
+    ///
+    /// # Safety
+    /// `x` has four blocks from `block` on, and the processor has the features of `D`.
     #[inline(always)]
     unsafe fn four(x: &Q8<'_>, block: usize) -> Self {
         // SAFETY: the caller has four blocks.
@@ -117,6 +124,9 @@ impl<D: Dot> Factors<D> {
     }
 
     /// Those of one block, in lane 0.
+    ///
+    /// # Safety
+    /// `x` has the block, and the processor has the features of `D`.
     #[inline(always)]
     unsafe fn one(x: &Q8<'_>, block: usize) -> Self {
         // SAFETY: the caller has the block.
@@ -131,6 +141,9 @@ impl<D: Dot> Factors<D> {
 
 /// Adds the products of block `b`, which stands at `block` in the first group and `stride` bytes on
 /// in the next, and whose factors are in lane `I`.
+///
+/// # Safety
+/// There is the block in each group and in each of `xs`, and the processor has the features of `D`.
 #[inline(always)]
 unsafe fn add_block<D: Dot, const T: usize, const G: usize, const I: i32>(
     totals: &mut [[[float32x4_t; 2]; T]; G],
@@ -155,6 +168,9 @@ unsafe fn add_block<D: Dot, const T: usize, const G: usize, const I: i32>(
 }
 
 /// Adds the products of a block of one group.
+///
+/// # Safety
+/// There are `GROUP_BLOCK` bytes at `block`, and the processor has the features of `D`.
 #[inline(always)]
 unsafe fn add_group<D: Dot, const T: usize, const I: i32>(
     totals: &mut [[float32x4_t; 2]; T],
@@ -173,7 +189,7 @@ unsafe fn add_group<D: Dot, const T: usize, const I: i32>(
         add_quarter::<D, T, 1>(&mut sums, block, x);
         add_quarter::<D, T, 2>(&mut sums, block, x);
         add_quarter::<D, T, 3>(&mut sums, block, x);
-        let (low, high) = widen(vld1q_u16(block.cast()));
+        let [low, high] = widen(vld1q_u16(block.cast()));
         for t in 0..T {
             let sums = D::finish(sums[t]);
             for (half, scales) in [low, high].into_iter().enumerate() {
@@ -204,6 +220,9 @@ fn finish([low, high]: &mut [float32x4_t; 2]) {
 }
 
 /// Adds the products of bytes `4 I .. 4 I + 4` of a block of eight rows.
+///
+/// # Safety
+/// There are `GROUP_BLOCK` bytes at `block`, and the processor has the features of `D`.
 #[inline(always)]
 unsafe fn add_quarter<D: Dot, const T: usize, const I: i32>(
     sums: &mut [D::Sums; T],
@@ -223,6 +242,9 @@ unsafe fn add_quarter<D: Dot, const T: usize, const I: i32>(
 }
 
 /// The quants of a block of activations.
+///
+/// # Safety
+/// `x` has the block.
 #[inline(always)]
 unsafe fn load_block(x: &Q8<'_>, block: usize) -> [int8x16_t; 2] {
     // SAFETY: the caller has the block.
@@ -246,7 +268,10 @@ pub(super) fn nibbles(bytes: uint8x16_t) -> [int8x16_t; 2] {
 const LANES: usize = 4;
 
 /// The product with chosen rows of a [`Layout::Split`] matrix, 4 rows at a time: products of 4
-/// blocks are computed side by side, turned around so that each lane has a row, and added in order.
+/// blocks are computed side by side, transposed so that each lane has a row, and added in order.
+///
+/// # Safety
+/// The processor has the features of `D`.
 #[inline(always)]
 pub(super) unsafe fn split<D: Dot>(
     weights: &[u8],
@@ -286,7 +311,7 @@ pub(super) unsafe fn split<D: Dot>(
                         vpaddq_s32(vpaddq_s32(sums[0], sums[1]), vpaddq_s32(sums[2], sums[3]));
                     let sums = vcvtq_f32_s32(vsubq_s32(sums, offsets));
                     let scales = vld1_u16(row.add(b * 2).cast());
-                    let (scales, _) = widen(vcombine_u16(scales, scales));
+                    let [scales, _] = widen(vcombine_u16(scales, scales));
                     *product = vmulq_f32(sums, vmulq_f32(scales, x_scales));
                 }
                 for block in transpose(products) {
@@ -384,6 +409,10 @@ pub(super) fn columns(weights: &[u8], x: &Activation<'_>, rows: Range<usize>, ou
 ///
 /// Sums are added in 16 bits: those of all quants, less the 8 that they stand above zero, are at
 /// most `32 · 8 · 127`, so it does not matter what overflows on the way.
+///
+/// # Safety
+/// Each active column has 16 bytes for each run from `weights` on, and `scales` and `out` have 32
+/// places for each.
 #[inline(always)]
 unsafe fn add_runs<const R: usize>(
     weights: *const u8,
@@ -411,7 +440,7 @@ unsafe fn add_runs<const R: usize>(
             let halves = scales.as_ptr().cast::<u16>().add(run);
             let out = out.as_mut_ptr().add(run);
             for (i, sums) in sums.into_iter().enumerate() {
-                let (low, high) = widen(vld1q_u16(halves.add(i * 8)));
+                let [low, high] = widen(vld1q_u16(halves.add(i * 8)));
                 let (first, second) = (vmovl_s16(vget_low_s16(sums)), vmovl_high_s16(sums));
                 for (j, (sum, scales)) in [(first, low), (second, high)].into_iter().enumerate() {
                     let product = vmulq_f32(vcvtq_f32_s32(sum), vmulq_n_f32(scales, x_scale));

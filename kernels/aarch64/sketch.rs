@@ -1,67 +1,44 @@
-//! Estimates of products from the [`sketch`](crate::sketch()) of a matrix, a row in each lane.
+//! Products with the bits of a [`sketch`](crate::sketch()), a row in each lane.
 
 use super::dot::Dot;
-use super::widen;
-use crate::Activation;
-use crate::activation::count_blocks;
-use crate::layout::{BLOCK, GROUP};
-use crate::sketch::{SCALES, SKETCH_BLOCK, group};
+use super::lanes::Halves;
+use crate::generic::sketch::SketchDot;
 use core::arch::aarch64::*;
-use core::ops::Range;
+use core::marker::PhantomData;
 
-/// What the products with some rows hardly exceed.
-#[inline(always)]
-pub(super) unsafe fn bound<D: Dot>(
-    sketch: &[u8],
-    rows: Range<usize>,
-    x: &Activation<'_>,
-    spreads: &[f32],
-    out: &mut [f32],
-) {
-    let x = &x.q8_0;
-    let blocks = count_blocks([x], BLOCK, BLOCK);
-    assert!(rows.start.is_multiple_of(GROUP) && out.len() == rows.len());
-    assert!(spreads.len() == blocks);
-    for (row, out) in rows.step_by(GROUP).zip(out.as_chunks_mut::<GROUP>().0) {
-        let group = group(blocks, sketch, row);
-        // SAFETY: a group has `blocks` blocks of `SKETCH_BLOCK` bytes, as many as the
-        // activations and the spreads. The caller has the variant's features.
+/// Products by `D`.
+pub(super) struct Crumbs<D>(PhantomData<D>);
+
+impl<D: Dot> SketchDot for Crumbs<D> {
+    type Lanes = Halves;
+
+    #[inline(always)]
+    unsafe fn multiply(bits: *const u8, x: *const i8, offset: i32) -> Halves {
+        // SAFETY: the caller has the bits, the activations and the variant's features.
         unsafe {
-            let mut totals = [vdupq_n_f32(0.0); 2];
-            let mut variances = totals;
-            for (b, spread) in spreads.iter().enumerate() {
-                let block = group.as_ptr().add(b * SKETCH_BLOCK);
-                let mut sums = D::start::<0>(D::starts(vdup_n_s16(0)));
-                for i in 0..2 {
-                    let quants =
-                        |half: usize| crumbs(vld1q_u8(block.add(SCALES + i * 32 + half * 16)));
-                    let x = vld1q_s8(x.quants.as_ptr().add(b * BLOCK + i * 16));
-                    add::<D>(&mut sums, quants(0), quants(1), x);
-                }
-                let offset = vdupq_n_s32(13 * i32::from(*x.sums.get_unchecked(b)));
-                let scale = 0.5 * *x.scales.get_unchecked(b);
-                let (low, high) = widen(vld1q_u16(block.cast()));
-                let sums = D::finish(sums);
-                for (half, scales) in [low, high].into_iter().enumerate() {
-                    let twice = vsubq_s32(vshlq_n_s32::<3>(sums[half]), offset);
-                    let product = vmulq_f32(vcvtq_f32_s32(twice), vmulq_n_f32(scales, scale));
-                    totals[half] = vaddq_f32(totals[half], product);
-                    let square = vmulq_n_f32(vmulq_f32(scales, scales), *spread);
-                    variances[half] = vaddq_f32(variances[half], square);
-                }
+            let mut sums = D::start::<0>(D::starts(vdup_n_s16(0)));
+            for i in 0..2 {
+                let low = crumbs(vld1q_u8(bits.add(i * 32)));
+                let high = crumbs(vld1q_u8(bits.add(i * 32 + 16)));
+                add::<D>(&mut sums, low, high, vld1q_s8(x.add(i * 16)));
             }
-            for half in 0..2 {
-                let bound = vaddq_f32(totals[half], vsqrtq_f32(variances[half]));
-                vst1q_f32(out.as_mut_ptr().add(half * 4), bound);
-            }
+            let offset = vdupq_n_s32(offset);
+            let [low, high] = D::finish(sums);
+            [
+                vcvtq_f32_s32(vsubq_s32(vshlq_n_s32::<3>(low), offset)),
+                vcvtq_f32_s32(vsubq_s32(vshlq_n_s32::<3>(high), offset)),
+            ]
         }
     }
 }
 
 /// Adds the products of 16 columns of eight rows, 4 columns at a time.
+///
+/// # Safety
+/// The processor has the features of `D`.
 #[inline(always)]
 unsafe fn add<D: Dot>(sums: &mut D::Sums, low: [int8x16_t; 4], high: [int8x16_t; 4], x: int8x16_t) {
-    // SAFETY: the caller has the variant's features.
+    // SAFETY: the caller has the features.
     unsafe {
         D::add::<0>(sums, low[0], high[0], x);
         D::add::<1>(sums, low[1], high[1], x);

@@ -1,7 +1,7 @@
 //! Super-blocks of 256 weights ("K-quants"): groups with small integer scales of their own.
 
-use super::Row;
 use super::block32::half_at;
+use super::row::Row;
 use crate::{Activation, Format};
 use core::marker::PhantomData;
 

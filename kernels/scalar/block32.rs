@@ -1,6 +1,6 @@
 //! Blocks of 32 weights: one scale, sometimes a minimum, quants of 4, 5 or 8 bits.
 
-use super::Row;
+use super::row::Row;
 use crate::{Activation, Format, Q8};
 use core::marker::PhantomData;
 use half::f16;

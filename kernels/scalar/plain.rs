@@ -1,6 +1,6 @@
 //! Rows of plain floating-point weights, little endian and without alignment.
 
-use super::Row;
+use super::row::Row;
 use crate::{Activation, Format};
 use half::{bf16, f16};
 
@@ -58,7 +58,7 @@ fn dot<const N: usize>(row: &[u8], x: &[f32], value: impl Fn([u8; N]) -> f32) ->
     for (lane, (w, x)) in tail.iter().zip(x_tail).enumerate() {
         sums[lane] += value(*w) * x;
     }
-    super::vector::add_lanes(sums)
+    crate::vector::add_lanes(sums)
 }
 
 fn for_each<const N: usize>(

@@ -6,7 +6,7 @@ use crate::layout::{BLOCK, GROUP, SCALE};
 use crate::sketch::{SKETCH_BLOCK, group, upper_bits};
 use core::ops::Range;
 
-/// What the products with some rows hardly exceed. Twice `4 · bits − 6.5` is `8 · bits − 13`.
+/// Likely upper bounds of the products with some rows. Twice `4 · bits − 6.5` is `8 · bits − 13`.
 pub(super) fn bound(
     sketch: &[u8],
     rows: Range<usize>,

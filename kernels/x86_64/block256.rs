@@ -1,41 +1,27 @@
-//! Products with matrices of super-blocks ("K-quants") as they lie in a file.
-//!
-//! Quants are multiplied as unsigned bytes. The sums over a super-block are integers, whose order
-//! does not matter; super-blocks are scaled and added one after another, as the scalar kernels do,
-//! so results are the same bits.
+//! Super-blocks ("K-quants") in vectors. Quants are multiplied as unsigned bytes.
 
 use super::dot::Dot;
-use crate::activation::count_blocks;
+use crate::Format;
+use crate::generic::block256::{Head, Sums, SuperBlock};
 use crate::scalar::block256::{Q4_K, Q6_K, packed_scales};
-use crate::tokens::Product;
-use crate::{Activation, Format};
 use core::arch::x86_64::*;
 use core::marker::PhantomData;
 
-/// Weights in a super-block, and in the groups that an activation row has sums for.
-const BLOCK: usize = 256;
-const GROUP: usize = 16;
-
-/// What a super-block has besides its quants.
-pub(super) struct Head {
-    scale: f32,
-    /// What `minimums` are scaled with, unless they are part of the quants' own sum.
-    minimum: f32,
-    /// Word `p` of each half is the scale of the group that has this half of plane `p`.
-    scales: __m256i,
-    /// What the sum of each group of activations is multiplied with and taken away.
-    minimums: __m256i,
-}
-
-/// How a format's super-block is taken apart. Quants come in planes of 32.
-///
-/// The functions may be called only where AVX2 and F16C exist, with a whole super-block.
+/// How a format's super-block is taken apart: [`SuperBlock`] has the same.
 pub(super) trait Unpack {
     const FORMAT: Format;
-    /// Whether the minimums have a scale of their own.
     const MINIMUM: bool;
-    unsafe fn head(block: *const u8) -> Head;
+
+    /// Word `p` of each half of the scales is that of the group that has this half of plane `p`.
+    ///
+    /// # Safety
+    /// There is a whole super-block, and the processor has AVX2 and F16C.
+    unsafe fn head(block: *const u8) -> Head<__m256i, __m256i>;
+
     /// Four planes, the first or the second half of the quants, from 0 up and below 64.
+    ///
+    /// # Safety
+    /// There is a whole super-block, and the processor has AVX2.
     unsafe fn planes(block: *const u8, half: usize) -> [__m256i; 4];
 }
 
@@ -44,7 +30,7 @@ impl Unpack for Q4_K {
     const MINIMUM: bool = true;
 
     #[inline(always)]
-    unsafe fn head(block: *const u8) -> Head {
+    unsafe fn head(block: *const u8) -> Head<__m256i, __m256i> {
         // SAFETY: the caller has the features and the super-block.
         unsafe {
             let halves = _mm_cvtsi32_si128(block.cast::<i32>().read_unaligned());
@@ -81,7 +67,7 @@ impl Unpack for Q6_K {
 
     /// Quants are around 32, so that 32 times each scale is a minimum.
     #[inline(always)]
-    unsafe fn head(block: *const u8) -> Head {
+    unsafe fn head(block: *const u8) -> Head<__m256i, __m256i> {
         // SAFETY: the caller has the features and the super-block.
         unsafe {
             let half = block.add(208).cast::<u16>().read_unaligned();
@@ -118,71 +104,79 @@ impl Unpack for Q6_K {
     }
 }
 
-/// The product in the format `U`, with words multiplied by `D`.
-pub(super) struct Block256<U, D>(PhantomData<(U, D)>);
+/// Super-blocks in the format `U`, with words multiplied by `D`.
+pub(super) struct By<U, D>(PhantomData<(U, D)>);
 
-impl<U: Unpack, D: Dot> Product for Block256<U, D> {
+impl<U: Unpack, D: Dot> SuperBlock for By<U, D> {
+    const FORMAT: Format = U::FORMAT;
+    const MINIMUM: bool = U::MINIMUM;
+    type Plane = __m256i;
+    type Scales = __m256i;
+    type Pair = __m256i;
+    type Sums = __m256i;
+
     #[inline(always)]
-    unsafe fn multiply<const T: usize>(weights: &[u8], xs: [&Activation<'_>; T], out: &mut [f32]) {
-        let xs = xs.map(|x| &x.q8_k);
-        let blocks = count_blocks(xs, BLOCK, GROUP);
-        let rows = out.len() / T;
-        let row_bytes = blocks * U::FORMAT.block_bytes();
-        assert!(weights.len() >= rows * row_bytes);
-        for row in 0..rows {
-            let mut totals = [0f32; T];
-            for b in 0..blocks {
-                // SAFETY: the asserts above keep every access inside its slice: a row of weights
-                // has `blocks` super-blocks, an activation row as many of `BLOCK` quants and of a
-                // sum for each `GROUP` of them. The caller has the variant's features.
-                unsafe {
-                    let block = weights.as_ptr().add(row * row_bytes + b * U::FORMAT.block_bytes());
-                    let head = U::head(block);
-                    let mut sums = [_mm256_setzero_si256(); T];
-                    for half in 0..2 {
-                        for (i, quants) in U::planes(block, half).into_iter().enumerate() {
-                            let plane = half * 4 + i;
-                            // Bytes 2 · plane and 2 · plane + 1, again and again.
-                            let word = _mm256_set1_epi16(0x0100 + 0x0202 * plane as i16);
-                            let scales = _mm256_shuffle_epi8(head.scales, word);
-                            for (sum, x) in sums.iter_mut().zip(xs) {
-                                let x = x.quants.as_ptr().add(b * BLOCK + plane * 32);
-                                // At most 2 · 63 · 128.
-                                let pairs =
-                                    _mm256_maddubs_epi16(quants, _mm256_loadu_si256(x.cast()));
-                                *sum = D::add_words(*sum, pairs, scales);
-                            }
-                        }
-                    }
-                    for ((total, sum), x) in totals.iter_mut().zip(sums).zip(xs) {
-                        let groups = x.sums.as_ptr().add(b * BLOCK / GROUP);
-                        let groups = _mm256_loadu_si256(groups.cast());
-                        let minimums = _mm256_madd_epi16(head.minimums, groups);
-                        let scale = *x.scales.get_unchecked(b);
-                        if U::MINIMUM {
-                            *total += scale * head.scale * add_lanes(sum) as f32;
-                            *total -= scale * head.minimum * add_lanes(minimums) as f32;
-                        } else {
-                            let sum = _mm256_sub_epi32(sum, minimums);
-                            *total += scale * head.scale * add_lanes(sum) as f32;
-                        }
-                    }
-                }
-            }
-            for (t, total) in totals.into_iter().enumerate() {
-                out[t * rows + row] = total;
-            }
+    unsafe fn head(block: *const u8) -> Head<__m256i, __m256i> {
+        // SAFETY: the caller's promise.
+        unsafe { U::head(block) }
+    }
+
+    #[inline(always)]
+    unsafe fn planes(block: *const u8, half: usize) -> [__m256i; 4] {
+        // SAFETY: the caller's promise.
+        unsafe { U::planes(block, half) }
+    }
+
+    /// Bytes 2 · plane and 2 · plane + 1, again and again.
+    #[inline(always)]
+    unsafe fn pair(scales: &__m256i, plane: usize) -> __m256i {
+        // SAFETY: the caller has AVX2.
+        unsafe {
+            let word = _mm256_set1_epi16(0x0100 + 0x0202 * plane as i16);
+            _mm256_shuffle_epi8(*scales, word)
+        }
+    }
+
+    /// Pairs of products are at most 2 · 63 · 128.
+    #[inline(always)]
+    unsafe fn add(sums: __m256i, quants: __m256i, x: *const i8, scales: __m256i) -> __m256i {
+        // SAFETY: the caller has the activations and the variant's features.
+        unsafe {
+            let pairs = _mm256_maddubs_epi16(quants, _mm256_loadu_si256(x.cast()));
+            D::add_words(sums, pairs, scales)
         }
     }
 }
 
-/// The sum of the lanes.
-#[inline(always)]
-unsafe fn add_lanes(v: __m256i) -> i32 {
-    // SAFETY: the caller has AVX2.
-    unsafe {
-        let v = _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256::<1>(v));
-        let v = _mm_add_epi32(v, _mm_shuffle_epi32::<0b_01_00_11_10>(v));
-        _mm_cvtsi128_si32(_mm_add_epi32(v, _mm_shuffle_epi32::<0b_10_11_00_01>(v)))
+impl Sums for __m256i {
+    type Words = __m256i;
+
+    #[inline(always)]
+    unsafe fn zero() -> __m256i {
+        // SAFETY: the caller has AVX2.
+        unsafe { _mm256_setzero_si256() }
+    }
+
+    #[inline(always)]
+    unsafe fn words(words: __m256i, others: *const i16) -> __m256i {
+        // SAFETY: the caller has the words and AVX2.
+        unsafe { _mm256_madd_epi16(words, _mm256_loadu_si256(others.cast())) }
+    }
+
+    #[inline(always)]
+    unsafe fn minus(self, other: __m256i) -> __m256i {
+        // SAFETY: the caller has AVX2.
+        unsafe { _mm256_sub_epi32(self, other) }
+    }
+
+    #[inline(always)]
+    unsafe fn total(self) -> i32 {
+        // SAFETY: the caller has AVX2.
+        unsafe {
+            let four =
+                _mm_add_epi32(_mm256_castsi256_si128(self), _mm256_extracti128_si256::<1>(self));
+            let two = _mm_add_epi32(four, _mm_shuffle_epi32::<0b_01_00_11_10>(four));
+            _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32::<0b_10_11_00_01>(two)))
+        }
     }
 }

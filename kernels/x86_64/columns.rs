@@ -13,8 +13,6 @@ use core::arch::x86_64::*;
 use core::ops::Range;
 
 /// How a variant computes with some columns of a block.
-///
-/// The functions may be called only where the variant's features exist.
 pub(super) trait Columns: Copy {
     /// Runs of 32 rows that are computed together.
     const RUNS: usize;
@@ -22,6 +20,9 @@ pub(super) trait Columns: Copy {
     type Values: Copy;
 
     /// Four values for [`Columns::add_block`].
+    ///
+    /// # Safety
+    /// The processor has the variant's features.
     unsafe fn spread(values: [i8; 4]) -> Self::Values;
 
     /// Adds a block's products to 32 rows of `out` for each of `runs` runs, at most
@@ -52,6 +53,9 @@ pub(super) struct FourColumns<V> {
 }
 
 /// The product with some rows of a matrix.
+///
+/// # Safety
+/// The processor has the features of `C`.
 #[inline(always)]
 pub(super) unsafe fn multiply<C: Columns>(
     weights: &[u8],
@@ -125,6 +129,9 @@ struct ActiveColumns<C: Columns> {
 
 impl<C: Columns> ActiveColumns<C> {
     /// No columns.
+    ///
+    /// # Safety
+    /// The processor has the features of `C`.
     #[inline(always)]
     unsafe fn none() -> ActiveColumns<C> {
         // SAFETY: the caller has the variant's features.
@@ -134,6 +141,9 @@ impl<C: Columns> ActiveColumns<C> {
 
     /// Looks at the 32 values that a block of columns meets. The block starts at `block` with
     /// `height` scales; columns of `height / 2` bytes follow.
+    ///
+    /// # Safety
+    /// The processor has AVX2 and the features of `C`.
     #[inline(always)]
     unsafe fn find(&mut self, x: &[i8], block: usize, height: usize) {
         let quants = block + height * 2;
@@ -166,7 +176,7 @@ impl<C: Columns> ActiveColumns<C> {
     /// Asks for the quants from `row` on, where it is the first of four runs, whose quants fill a cache
     /// line.
     #[inline(always)]
-    unsafe fn prefetch(&self, weights: &[u8], row: usize) {
+    fn prefetch(&self, weights: &[u8], row: usize) {
         if !row.is_multiple_of(4 * BLOCK) {
             return;
         }

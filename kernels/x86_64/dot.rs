@@ -3,25 +3,38 @@
 use core::arch::x86_64::*;
 
 /// How a variant multiplies bytes.
-///
-/// The functions may be called only where the variant's features exist.
 pub(super) trait Dot {
     /// What [`Dot::multiply`] and [`Dot::add_signed`] add to each weight.
     const BIAS: i32;
 
     /// Adds the products of 32 unsigned bytes, at most 15 each, and 32 signed bytes to running sums
     /// that start at zero and take at most 8 additions.
+    ///
+    /// # Safety
+    /// The processor has the variant's features.
     unsafe fn add(sums: __m256i, unsigned: __m256i, signed: __m256i) -> __m256i;
     /// Running sums as 8 sums of 32 bits, each of four bytes' products.
+    ///
+    /// # Safety
+    /// The processor has the variant's features.
     unsafe fn finish(sums: __m256i) -> __m256i;
 
     /// Products of 32 signed weights, plus [`Dot::BIAS`], and 32 signed bytes above −128, as 8 sums
     /// of four products each.
+    ///
+    /// # Safety
+    /// The processor has the variant's features.
     unsafe fn multiply(weights: __m256i, x: __m256i) -> __m256i;
     /// Adds such products to 8 sums.
+    ///
+    /// # Safety
+    /// The processor has the variant's features.
     unsafe fn add_signed(sums: __m256i, weights: __m256i, x: __m256i) -> __m256i;
 
     /// Adds the products of 16 words with 16 words to 8 sums.
+    ///
+    /// # Safety
+    /// The processor has the variant's features.
     unsafe fn add_words(sums: __m256i, a: __m256i, b: __m256i) -> __m256i;
 }
 

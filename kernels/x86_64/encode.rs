@@ -4,6 +4,9 @@ use crate::activation::{Block, block_scale};
 use core::arch::x86_64::*;
 
 /// [`crate::activation::quantize_block`], with the same bits.
+///
+/// # Safety
+/// The processor has AVX2 and F16C.
 #[inline(always)]
 pub(super) unsafe fn quantize_block(x: &[f32; 32]) -> Block {
     // SAFETY: 32 values are loaded from as many, and so are quants stored. The caller has AVX2 and
@@ -13,7 +16,7 @@ pub(super) unsafe fn quantize_block(x: &[f32; 32]) -> Block {
         let mut largest = _mm256_setzero_ps();
         for (i, v) in values.iter_mut().enumerate() {
             *v = _mm256_loadu_ps(x.as_ptr().add(i * 8));
-            // Of a value that is no number, the maximum is the second operand.
+            // Of a NaN, the maximum is the second operand.
             largest = _mm256_max_ps(magnitude(*v), largest);
         }
         let (scale, inverse) = block_scale(maximum(largest));
@@ -38,6 +41,10 @@ pub(super) unsafe fn quantize_block(x: &[f32; 32]) -> Block {
     }
 }
 
+/// Magnitudes of eight numbers.
+///
+/// # Safety
+/// The processor has AVX2.
 #[inline(always)]
 unsafe fn magnitude(v: __m256) -> __m256 {
     // SAFETY: the caller has AVX2.
@@ -45,6 +52,9 @@ unsafe fn magnitude(v: __m256) -> __m256 {
 }
 
 /// The largest of eight numbers.
+///
+/// # Safety
+/// The processor has AVX2.
 #[inline(always)]
 unsafe fn maximum(v: __m256) -> f32 {
     // SAFETY: the caller has AVX2.
@@ -56,6 +66,9 @@ unsafe fn maximum(v: __m256) -> f32 {
 }
 
 /// The sum of 16 words.
+///
+/// # Safety
+/// The processor has AVX2.
 #[inline(always)]
 unsafe fn sum(words: __m256i) -> i16 {
     // SAFETY: the caller has AVX2.
@@ -69,6 +82,9 @@ unsafe fn sum(words: __m256i) -> i16 {
 }
 
 /// Rounds values of at most 200 in magnitude; others become 0.
+///
+/// # Safety
+/// The processor has AVX2.
 #[inline(always)]
 unsafe fn round_half_away(v: __m256) -> __m256i {
     // SAFETY: the caller has AVX2.

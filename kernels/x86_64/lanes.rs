@@ -6,37 +6,49 @@ use half::f16;
 
 impl Lanes for __m256 {
     #[inline(always)]
-    fn zero() -> __m256 {
+    unsafe fn zero() -> __m256 {
         // SAFETY: the caller has AVX2.
         unsafe { _mm256_setzero_ps() }
     }
 
     #[inline(always)]
-    fn splat(value: f32) -> __m256 {
+    unsafe fn splat(value: f32) -> __m256 {
         // SAFETY: the caller has AVX2.
         unsafe { _mm256_set1_ps(value) }
     }
 
     #[inline(always)]
-    fn load(values: &[f32; 8]) -> __m256 {
+    unsafe fn load(values: &[f32; 8]) -> __m256 {
         // SAFETY: the array is as large as the vector. The caller has AVX2.
         unsafe { _mm256_loadu_ps(values.as_ptr()) }
     }
 
     #[inline(always)]
-    fn widen(halves: &[f16; 8]) -> __m256 {
+    unsafe fn widen(halves: &[f16; 8]) -> __m256 {
         // SAFETY: the array is as large as the vector. The caller has F16C.
         unsafe { _mm256_cvtph_ps(_mm_loadu_si128(halves.as_ptr().cast())) }
     }
 
     #[inline(always)]
-    fn add_product(self, a: __m256, b: __m256) -> __m256 {
+    unsafe fn multiply(self, other: __m256) -> __m256 {
+        // SAFETY: the caller has AVX2.
+        unsafe { _mm256_mul_ps(self, other) }
+    }
+
+    #[inline(always)]
+    unsafe fn add_product(self, a: __m256, b: __m256) -> __m256 {
         // SAFETY: the caller has AVX2.
         unsafe { _mm256_add_ps(self, _mm256_mul_ps(a, b)) }
     }
 
     #[inline(always)]
-    fn sum(self) -> f32 {
+    unsafe fn add_root(self, other: __m256) -> __m256 {
+        // SAFETY: the caller has AVX2.
+        unsafe { _mm256_add_ps(self, _mm256_sqrt_ps(other)) }
+    }
+
+    #[inline(always)]
+    unsafe fn sum(self) -> f32 {
         // SAFETY: the caller has AVX2.
         unsafe {
             let four = _mm_add_ps(_mm256_castps256_ps128(self), _mm256_extractf128_ps::<1>(self));
@@ -46,7 +58,7 @@ impl Lanes for __m256 {
     }
 
     #[inline(always)]
-    fn values(self) -> [f32; 8] {
+    unsafe fn values(self) -> [f32; 8] {
         let mut values = [0.0; 8];
         // SAFETY: the array is as large as the vector. The caller has AVX2.
         unsafe { _mm256_storeu_ps(values.as_mut_ptr(), self) };
@@ -54,7 +66,7 @@ impl Lanes for __m256 {
     }
 
     #[inline(always)]
-    fn narrow(self) -> [f16; 8] {
+    unsafe fn narrow(self) -> [f16; 8] {
         let mut out = [f16::ZERO; 8];
         // SAFETY: the array is as large as the vector. The caller has F16C.
         unsafe {

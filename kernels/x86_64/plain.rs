@@ -1,6 +1,6 @@
 //! Plain floating-point weights in vectors.
 
-use crate::plain::Widen;
+use crate::generic::plain::Widen;
 use crate::scalar::plain::{BF16, F16, F32};
 use core::arch::x86_64::*;
 

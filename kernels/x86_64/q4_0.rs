@@ -6,8 +6,8 @@
 
 use super::dot::Dot;
 use crate::activation::count_blocks;
+use crate::generic::tokens::Product;
 use crate::layout::{BLOCK, GROUP, GROUP_BLOCK};
-use crate::tokens::Product;
 use crate::{Activation, Q8};
 use core::arch::x86_64::*;
 use core::marker::PhantomData;
@@ -27,6 +27,10 @@ impl<D: Dot> Product for Grouped<D> {
     }
 }
 
+/// The product for `T` activation rows.
+///
+/// # Safety
+/// The processor has the features of `D`.
 #[inline(always)]
 unsafe fn grouped<D: Dot, const T: usize>(weights: &[u8], xs: [&Q8<'_>; T], out: &mut [f32]) {
     let blocks = count_blocks(xs, BLOCK, BLOCK);
@@ -65,6 +69,9 @@ unsafe fn grouped<D: Dot, const T: usize>(weights: &[u8], xs: [&Q8<'_>; T], out:
 
 /// Adds to the totals of eight rows the products of their blocks with block `b` of `xs`. Vector `i` of
 /// `quants` has the `i`-th four bytes of each row.
+///
+/// # Safety
+/// Each of `xs` has block `b`, and the processor has F16C and the features of `D`.
 #[inline(always)]
 pub(super) unsafe fn add_block<D: Dot, const T: usize>(
     totals: &mut [__m256; T],
@@ -96,6 +103,9 @@ pub(super) unsafe fn add_block<D: Dot, const T: usize>(
 }
 
 /// Low and high nibbles of 32 bytes.
+///
+/// # Safety
+/// The processor has AVX2.
 #[inline(always)]
 pub(super) unsafe fn nibbles(bytes: __m256i) -> (__m256i, __m256i) {
     // SAFETY: the caller has AVX2.

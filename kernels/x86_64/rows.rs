@@ -1,24 +1,16 @@
-//! Products with matrices of blocks of 32 as they lie in a file.
-//!
-//! Eight rows are multiplied side by side, or eight blocks of a row that is left over. Within a row,
-//! blocks are scaled and added one after another, as the scalar kernels do, so results are the same
-//! bits.
+//! Blocks of 32 as they lie in a file, eight rows or blocks side by side.
 
 use super::dot::Dot;
 use super::q4_0::{add_block, nibbles};
 use super::transpose::transpose_4;
-use crate::activation::count_blocks;
-use crate::tokens::Product;
-use crate::{Activation, Format, Q8};
+use crate::generic::rows::{SCALE, SideBySide};
+use crate::layout::BLOCK;
+use crate::{Format, Q8};
 use core::arch::x86_64::*;
 use core::marker::PhantomData;
 
-const BLOCK: usize = 32;
-/// Bytes of the scale that a block begins with.
-const SCALE: usize = 2;
-
 /// Rows, or blocks of a row, side by side: one in each lane.
-const LANES: usize = 8;
+pub(super) const LANES: usize = 8;
 
 /// A format whose blocks are a scale and 32 quants.
 pub(super) trait Block32 {
@@ -63,7 +55,7 @@ impl Block32 for Q4_0 {
         }
     }
 
-    /// As in [`Layout::Grouped`](crate::Layout::Grouped), once the bytes are turned around.
+    /// As in [`Layout::Grouped`](crate::Layout::Grouped), once the bytes are transposed.
     #[inline(always)]
     unsafe fn add<D: Dot, const T: usize>(
         totals: &mut [__m256; T],
@@ -118,86 +110,46 @@ impl Block32 for Q8_0 {
     }
 }
 
-/// The product with rows of blocks `B`, bytes multiplied by `D`.
-pub(super) struct Rows<B, D>(PhantomData<(B, D)>);
+/// Rows of blocks `B` side by side, bytes multiplied by `D`.
+pub(super) struct Eight<B, D>(PhantomData<(B, D)>);
 
-impl<B: Block32, D: Dot> Product for Rows<B, D> {
+impl<B: Block32, D: Dot> SideBySide<LANES> for Eight<B, D> {
+    const FORMAT: Format = B::FORMAT;
+    type Totals = __m256;
+
     #[inline(always)]
-    unsafe fn multiply<const T: usize>(weights: &[u8], xs: [&Activation<'_>; T], out: &mut [f32]) {
-        let xs = xs.map(|x| &x.q8_0);
-        let blocks = count_blocks(xs, BLOCK, BLOCK);
-        let (rows, row_bytes) = (out.len() / T, blocks * B::FORMAT.block_bytes());
-        assert!(weights.len() >= rows * row_bytes && out.len() == T * rows);
-        let whole = rows - rows % LANES;
-        // SAFETY: the asserts above keep every access inside its slice: a row of weights has
-        // `blocks` blocks, an activation row as many of `BLOCK` quants, and each row of `out` has
-        // `rows` values. The caller has the variant's features.
-        unsafe {
-            for first in (0..whole).step_by(LANES) {
-                let row = |i| weights.as_ptr().add((first + i) * row_bytes);
-                let sums = rows_side_by_side::<B, D, T>(core::array::from_fn(row), blocks, xs);
-                for (t, sum) in sums.into_iter().enumerate() {
-                    _mm256_storeu_ps(out.as_mut_ptr().add(t * rows + first), sum);
-                }
-            }
-            for row in whole..rows {
-                for (t, x) in xs.iter().enumerate() {
-                    let start = weights.as_ptr().add(row * row_bytes);
-                    out[t * rows + row] = blocks_side_by_side::<B, D>(start, blocks, x);
-                }
-            }
-        }
+    unsafe fn zero() -> __m256 {
+        // SAFETY: the caller has AVX2.
+        unsafe { _mm256_setzero_ps() }
     }
-}
 
-/// The products of eight rows of weights, which start at some places.
-#[inline(always)]
-unsafe fn rows_side_by_side<B: Block32, D: Dot, const T: usize>(
-    starts: [*const u8; LANES],
-    blocks: usize,
-    xs: [&Q8<'_>; T],
-) -> [__m256; T] {
-    // SAFETY: the caller has the rows, as many blocks in each of `xs`, and the variant's features.
-    unsafe {
-        let mut totals = [_mm256_setzero_ps(); T];
-        for b in 0..blocks {
-            let offset = b * B::FORMAT.block_bytes();
-            if T <= 2 {
-                let bytes = LANES * B::FORMAT.block_bytes();
-                let ahead = starts[0].wrapping_add((blocks + b) * bytes);
-                for line in 0..bytes.div_ceil(64) {
-                    _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(line * 64).cast());
-                }
-            }
+    #[inline(always)]
+    unsafe fn add_rows<const T: usize>(
+        totals: &mut [__m256; T],
+        starts: [*const u8; LANES],
+        offset: usize,
+        xs: [&Q8<'_>; T],
+        b: usize,
+    ) {
+        // SAFETY: the caller's promise.
+        unsafe {
             let mut quants = starts;
             for quants in &mut quants {
                 *quants = quants.add(offset + SCALE);
             }
-            B::add::<D, T>(&mut totals, widen(&starts, offset), quants, xs, b);
+            B::add::<D, T>(totals, widen(&starts, offset), quants, xs, b);
         }
-        totals
     }
-}
 
-/// The product of the row of weights that starts at a place.
-#[inline(always)]
-unsafe fn blocks_side_by_side<B: Block32, D: Dot>(
-    start: *const u8,
-    blocks: usize,
-    x: &Q8<'_>,
-) -> f32 {
-    let mut total = 0.0;
-    for first in (0..blocks).step_by(LANES) {
+    #[inline(always)]
+    unsafe fn blocks(start: *const u8, x: &Q8<'_>, blocks: [usize; LANES]) -> [f32; LANES] {
         let mut values = [0f32; LANES];
-        let count = LANES.min(blocks - first);
-        // SAFETY: the caller has the row, as many blocks in `x`, and the variant's features. Lanes
-        // without a block repeat the last one.
+        // SAFETY: the caller's promise.
         unsafe {
             let mut starts = [start; LANES];
             let mut products = [_mm256_setzero_si256(); LANES];
             let (mut scales, mut biases) = ([0f32; LANES], [0i32; LANES]);
-            for i in 0..LANES {
-                let b = first + i.min(count - 1);
+            for (i, b) in blocks.into_iter().enumerate() {
                 starts[i] = start.add(b * B::FORMAT.block_bytes());
                 let quants = _mm256_loadu_si256(x.quants.as_ptr().add(b * BLOCK).cast());
                 products[i] = D::multiply(B::weights(starts[i].add(SCALE)), quants);
@@ -209,12 +161,28 @@ unsafe fn blocks_side_by_side<B: Block32, D: Dot>(
             let scale = _mm256_mul_ps(widen(&starts, 0), _mm256_loadu_ps(scales.as_ptr()));
             _mm256_storeu_ps(values.as_mut_ptr(), _mm256_mul_ps(product, scale));
         }
-        values[..count].iter().for_each(|value| total += value);
+        values
     }
-    total
+
+    #[inline(always)]
+    unsafe fn store(totals: __m256, out: *mut f32) {
+        // SAFETY: the caller has room for the totals, and AVX2.
+        unsafe { _mm256_storeu_ps(out, totals) }
+    }
+
+    #[inline(always)]
+    fn prefetch(place: *const u8, bytes: usize) {
+        for line in 0..bytes.div_ceil(64) {
+            // SAFETY: a hint reads nothing.
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(place.wrapping_add(line * 64).cast()) };
+        }
+    }
 }
 
 /// The half-precision numbers at an offset from eight places.
+///
+/// # Safety
+/// There are two bytes at each place, and the processor has F16C.
 #[inline(always)]
 unsafe fn widen(starts: &[*const u8; 8], offset: usize) -> __m256 {
     // SAFETY: the caller has F16C and two bytes at each place.
@@ -227,6 +195,9 @@ unsafe fn widen(starts: &[*const u8; 8], offset: usize) -> __m256 {
 }
 
 /// The sum of the lanes of each vector.
+///
+/// # Safety
+/// The processor has AVX2.
 #[inline(always)]
 unsafe fn add_lanes(v: [__m256i; 8]) -> __m256i {
     // SAFETY: the caller has AVX2.

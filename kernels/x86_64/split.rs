@@ -1,7 +1,7 @@
 //! Products of an activation row with chosen rows of Q4_0 matrices in [`Layout::Split`].
 //!
-//! Products of several blocks of a row are computed side by side. Then those of several rows are turned
-//! around, so that each lane has a row, and added in the order of blocks, as the scalar kernels do.
+//! Products of several blocks of a row are computed side by side. Then those of several rows are
+//! transposed, so that each lane has a row, and added in the order of blocks, as the scalar kernels do.
 
 use super::dot::Dot;
 use super::q4_0::nibbles;
@@ -11,12 +11,47 @@ use crate::layout::{BLOCK, BLOCK_BYTES};
 use crate::scalar::arranged::add_blocks;
 use crate::{Activation, Layout, Q8};
 use core::arch::x86_64::*;
+use core::marker::PhantomData;
+
+/// How a variant picks rows.
+pub(super) trait Split {
+    /// [`crate::PickRows`].
+    ///
+    /// # Safety
+    /// The processor has the variant's features.
+    unsafe fn pick_rows(weights: &[u8], rows: &[u32], x: &Activation<'_>, out: &mut [f32]);
+}
+
+/// 8 rows and 8 blocks at a time, bytes multiplied by `D`.
+pub(super) struct ByEight<D>(PhantomData<D>);
+
+impl<D: Dot> Split for ByEight<D> {
+    #[inline(always)]
+    unsafe fn pick_rows(weights: &[u8], rows: &[u32], x: &Activation<'_>, out: &mut [f32]) {
+        // SAFETY: the caller has the variant's features.
+        unsafe { by_eight::<D>(weights, rows, x, out) }
+    }
+}
+
+/// 16 rows and 16 blocks at a time, with AVX-512's instruction for 8-bit dot products.
+pub(super) struct BySixteen;
+
+impl Split for BySixteen {
+    #[inline(always)]
+    unsafe fn pick_rows(weights: &[u8], rows: &[u32], x: &Activation<'_>, out: &mut [f32]) {
+        // SAFETY: the caller has the variant's features.
+        unsafe { by_sixteen(weights, rows, x, out) }
+    }
+}
 
 /// Blocks whose products stand side by side in the lanes of [`by_eight`].
 const LANES: usize = 8;
 
 /// The product with chosen rows of a [`Layout::Split`] matrix, 8 rows at a time: products of 8
-/// blocks are computed side by side, turned around so that each lane has a row, and added in order.
+/// blocks are computed side by side, transposed so that each lane has a row, and added in order.
+///
+/// # Safety
+/// The processor has the features of `D`.
 #[inline(always)]
 pub(super) unsafe fn by_eight<D: Dot>(
     weights: &[u8],
@@ -72,6 +107,9 @@ struct EightBlocks {
 
 impl EightBlocks {
     /// The blocks from `b` on, of which there must be 8.
+    ///
+    /// # Safety
+    /// `x` has 8 blocks from `b` on, and the processor has AVX2.
     #[inline(always)]
     unsafe fn load(x: &Q8<'_>, b: usize) -> EightBlocks {
         // SAFETY: the caller has AVX2, and 8 blocks from `b` on.
@@ -94,6 +132,9 @@ impl EightBlocks {
     }
 
     /// The sums of products with 8 blocks of weights, whose quants lie at `row`.
+    ///
+    /// # Safety
+    /// There are 128 bytes at `row`, and the processor has the features of `D`.
     #[inline(always)]
     unsafe fn multiply<D: Dot>(&self, row: *const u8) -> __m256i {
         // SAFETY: the caller has the variant's features and 128 bytes at `row`.
@@ -115,6 +156,9 @@ impl EightBlocks {
 }
 
 /// The same for 16 rows and 16 blocks, with AVX-512's instruction for 8-bit dot products.
+///
+/// # Safety
+/// The processor has AVX-512 F, BW, VL and VNNI.
 #[inline(always)]
 pub(super) unsafe fn by_sixteen(weights: &[u8], rows: &[u32], x: &Activation<'_>, out: &mut [f32]) {
     let q8 = &x.q8_0;
@@ -161,6 +205,9 @@ struct SixteenBlocks {
 
 impl SixteenBlocks {
     /// `count` blocks from `b` on.
+    ///
+    /// # Safety
+    /// `x` has the blocks, 1 to 16, and the processor has AVX-512 F, BW and VL.
     #[inline(always)]
     unsafe fn load(x: &Q8<'_>, b: usize, count: usize) -> SixteenBlocks {
         // SAFETY: the caller has AVX-512, and what is not there is not loaded.
@@ -190,6 +237,9 @@ impl SixteenBlocks {
     }
 
     /// The products with blocks of weights, whose scales lie at `scales` and quants at `quants`.
+    ///
+    /// # Safety
+    /// There are such blocks, and the processor has AVX-512 F, BW, VL and VNNI.
     #[inline(always)]
     unsafe fn multiply(&self, scales: *const u8, quants: *const u8) -> __m512 {
         // SAFETY: the caller has AVX-512 F, BW, VL and VNNI, and the blocks that are there.

@@ -1,8 +1,11 @@
-//! Squares of vectors turned around.
+//! Transposition of squares of vectors.
 
 use core::arch::x86_64::*;
 
 /// In each half of the rows, lane `i` of row `j` becomes lane `j` of row `i`.
+///
+/// # Safety
+/// The processor has AVX2.
 #[inline(always)]
 pub(super) unsafe fn transpose_4([a, b, c, d]: [__m256i; 4]) -> [__m256i; 4] {
     // SAFETY: the caller has AVX2.
@@ -19,6 +22,9 @@ pub(super) unsafe fn transpose_4([a, b, c, d]: [__m256i; 4]) -> [__m256i; 4] {
 }
 
 /// Lane `i` of row `j` becomes lane `j` of row `i`.
+///
+/// # Safety
+/// The processor has AVX2.
 #[inline(always)]
 pub(super) unsafe fn transpose_8(r: [__m256; 8]) -> [__m256; 8] {
     // SAFETY: the caller has AVX2.
@@ -44,6 +50,9 @@ pub(super) unsafe fn transpose_8(r: [__m256; 8]) -> [__m256; 8] {
 }
 
 /// The same for 16 lanes and rows.
+///
+/// # Safety
+/// The processor has AVX-512 F.
 #[inline(always)]
 pub(super) unsafe fn transpose_16(r: [__m512; 16]) -> [__m512; 16] {
     let mut out = r;
@@ -72,6 +81,9 @@ pub(super) unsafe fn transpose_16(r: [__m512; 16]) -> [__m512; 16] {
 }
 
 /// Quarter `i` of row `j` becomes quarter `j` of row `i`.
+///
+/// # Safety
+/// The processor has AVX-512 F.
 #[inline(always)]
 pub(super) unsafe fn transpose_quarters([a, b, c, d]: [__m512i; 4]) -> [__m512i; 4] {
     // SAFETY: the caller has AVX-512.

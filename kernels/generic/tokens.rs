@@ -10,14 +10,14 @@ pub(crate) trait Product {
     /// [`crate::MatMul`] for `T` rows of activations.
     ///
     /// # Safety
-    /// The processor must have the variant's features.
+    /// The processor has the variant's features.
     unsafe fn multiply<const T: usize>(weights: &[u8], xs: [&Activation<'_>; T], out: &mut [f32]);
 }
 
 /// The product with any number of activation rows.
 ///
 /// # Safety
-/// The processor must have the variant's features.
+/// The processor has the variant's features.
 #[inline(always)]
 pub(crate) unsafe fn multiply<P: Product>(weights: &[u8], xs: &[Activation<'_>], out: &mut [f32]) {
     let rows = out.len() / xs.len().max(1);

@@ -3,10 +3,10 @@
 //! Rows stand side by side; within a row, each of eight lanes adds as the scalar kernel does, so
 //! results are the same bits.
 
+use super::tokens::Product;
 use crate::Activation;
 use crate::lanes::Lanes;
-use crate::scalar::{Row, matmul_rows};
-use crate::tokens::Product;
+use crate::scalar::row::{Row, matmul_rows};
 use core::marker::PhantomData;
 
 /// Rows side by side, so that additions need not wait for each other.
@@ -17,7 +17,7 @@ pub(crate) trait Widen<L>: Row {
     /// The eight weights at `weights`.
     ///
     /// # Safety
-    /// The processor must have the variant's features.
+    /// There are eight weights, at any address, and the processor has the variant's features.
     unsafe fn widen(weights: *const u8) -> L;
 }
 

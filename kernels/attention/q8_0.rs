@@ -1,39 +1,21 @@
 //! Attention over keys and values in Q8_0.
 
-use super::attention::{HEADS, Softmax, Steps, divide_by_totals};
-use crate::activation::{Block, quantize_block};
+use super::softmax::{HEADS, Softmax, divide_by_totals};
+use super::steps::{QueryBlock, Steps};
 use crate::kv::{BLOCK, KEYS, TilePart};
 use crate::lanes::Lanes;
 use crate::{KEY_TILE, KvView, Q8Cells};
+use half::f16;
 
 /// Blocks of queries that are kept: more than enough for [`HEADS`] heads of 128.
 const ROOM: usize = 128;
 
-/// 32 values of a query.
-#[derive(Clone, Copy)]
-pub(crate) struct QueryBlock {
-    /// Quants from −127 to 127.
-    pub(crate) quants: [i8; BLOCK],
-    /// Their sum, which instructions that multiply signed with unsigned bytes need.
-    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code))]
-    pub(crate) sum: i32,
-    /// Value of a quant, times `1 / sqrt(head)`.
-    scale: f32,
-}
-
-impl QueryBlock {
-    const ZERO: QueryBlock = QueryBlock { quants: [0; BLOCK], sum: 0, scale: 0.0 };
-
-    #[inline(always)]
-    fn new(values: &[f32; BLOCK], factor: f32) -> QueryBlock {
-        let Block { quants, scale, sum } = quantize_block(values);
-        QueryBlock { quants, sum: sum.into(), scale: factor * scale }
-    }
-}
-
 /// The code that every variant of attention over Q8_0 is compiled from.
+///
+/// # Safety
+/// The processor has the features of `S`.
 #[inline(always)]
-pub(super) fn attend_q8_0<S: Steps>(
+pub(super) unsafe fn attend<S: Steps>(
     queries: &[f32],
     kv: &KvView<'_>,
     keys: Q8Cells<'_>,
@@ -56,31 +38,23 @@ pub(super) fn attend_q8_0<S: Steps>(
             let mut weights = [[f32::NEG_INFINITY; KEY_TILE]; HEADS];
             let heads = queries.chunks_exact(blocks).zip(out.chunks_exact_mut(head));
             for ((query, out), (state, weights)) in heads.zip(state.iter_mut().zip(&mut weights)) {
-                score::<S>(query, keys, &tile, head, weights);
+                // SAFETY: the caller has the features.
+                unsafe { score::<S>(query, keys, &tile, head, weights) };
                 state.weigh(weights, out);
             }
-            for (block, (quants, scales)) in values.values(head, tile.row).enumerate() {
-                let places = tile.places.clone();
-                // Widened once for all heads.
-                for (row, quants) in panel[places.clone()].iter_mut().zip(&quants[places.clone()]) {
-                    *row = quants.map(f32::from);
-                }
-                let scales = widen::<S>(scales);
-                for (out, weights) in out.chunks_exact_mut(head).zip(&weights) {
-                    let mut weights = *weights;
-                    weights.iter_mut().zip(&scales).for_each(|(w, scale)| *w *= scale);
-                    let out = out[block * BLOCK..].first_chunk_mut().expect("a block of the head");
-                    add_rows(&weights[places.clone()], &panel[places.clone()], out);
-                }
-            }
+            // SAFETY: the caller has the features.
+            unsafe { add_values::<S>(&weights, values, &tile, head, &mut panel, out) };
         }
         divide_by_totals(out, head, &state);
     }
 }
 
 /// The scores of the positions of a tile; −∞ where one is not attended to.
+///
+/// # Safety
+/// The processor has the features of `S`.
 #[inline(always)]
-fn score<S: Steps>(
+unsafe fn score<S: Steps>(
     query: &[QueryBlock],
     keys: Q8Cells<'_>,
     tile: &TilePart,
@@ -91,8 +65,9 @@ fn score<S: Steps>(
     for first in (places.start / KEYS * KEYS..places.end).step_by(KEYS) {
         let mut sums = [0f32; KEYS];
         for ((quants, scales), query) in keys.keys(head, tile.row + first).zip(query) {
-            let products = S::multiply(quants, query);
-            let scales = S::Lanes::widen(scales).values();
+            // SAFETY: the caller has the features.
+            let (products, scales) =
+                unsafe { (S::multiply(quants, query), S::Lanes::widen(scales).values()) };
             for lane in 0..KEYS {
                 sums[lane] += products[lane] as f32 * (scales[lane] * query.scale);
             }
@@ -104,12 +79,46 @@ fn score<S: Steps>(
     scores[places.end..].fill(f32::NEG_INFINITY);
 }
 
-/// The scales of a tile as singles.
+/// Adds the weighted values of a tile to those of each head. `panel` is room for a block of each value.
+///
+/// # Safety
+/// The processor has the features of `S`.
 #[inline(always)]
-fn widen<S: Steps>(scales: &[half::f16; KEY_TILE]) -> [f32; KEY_TILE] {
+unsafe fn add_values<S: Steps>(
+    weights: &[[f32; KEY_TILE]; HEADS],
+    values: Q8Cells<'_>,
+    tile: &TilePart,
+    head: usize,
+    panel: &mut [[f32; BLOCK]; KEY_TILE],
+    out: &mut [f32],
+) {
+    for (block, (quants, scales)) in values.values(head, tile.row).enumerate() {
+        let places = tile.places.clone();
+        // Widened once for all heads.
+        for (row, quants) in panel[places.clone()].iter_mut().zip(&quants[places.clone()]) {
+            *row = quants.map(f32::from);
+        }
+        // SAFETY: the caller has the features.
+        let scales = unsafe { widen::<S>(scales) };
+        for (out, weights) in out.chunks_exact_mut(head).zip(weights) {
+            let mut weights = *weights;
+            weights.iter_mut().zip(&scales).for_each(|(w, scale)| *w *= scale);
+            let out = out[block * BLOCK..].first_chunk_mut().expect("a block of the head");
+            add_rows(&weights[places.clone()], &panel[places.clone()], out);
+        }
+    }
+}
+
+/// The scales of a tile as singles.
+///
+/// # Safety
+/// The processor has the features of `L`.
+#[inline(always)]
+unsafe fn widen<S: Steps>(scales: &[f16; KEY_TILE]) -> [f32; KEY_TILE] {
     let mut out = [0.0; KEY_TILE];
     for (to, from) in out.as_chunks_mut::<8>().0.iter_mut().zip(scales.as_chunks::<8>().0) {
-        *to = S::Lanes::widen(from).values();
+        // SAFETY: the caller has the features.
+        *to = unsafe { S::Lanes::widen(from).values() };
     }
     out
 }
