@@ -4,10 +4,10 @@
 use std::fs::{self, OpenOptions};
 use std::path::Path;
 use wick_core::{
-    Decaying, Engine, KvFormat, Logits, Options, Output, Parallel, Serial, StepError, StoreReason,
-    Token,
+    ATTEMPTS, Decaying, Engine, KvFormat, Logits, Options, Output, Parallel, Serial, StepError,
+    StoreReason, Token,
 };
-use wick_linux::reads::{ATTEMPTS, Device, Fault, FaultScript, Faults, Reader, Reads, Throttle};
+use wick_linux::reads::{Device, Fault, FaultScript, Faults, Reader, Reads, Throttle};
 use wick_linux::{Caching, Catalogue, FileStore, ModelFile, kernels};
 use wick_tests::{Model, bits, golden_path, ids, step};
 

@@ -39,7 +39,7 @@ fn logits(
     batch: usize,
     parallel: &'static dyn Parallel,
 ) -> Vec<f32> {
-    let slots = store.slots();
+    let slots = store.slots().count;
     let mut engine = model.streaming(options(ids.len(), batch), store, policy, parallel);
     let mut all = Vec::new();
     for chunk in ids.chunks(batch) {

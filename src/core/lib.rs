@@ -10,13 +10,17 @@
 mod arena;
 mod arrangement;
 mod attention;
+mod book;
+mod cache;
 mod config;
 mod engine;
 mod experts;
 mod ffn;
+mod figures;
 mod forward;
 mod guess;
 mod kv;
+mod lender;
 mod lm_head;
 mod options;
 mod output;
@@ -40,9 +44,10 @@ pub use arrangement::{
     Arrangement, Arranger, Piece, Section, arranged_bytes, expert_layout, for_each_piece,
     take_arranged,
 };
+pub use book::{ATTEMPTS, Book, Waited};
 pub use config::{Config, ConfigError, Gating, MAX_ACTIVE, MAX_EXPERTS, MAX_LAYERS, Window};
 pub use engine::{Engine, EngineError, StepError};
-pub use experts::{ExpertFigures, Prefetch};
+pub use figures::{ExpertFigures, Prefetch};
 pub use kv::TruncateError;
 pub use options::{KvFormat, MAX_BATCH, MAX_SEQUENCES, Options, OptionsError};
 pub use output::{MOST_TOP, Output, OutputError};
@@ -50,8 +55,11 @@ pub use parallel::{Bands, Grid, Parallel, Serial, Tile};
 pub use plan::Plan;
 pub use policy::{Decaying, LeastFrequent, LeastRecent, Policy};
 pub use sampler::{Candidates, REPEAT_WINDOW, SampleError, Sampler, Sampling};
-pub use slots::Slots;
-pub use store::{ExpertKey, ExpertStore, Part, SlotId, StoreError, StoreFigures, StoreReason};
+pub use slots::{Loading, Slots};
+pub use store::{
+    Arrival, Completion, ExpertKey, ExpertStore, Part, Place, Read, ReadError, SlotClass, SlotId,
+    StoreError, StoreFigures, StoreReason, TIME_LIMIT,
+};
 pub use token::{Approximation, Logits, Token};
 pub use traffic::Traffic;
 pub use weights::{
