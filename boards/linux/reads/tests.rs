@@ -1,8 +1,9 @@
 use super::*;
 use crate::block_file::{ALIGNMENT, Caching};
 use std::fs;
-use std::sync::Mutex;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, mpsc};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
@@ -273,21 +274,47 @@ fn a_lost_read_is_waited_for_no_longer_than_asked() {
     assert!(start.elapsed() < LONG);
 }
 
+/// Neither waiting nor dropping takes longer than it may when a read does not end, and the memory stays
+/// with the read.
 #[test]
-fn readers_wait_no_longer_than_asked() {
-    struct Slow(Duration);
-    impl Then for Slow {
+fn threads_leave_what_does_not_end() {
+    struct Stuck(Mutex<mpsc::Receiver<()>>);
+    impl Then for Stuck {
         fn run(&self, _id: u64) {
-            std::thread::sleep(self.0);
+            let _released = self.0.lock().unwrap().recv();
         }
     }
     let source = Source::new(Caching::Direct);
-    let memory = Arc::new(Memory::new(ROOM).unwrap());
+    let mut memory = Arc::new(Memory::new(ROOM).unwrap());
     let mut reads = source.threads(1);
-    let slow = Some(Arc::new(Slow(Duration::from_millis(100))) as Arc<dyn Then>);
-    submit(&mut reads, Request { then: slow, ..request(&memory, 0, 0, ROOM) });
-    assert!(reads.complete(Duration::from_millis(1)).is_none());
-    assert!(reads.complete(LONG).is_some());
+    let (release, stuck) = mpsc::channel();
+    let then = Some(Arc::new(Stuck(Mutex::new(stuck))) as Arc<dyn Then>);
+    submit(&mut reads, Request { then, ..request(&memory, 0, 0, ROOM) });
+    assert!(reads.complete(Duration::from_millis(1)).is_none() && reads.in_flight() == 1);
+    drop(reads);
+    assert!(Arc::get_mut(&mut memory).is_none());
+    drop(release);
+    while Arc::get_mut(&mut memory).is_none() {
+        std::thread::yield_now();
+    }
+}
+
+/// The same for a read that the kernel does not end.
+#[test]
+fn a_ring_leaves_what_does_not_end() {
+    let (pipe, _writer) = io::pipe().unwrap();
+    let file = BlockFile::of_pipe(fs::File::from(OwnedFd::from(pipe))).unwrap();
+    let mut memory = Arc::new(Memory::new(ROOM).unwrap());
+    // Emulators and containers refuse io_uring.
+    let Ok(mut reads) = Uring::new(Arc::new([file]), &memory, 4) else { return };
+    submit(&mut reads, request(&memory, 0, 0, ROOM));
+    let (start, wait) = (Instant::now(), Duration::from_millis(30));
+    assert!(reads.complete(Duration::ZERO).is_none());
+    assert!(reads.complete(wait).is_none() && reads.in_flight() == 1);
+    assert!(start.elapsed() >= wait);
+    drop(reads);
+    assert!(start.elapsed() < LONG);
+    assert!(Arc::get_mut(&mut memory).is_none());
 }
 
 #[test]
