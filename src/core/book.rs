@@ -51,8 +51,8 @@ pub struct Book<'m> {
 }
 
 impl<'m> Book<'m> {
-    /// The book of a store for a model of `layers` layers with `experts` experts, of which `active`
-    /// are chosen.
+    /// The book of a store with nothing on its way, for a model of `layers` layers with `experts`
+    /// experts, of which `active` are chosen.
     ///
     /// # Errors
     /// The arena is too small.
@@ -313,3 +313,6 @@ impl<'m> Book<'m> {
 fn checks(layers: usize, experts: usize) -> usize {
     (layers * experts * 2 * PARTS).div_ceil(32)
 }
+
+#[cfg(test)]
+mod tests;
