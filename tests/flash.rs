@@ -3,11 +3,12 @@
 
 use std::fs::{self, OpenOptions};
 use std::path::Path;
+use std::time::{Duration, Instant};
 use wick_core::{
-    Decaying, Engine, KvFormat, Logits, Options, Output, Parallel, Serial, StepError, StoreReason,
-    Token,
+    ATTEMPTS, Decaying, Engine, KvFormat, Logits, Options, Output, Parallel, Serial, StepError,
+    StoreReason, Token,
 };
-use wick_linux::reads::{ATTEMPTS, Device, Fault, FaultScript, Faults, Reader, Reads, Throttle};
+use wick_linux::reads::{Device, Fault, FaultScript, Faults, Reader, Reading, Reads, Throttle};
 use wick_linux::{Caching, Catalogue, FileStore, ModelFile, kernels};
 use wick_tests::{Model, bits, expert_locations, golden_path, ids, step};
 
@@ -41,13 +42,13 @@ impl Mapped {
     fn engine(
         &self,
         (slots, context, batch): (usize, usize, usize),
-        reader: Reader,
+        reading: impl Into<Reading>,
         caching: Caching,
         wrap: Wrap,
     ) -> Option<Engine<'static>> {
         let (files, experts) = (self.files, expert_locations(&self.files[0]));
         let catalogue = Catalogue::new(self.model.weights, files, &experts, Vec::new(), caching);
-        let store = FileStore::with_reads(catalogue.unwrap(), slots, reader, wrap).ok()?;
+        let store = FileStore::with_reads(catalogue.unwrap(), slots, reading, wrap).ok()?;
         let options = options(context, batch);
         let policy: &'static Decaying = Box::leak(Box::new(Decaying::default()));
         let store = Box::leak(Box::new(store));
@@ -157,6 +158,42 @@ fn a_device_that_fails_ends_a_step_alone() {
     assert!(failures > 0);
     let retries = engine.store_figures().unwrap().retries;
     assert!(retries >= failures * u64::from(ATTEMPTS - 1), "{retries} retries");
+}
+
+/// Who waits for a read that never ends gets an error after the time limit; the next steps read the
+/// same expert into another slot, and nothing waits for the lost one, not even the end.
+#[test]
+fn a_lost_read_ends_a_step_alone() {
+    let mapped = Mapped::golden("q4_0-tied");
+    let ids = ids(24, mapped.model.config.vocab);
+    let expected = bits(&mapped.model.logits(&ids, 1, &Serial));
+    let time_limit = Duration::from_millis(50);
+    for reader in [Reader::Uring, Reader::Threads] {
+        let (faults, script) = faulty();
+        let reading = Reading { time_limit, ..reader.into() };
+        let sizes = (mapped.experts() / 2, 24, 1);
+        let Some(mut engine) = mapped.engine(sizes, reading, Caching::Direct, faults) else {
+            continue;
+        };
+        let (begun, mut found, mut failures) = (Instant::now(), Vec::new(), 0);
+        for (i, id) in ids.iter().enumerate() {
+            script.clear();
+            if i % 8 == 0 {
+                script.add_next(1, Fault::Lost);
+            }
+            while let Err(error) = engine.step(&[Token::new(*id, 0, Logits::All)]) {
+                let StepError::Store(error) = error else { panic!("{error}") };
+                assert_eq!(error.reason, StoreReason::Timeout);
+                assert!(error.at.is_some() && error.offset > 0, "{error}");
+                failures += 1;
+                script.clear();
+            }
+            found.extend_from_slice(engine.logits(0).unwrap());
+        }
+        assert!(bits(&found) == expected, "{reader:?}");
+        assert!(failures > 0 && begun.elapsed() >= failures * time_limit, "{failures}");
+        assert!(begun.elapsed() < Duration::from_secs(20));
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //! its approximations, nor an expert of it that cannot be read change a bit of anybody else's.
 
 use wick_core::{
-    Approximation, Engine, ExpertKey, KvFormat, LeastRecent, Logits, Options, Output, Serial,
+    Approximation, Engine, ExpertKey, KvFormat, LeastRecent, Logits, Options, Output, Part, Serial,
     StepError, StoreReason, Token,
 };
 use wick_kernels::Format;
@@ -66,9 +66,17 @@ fn each_token_has_the_logits_that_it_wants() {
     }
 }
 
-fn streaming(model: &Model, slots: usize, failing: Option<ExpertKey>) -> Engine<'static> {
+/// An engine that reads experts into slots; of one, the first read fails so.
+fn streaming(
+    model: &Model,
+    slots: usize,
+    failing: Option<(ExpertKey, StoreReason)>,
+) -> Engine<'static> {
     let store = Box::leak(Box::new(MemoryStore::new(model.weights, slots, 7)));
-    store.failing.extend(failing.map(|key| (key, StoreReason::Refused { code: 5 })));
+    match failing {
+        Some((key, StoreReason::Timeout)) => store.losing.push((key, Part::Up)),
+        other => store.failing.extend(other),
+    }
     model.streaming(options(3, Output::Exact), store, &LeastRecent, &Serial)
 }
 
@@ -119,7 +127,9 @@ fn only_who_wanted_an_expert_fails() {
     for layer in 0..model.config.layers {
         for expert in 0..model.config.experts {
             let key = ExpertKey { layer, expert };
-            let mut engine = streaming(&model, 6, Some(key));
+            let reasons = [StoreReason::Refused { code: 5 }, StoreReason::Timeout];
+            let reason = reasons[expert % 2];
+            let mut engine = streaming(&model, 6, Some((key, reason)));
             let batch = |from: [usize; 3]| -> Vec<Token> {
                 let of = |s: usize| texts[s][from[s]..].iter().take(2).map(move |id| (s, *id));
                 let all = of(0).chain(of(1)).chain(of(2));
@@ -146,7 +156,7 @@ fn only_who_wanted_an_expert_fails() {
                     continue;
                 };
                 let StepError::Store(error) = error else { panic!("{error}") };
-                assert_eq!(error.at.map(|(key, _)| key), Some(key));
+                assert_eq!((error.at.map(|(key, _)| key), error.reason), (Some(key), reason));
                 for s in 0..3 {
                     let held = before[s] + if failed[s] { 0 } else { 2 };
                     assert_eq!(engine.len(s), held);

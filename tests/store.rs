@@ -6,16 +6,13 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use wick_core::{
-    Arena, Engine, ExpertKey, ExpertMatrices, ExpertStore, Options, Parallel, Part, Plan, Policy,
-    SlotId, StoreError, StoreFigures, StoreReason, Weights,
+    Arena, Arrival, Completion, Engine, ExpertKey, ExpertMatrices, ExpertStore, Options, Parallel,
+    Part, Place, Plan, Policy, Read, ReadError, SlotClass, SlotId, StoreReason, Weights,
 };
 use wick_kernels::Layout;
 
-/// A slot: its expert, and the bytes of the parts that have come.
-#[derive(Clone, Debug, Default)]
-struct Slot {
-    parts: [Option<Vec<u8>>; 3],
-}
+/// The bytes of a slot's parts, as far as they have come.
+type Slot = [Option<Vec<u8>>; 3];
 
 /// Experts that lie in memory and are handed out as if they were read, in an order that a random
 /// number decides.
@@ -23,12 +20,16 @@ struct Slot {
 pub struct MemoryStore {
     weights: &'static Weights<'static>,
     slots: Vec<Slot>,
-    on_their_way: VecDeque<(SlotId, ExpertKey, Part)>,
+    on_their_way: VecDeque<Read>,
+    /// Reads that never end.
+    lost: Vec<Read>,
     random: Random,
     looks: AtomicU64,
-    /// Experts whose next read fails, with what is then reported.
+    /// Experts whose next read fails for good, and why.
     pub failing: Vec<(ExpertKey, StoreReason)>,
-    /// Reads started so far.
+    /// Experts whose next read never ends.
+    pub losing: Vec<(ExpertKey, Part)>,
+    /// Experts asked for so far, in order.
     pub started: Vec<ExpertKey>,
 }
 
@@ -39,9 +40,11 @@ impl MemoryStore {
             weights,
             slots: vec![Slot::default(); slots],
             on_their_way: VecDeque::new(),
+            lost: Vec::new(),
             random: Random(seed),
             looks: AtomicU64::new(0),
             failing: Vec::new(),
+            losing: Vec::new(),
             started: Vec::new(),
         }
     }
@@ -50,76 +53,76 @@ impl MemoryStore {
         self.weights.layers[layer].experts(part)
     }
 
-    /// Lets one of the parts on their way arrive.
-    fn arrive(&mut self) -> Result<(), StoreError> {
-        if self.on_their_way.is_empty() {
-            return Ok(());
-        }
-        let which = self.random.below(self.on_their_way.len());
-        let (slot, key, part) = self.on_their_way.remove(which).unwrap();
-        if let Some(failing) = self.failing.iter().position(|(failing, _)| *failing == key) {
-            let (_, reason) = self.failing.remove(failing);
-            self.on_their_way.retain(|(other, _, _)| *other != slot);
-            self.slots[slot.0] = Slot::default();
-            return Err(StoreError { at: Some((key, part)), file: 0, offset: 4096, reason });
-        }
-        let matrices = self.matrices(key.layer, part);
-        let matrix = matrices.expert(key.expert);
+    /// The bytes that a read brings, as they stand in a slot.
+    fn bytes(&self, read: &Read) -> Vec<u8> {
+        let matrices = self.matrices(read.key.layer, read.part);
+        let matrix = matrices.expert(read.key.expert);
         let mut bytes = matrix.bytes().to_vec();
-        if matrices.layout() == Layout::Rows && self.layout(key.layer, part) != Layout::Rows {
-            let source = matrix.bytes();
-            self.layout(key.layer, part).arrange(matrix.cols(), source, &mut bytes);
+        let layout = wick_core::expert_layout(&self.weights.layers[read.key.layer], read.part);
+        if matrices.layout() == Layout::Rows && layout != Layout::Rows {
+            layout.arrange(matrix.cols(), matrix.bytes(), &mut bytes);
         }
-        self.slots[slot.0].parts[part as usize] = Some(bytes);
-        Ok(())
+        bytes
     }
 }
 
 impl ExpertStore for MemoryStore {
-    fn slots(&self) -> usize {
-        self.slots.len()
+    fn slots(&self) -> SlotClass {
+        SlotClass { count: self.slots.len(), stride: self.weights.slot_bytes() }
     }
 
-    fn layout(&self, layer: usize, part: Part) -> Layout {
-        wick_core::expert_layout(&self.weights.layers[layer], part)
+    fn place(&self, key: ExpertKey, part: Part, low_bit: bool) -> Option<Place> {
+        let layout = wick_core::expert_layout(&self.weights.layers[key.layer], part);
+        let bytes = self.matrices(key.layer, part).expert(key.expert).bytes().len();
+        let place = Place { file: 0, offset: 4096, bytes, layout, checksum: None };
+        (!low_bit).then_some(place)
     }
 
-    fn start(&mut self, slot: SlotId, key: ExpertKey) {
-        assert!(self.on_their_way.iter().all(|(other, _, _)| *other != slot), "{slot:?} is in use");
-        self.started.push(key);
-        self.slots[slot.0] = Slot::default();
-        self.on_their_way.extend(Part::ALL.map(|part| (slot, key, part)));
+    fn submit(&mut self, read: Read) {
+        let slot = read.slot;
+        let mut open = self.on_their_way.iter().chain(&self.lost).filter(|r| r.slot == slot);
+        assert!(open.all(|r| r.key == read.key && r.part != read.part), "{slot:?} is in use");
+        if read.part == Part::Gate {
+            self.started.push(read.key);
+        }
+        self.slots[slot.0][read.part as usize] = None;
+        let losing = self.losing.iter().position(|lost| *lost == (read.key, read.part));
+        match losing.map(|place| self.losing.swap_remove(place)) {
+            Some(_) => self.lost.push(read),
+            None => self.on_their_way.push_back(read),
+        }
     }
 
-    fn is_ready(&self, slot: SlotId, part: Part) -> bool {
-        self.slots[slot.0].parts[part as usize].is_some()
+    /// Lets one of the parts on their way arrive, or none now and then where nobody waits.
+    fn complete(&mut self, wait: Duration) -> Option<Completion> {
+        if self.on_their_way.is_empty() || (wait.is_zero() && self.random.below(3) == 0) {
+            return None;
+        }
+        let which = self.random.below(self.on_their_way.len());
+        let read = self.on_their_way.remove(which)?;
+        let (slot, part) = (read.slot, read.part);
+        let failing = self.failing.iter().position(|(failing, _)| *failing == read.key);
+        let result = match failing.map(|failing| self.failing.remove(failing)) {
+            Some((_, reason)) => Err(ReadError { reason, may_pass: false }),
+            None => {
+                let bytes = self.bytes(&read);
+                let arrival = Arrival { bytes: bytes.len(), checksum: None };
+                self.slots[slot.0][part as usize] = Some(bytes);
+                Ok(arrival)
+            }
+        };
+        Some(Completion { slot, part, result })
     }
 
-    fn is_idle(&self) -> bool {
-        self.on_their_way.is_empty()
+    fn lend(&self, slot: SlotId, part: Part) -> &[u8] {
+        self.slots[slot.0][part as usize].as_deref().expect("the part has come")
     }
 
-    fn poll(&mut self) -> Result<(), StoreError> {
-        (0..self.random.below(4)).try_for_each(|_| self.arrive())
-    }
-
-    fn finish(&mut self) -> Result<(), StoreError> {
-        self.arrive()
-    }
-
-    /// A clock that goes on whenever it is looked at.
+    /// A clock that goes on whenever it is looked at, and hardly while something is read: reads are so
+    /// fast that every guess is worth it.
     fn now(&self) -> Duration {
-        Duration::from_millis(self.looks.fetch_add(1, Ordering::Relaxed))
-    }
-
-    /// Reads so fast that every guess is worth it.
-    fn figures(&self) -> StoreFigures {
-        let reads = 3 * self.started.len() as u64;
-        StoreFigures { reads, busy: Duration::from_micros(reads), ..StoreFigures::default() }
-    }
-
-    fn bytes(&self, slot: SlotId, part: Part) -> &[u8] {
-        self.slots[slot.0].parts[part as usize].as_deref().expect("the part has come")
+        let step = if self.on_their_way.is_empty() { 1_000_000 } else { 1 };
+        Duration::from_nanos(self.looks.fetch_add(step, Ordering::Relaxed))
     }
 }
 
@@ -135,7 +138,7 @@ impl Model {
         policy: &'static dyn Policy,
         parallel: &'static dyn Parallel,
     ) -> Engine<'static> {
-        let slots = store.slots();
+        let slots = store.slots().count;
         let plan = Plan::streaming(&self.config, self.weights, &options, slots, 0).unwrap();
         let mut arena = Arena::new(vec![0xAA; plan.arena()].leak());
         let experts = (store, policy);

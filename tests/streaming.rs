@@ -4,7 +4,7 @@
 use std::sync::LazyLock;
 use wick_core::{
     Decaying, ExpertKey, ExpertStore, KvFormat, LeastFrequent, LeastRecent, Logits, Options,
-    Output, Parallel, Policy, Serial, StepError, StoreReason, Token,
+    Output, Parallel, Part, Policy, Serial, StepError, StoreReason, Token,
 };
 use wick_linux::{Cpus, Pool, kernels};
 use wick_tests::store::MemoryStore;
@@ -39,7 +39,7 @@ fn logits(
     batch: usize,
     parallel: &'static dyn Parallel,
 ) -> Vec<f32> {
-    let slots = store.slots();
+    let slots = store.slots().count;
     let mut engine = model.streaming(options(ids.len(), batch), store, policy, parallel);
     let mut all = Vec::new();
     for chunk in ids.chunks(batch) {
@@ -120,5 +120,44 @@ fn a_failing_read_ends_the_step_alone() {
         }
         assert!(bits(&found) == expected, "layer {layer}");
         assert!(failures > 0 && failures <= model.config.experts, "{failures} failures");
+    }
+}
+
+/// A read that never ends fails the step that waits for it, in every layer and for every part. The slot
+/// stays out of use, and what goes on in the others gives the same bits, until none is left.
+#[test]
+fn a_lost_read_takes_a_slot_and_nothing_else() {
+    let model = Model::golden("window8");
+    let ids = ids(40, model.config.vocab);
+    let expected = bits(&model.logits(&ids, 1, &Serial));
+    let (layers, experts) = (model.config.layers, model.config.experts);
+    let keys = (0..layers * experts).map(|i| ExpertKey { layer: i / experts, expert: i % experts });
+    for (losing, slots) in
+        keys.clone().zip(Part::ALL.into_iter().cycle()).step_by(3).zip([2, 6].into_iter().cycle())
+    {
+        let store = store(&model, slots, 3);
+        store.losing.push(losing);
+        let mut engine = model.streaming(options(40, 1), store, &LeastRecent, &Serial);
+        let (mut found, mut failures) = (Vec::new(), 0);
+        for id in &ids {
+            let token = Token::new(*id, 0, Logits::All);
+            while let Err(error) = engine.step(&[token]) {
+                let StepError::Store(error) = error else { panic!("{error}") };
+                assert_eq!((error.at, error.reason), (Some(losing), StoreReason::Timeout));
+                failures += 1;
+            }
+            found.extend_from_slice(engine.logits(0).unwrap());
+        }
+        assert!(bits(&found) == expected, "{losing:?}");
+        assert!(failures <= 1);
+    }
+    let store = store(&model, 2, 3);
+    store.losing.extend(keys.map(|key| (key, Part::Gate)));
+    let mut engine = model.streaming(options(40, 1), store, &LeastRecent, &Serial);
+    for _ in 0..5 {
+        let Err(StepError::Store(error)) = engine.step(&[Token::new(1, 0, Logits::All)]) else {
+            panic!("no slot is left")
+        };
+        assert_eq!((error.reason, engine.len(0)), (StoreReason::Timeout, 0));
     }
 }

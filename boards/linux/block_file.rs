@@ -58,6 +58,14 @@ impl BlockFile {
         Ok(BlockFile { path: path.to_owned(), file, size, alignment, is_direct, identity })
     }
 
+    /// What is not a file of a disk, such as a pipe, for tests: reads of it may never end.
+    #[cfg(test)]
+    pub(crate) fn of_pipe(file: File) -> io::Result<BlockFile> {
+        let identity = Identity::of(&file.metadata()?);
+        let (path, size, alignment, is_direct) = (PathBuf::new(), 0, 1, true);
+        Ok(BlockFile { path, file, size, alignment, is_direct, identity })
+    }
+
     /// Where it lies.
     pub fn path(&self) -> &Path {
         &self.path

@@ -1,6 +1,6 @@
 //! Experts of a packed file on a disk, read into slots.
 
-use crate::disk::{Disk, RETRIES, SECTOR};
+use crate::disk::{Disk, SECTOR};
 use alloc::collections::VecDeque;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -8,8 +8,14 @@ use core::fmt;
 use core::ptr::NonNull;
 use core::slice;
 use core::time::Duration;
-use wick_core::{ExpertKey, ExpertStore, Part, SlotId, StoreError, StoreFigures, StoreReason};
+use wick_core::{
+    Arrival, Completion, ExpertKey, ExpertStore, Part, Place, Read, ReadError, SlotClass, SlotId,
+    StoreError, StoreReason,
+};
 use wick_kernels::Layout;
+
+/// Parts of an expert.
+const PARTS: usize = Part::ALL.len();
 
 /// Where the experts of a layer lie on the disk.
 #[derive(Clone, Copy, Debug)]
@@ -40,48 +46,31 @@ pub struct Store<D> {
     experts: usize,
     /// CRC-32 of each part of each expert of each layer.
     checksums: Vec<u32>,
-    /// Which of them have been compared.
-    checked: Vec<bool>,
     memory: NonNull<u8>,
     stride: usize,
-    slots: Vec<Slot>,
+    slots: Vec<Tenant>,
     waiting: VecDeque<Read>,
-    flights: Vec<Flight>,
-    /// Microseconds after which a read has failed.
-    timeout: u64,
-    /// Slots whose reads have failed for good and are not reported.
-    failing: usize,
-    /// The disk does not answer: memory may still be written to, and nothing is read any more.
-    dead: Option<StoreError>,
-    figures: StoreFigures,
-    /// Since when reads have been on their way.
-    busy_since: u64,
+    /// Reads that the disk has.
+    flights: Vec<Read>,
+    /// A read that it refused, which is not told yet; none is started until it is.
+    refused: Option<(Read, i32)>,
+    time_limit: Duration,
 }
 
+/// Whose a slot's memory is.
 #[derive(Clone, Copy, Default)]
-struct Slot {
+struct Tenant {
+    /// The expert that was last submitted.
     key: Option<ExpertKey>,
-    ready: [bool; 3],
-    attempts: u8,
-    failure: Option<StoreError>,
+    /// Of each part: whether it was submitted for this expert, and is not on its way any more.
+    is_there: [bool; PARTS],
+    /// Of each part: whether it is in line, or being read into.
+    is_open: [bool; PARTS],
 }
 
-/// A part to be read into a slot.
-#[derive(Clone, Copy)]
-struct Read {
-    slot: usize,
-    part: Part,
-}
-
-impl Read {
-    fn tag(self) -> u32 {
-        (self.slot * Part::ALL.len() + self.part as usize) as u32
-    }
-}
-
-struct Flight {
-    read: Read,
-    started: u64,
+/// What the disk calls a read.
+fn tag(read: &Read) -> u32 {
+    (read.slot.0 * PARTS + read.part as usize) as u32
 }
 
 // SAFETY: shared references only read: the tables, and parts that are ready, which nobody writes to.
@@ -94,7 +83,8 @@ impl<D: Disk> Store<D> {
     }
 
     /// A store with as many slots as `memory` has room for. `checksums` are those of the parts of each
-    /// expert of each layer, in this order; `timeout` is in microseconds.
+    /// expert of each layer, in this order; no read ends for `timeout` microseconds before those on
+    /// their way count as lost.
     ///
     /// # Errors
     /// The disk ends before an expert does.
@@ -108,24 +98,20 @@ impl<D: Disk> Store<D> {
         memory: &'static mut [u8],
         timeout: u64,
     ) -> Result<Store<D>, StoreError> {
-        let parts = layers.len() * Part::ALL.len();
+        let parts = layers.len() * PARTS;
         assert!(parts > 0 && checksums.len().is_multiple_of(parts), "a checksum for each part");
         let stride = Store::<D>::slot_bytes(&layers);
         let slots = memory.len() / stride.max(1);
         let store = Store {
             experts: checksums.len() / parts,
-            checked: vec![false; checksums.len()],
             checksums,
             memory: NonNull::from(memory).cast(),
             stride,
-            slots: vec![Slot::default(); slots],
-            waiting: VecDeque::with_capacity(slots * Part::ALL.len()),
+            slots: vec![Tenant::default(); slots],
+            waiting: VecDeque::with_capacity(slots * PARTS),
             flights: Vec::with_capacity(disk.depth()),
-            timeout,
-            failing: 0,
-            dead: None,
-            figures: StoreFigures::default(),
-            busy_since: 0,
+            refused: None,
+            time_limit: Duration::from_micros(timeout),
             disk,
             layers,
         };
@@ -160,199 +146,120 @@ impl<D: Disk> Store<D> {
         start + (key.expert * stride + self.extent(key.layer, part).offset) as u64
     }
 
-    /// Memory of a part in a slot: `len` bytes.
-    fn target(&self, read: Read, offset: usize, len: usize) -> NonNull<[u8]> {
-        assert!(read.slot < self.slots.len() && offset + len <= self.stride);
-        // SAFETY: the slot lies in the memory, and the part in the slot.
-        let start = unsafe { self.memory.add(read.slot * self.stride + offset) };
+    /// `len` bytes of a slot's memory.
+    fn target(&self, slot: SlotId, offset: usize, len: usize) -> NonNull<[u8]> {
+        assert!(slot.0 < self.slots.len() && offset + len <= self.stride);
+        // SAFETY: the slot lies in the memory, and the bytes in the slot.
+        let start = unsafe { self.memory.add(slot.0 * self.stride + offset) };
         NonNull::slice_from_raw_parts(start, len)
-    }
-
-    fn error(&self, read: Read, reason: StoreReason) -> Option<StoreError> {
-        let key = self.slots[read.slot].key?;
-        let (at, offset) = (Some((key, read.part)), self.offset(key, read.part));
-        Some(StoreError { at, file: 0, offset, reason })
     }
 
     /// Starts reads in line, as many as the disk takes.
     fn pump(&mut self) {
-        while self.flights.len() < self.disk.depth() {
+        while self.refused.is_none() && self.flights.len() < self.disk.depth() {
             let Some(read) = self.waiting.pop_front() else { break };
-            let Some(key) = self.slots[read.slot].key else { continue };
-            let Extent { offset, bytes, .. } = self.extent(key.layer, read.part);
-            let target = self.target(read, offset, bytes.next_multiple_of(SECTOR));
-            // SAFETY: the disk has room; the part is not ready, so nobody reads it, and a part is
-            // in line once.
-            let started =
-                unsafe { self.disk.start(read.tag(), self.offset(key, read.part), target) };
-            match started {
-                Ok(()) => {
-                    let started = self.disk.now();
-                    if self.flights.is_empty() {
-                        self.busy_since = started;
-                    }
-                    self.flights.push(Flight { read, started });
-                }
-                Err(code) => self.fail(read, StoreReason::Refused { code }),
+            let Extent { offset, .. } = self.extent(read.key.layer, read.part);
+            let (first, end) = (read.range.start / SECTOR * SECTOR, read.range.end);
+            let len = end.next_multiple_of(SECTOR) - first;
+            let target = self.target(read.slot, offset + first, len);
+            let at = self.offset(read.key, read.part) + first as u64;
+            // SAFETY: the disk has room; the part is open, so nobody has its bytes, and it is in line
+            // once.
+            match unsafe { self.disk.start(tag(&read), at, target) } {
+                Ok(()) => self.flights.push(read),
+                Err(code) => self.refused = Some((read, code)),
             }
         }
     }
 
-    /// Takes note of a read that has ended; whether a part has come.
-    fn take(&mut self, tag: u32, outcome: Result<(), i32>) -> bool {
-        let Some(place) = self.flights.iter().position(|flight| flight.read.tag() == tag) else {
-            return false;
-        };
-        let read = self.flights.swap_remove(place).read;
-        if self.flights.is_empty() {
-            let busy = self.disk.now().saturating_sub(self.busy_since);
-            self.figures.busy += Duration::from_micros(busy);
+    /// A read that has ended, and how.
+    fn ended(&mut self) -> Option<(Read, Result<(), i32>)> {
+        self.pump();
+        if let Some((read, code)) = self.refused.take() {
+            return Some((read, Err(code)));
         }
-        if self.slots[read.slot].failure.is_some() {
-            return false;
-        }
-        let outcome = outcome.map_err(|code| StoreReason::Refused { code });
-        match outcome.and_then(|()| self.check(read)) {
-            Ok(bytes) => {
-                self.slots[read.slot].ready[read.part as usize] = true;
-                self.figures.reads += 1;
-                self.figures.bytes += bytes as u64;
-                true
-            }
-            Err(reason) => {
-                self.fail(read, reason);
-                false
-            }
-        }
-    }
-
-    /// Puts a read that failed in line again, or gives its expert up.
-    fn fail(&mut self, read: Read, reason: StoreReason) {
-        let error = self.error(read, reason);
-        let slot = &mut self.slots[read.slot];
-        if slot.attempts < RETRIES {
-            slot.attempts += 1;
-            self.figures.retries += 1;
-            self.waiting.push_front(read);
-            return;
-        }
-        slot.failure = error;
-        self.failing += 1;
-        self.waiting.retain(|other| other.slot != read.slot);
-    }
-
-    /// Compares the checksum of a part that has come, if it has never been; its bytes otherwise.
-    fn check(&mut self, read: Read) -> Result<usize, StoreReason> {
-        let Some(ExpertKey { layer, expert }) = self.slots[read.slot].key else { return Ok(0) };
-        let Extent { offset, bytes, .. } = self.extent(layer, read.part);
-        let place = (layer * self.experts + expert) * Part::ALL.len() + read.part as usize;
-        if !self.checked[place] {
-            // SAFETY: the read has finished, and the slot is borrowed uniquely with the store.
-            let found = crc32fast::hash(unsafe { self.target(read, offset, bytes).as_ref() });
-            let expected = self.checksums[place];
-            if found != expected {
-                return Err(StoreReason::Checksum { expected, found });
-            }
-            self.checked[place] = true;
-        }
-        Ok(bytes)
-    }
-
-    /// Takes note of all that has ended; whether parts have come.
-    fn collect(&mut self) -> Result<bool, StoreError> {
-        self.dead.map_or(Ok(()), Err)?;
-        let mut news = false;
         loop {
-            self.pump();
-            let Some((tag, outcome)) = self.disk.finished() else { break };
-            news |= self.take(tag, outcome);
+            let (name, outcome) = self.disk.finished()?;
+            if let Some(place) = self.flights.iter().position(|read| tag(read) == name) {
+                let read = self.flights.swap_remove(place);
+                self.pump();
+                return Some((read, outcome));
+            }
         }
-        let now = self.disk.now();
-        let late = |flight: &&Flight| now.saturating_sub(flight.started) > self.timeout;
-        if let Some(read) = self.flights.iter().find(late).map(|flight| flight.read) {
-            self.dead = self.error(read, StoreReason::Timeout);
-        }
-        self.dead.map_or(Ok(()), Err)?;
-        self.report().map_or(Ok(news), Err)
     }
 
-    /// The error of a slot of which nothing is on its way any more.
-    fn report(&mut self) -> Option<StoreError> {
-        if self.failing == 0 {
-            return None;
-        }
-        let flights = &self.flights;
-        let mut slots = self.slots.iter_mut().enumerate();
-        let settled = |i: usize| flights.iter().all(|flight| flight.read.slot != i);
-        let (_, slot) = slots.find(|(i, slot)| slot.failure.is_some() && settled(*i))?;
-        self.failing -= 1;
-        core::mem::take(slot).failure
+    /// What has come with a read that has ended well.
+    fn arrival(&self, read: &Read) -> Arrival {
+        let Extent { offset, bytes, .. } = self.extent(read.key.layer, read.part);
+        let target = self.target(read.slot, offset, bytes);
+        // SAFETY: the read has ended, and its part is lent to nobody before that is told.
+        let sum = || crc32fast::hash(unsafe { target.as_ref() });
+        Arrival { bytes, checksum: read.sums.then(sum) }
     }
 }
 
 impl<D: Disk> ExpertStore for Store<D> {
-    fn slots(&self) -> usize {
-        self.slots.len()
+    fn slots(&self) -> SlotClass {
+        SlotClass { count: self.slots.len(), stride: self.stride }
     }
 
-    fn layout(&self, layer: usize, part: Part) -> Layout {
-        self.extent(layer, part).layout
+    fn place(&self, key: ExpertKey, part: Part, low_bit: bool) -> Option<Place> {
+        let Extent { bytes, layout, .. } = self.extent(key.layer, part);
+        let index = (key.layer * self.experts + key.expert) * PARTS + part as usize;
+        let (offset, checksum) = (self.offset(key, part), Some(self.checksums[index]));
+        (!low_bit).then_some(Place { file: 0, offset, bytes, layout, checksum })
     }
 
-    fn start(&mut self, slot: SlotId, key: ExpertKey) {
-        if self.dead.is_some() {
-            return;
+    fn submit(&mut self, read: Read) {
+        let (tenant, part) = (&mut self.slots[read.slot.0], read.part as usize);
+        if tenant.key != Some(read.key) {
+            assert!(tenant.is_open == [false; PARTS], "slot {} is being read into", read.slot.0);
+            *tenant = Tenant { key: Some(read.key), ..Tenant::default() };
         }
-        debug_assert!(self.flights.iter().all(|flight| flight.read.slot != slot.0));
-        self.slots[slot.0] = Slot { key: Some(key), ..Slot::default() };
-        self.waiting.extend(Part::ALL.map(|part| Read { slot: slot.0, part }));
+        assert!(!tenant.is_open[part], "the {} is on its way to slot {}", read.part, read.slot.0);
+        (tenant.is_open[part], tenant.is_there[part]) = (true, false);
+        self.waiting.push_back(read);
         self.pump();
     }
 
-    fn is_ready(&self, slot: SlotId, part: Part) -> bool {
-        self.slots[slot.0].ready[part as usize]
-    }
-
-    fn is_idle(&self) -> bool {
-        self.waiting.is_empty() && self.flights.is_empty()
-    }
-
-    fn begin(&mut self) -> Result<(), StoreError> {
-        self.dead.map_or(Ok(()), Err)
-    }
-
-    fn poll(&mut self) -> Result<(), StoreError> {
-        self.collect().map(|_| ())
-    }
-
-    fn finish(&mut self) -> Result<(), StoreError> {
-        let start = self.disk.now();
-        let mut result = self.collect();
-        while result == Ok(false) && !self.is_idle() {
-            self.disk.relax();
-            result = self.collect();
+    fn complete(&mut self, wait: Duration) -> Option<Completion> {
+        let mut ended = self.ended();
+        if ended.is_none() && !wait.is_zero() {
+            let start = self.now();
+            while ended.is_none()
+                && self.waiting.len() + self.flights.len() > 0
+                && self.now() - start < wait
+            {
+                self.disk.relax();
+                ended = self.ended();
+            }
         }
-        self.figures.waited += Duration::from_micros(self.disk.now() - start);
-        result.map(|_| ())
+        let (read, outcome) = ended?;
+        let (slot, part) = (read.slot, read.part);
+        let refused = |code| ReadError { reason: StoreReason::Refused { code }, may_pass: true };
+        let result = outcome.map(|()| self.arrival(&read)).map_err(refused);
+        let tenant = &mut self.slots[slot.0];
+        (tenant.is_open[part as usize], tenant.is_there[part as usize]) = (false, true);
+        Some(Completion { slot, part, result })
     }
 
     fn now(&self) -> Duration {
         Duration::from_micros(self.disk.now())
     }
 
-    fn figures(&self) -> StoreFigures {
-        self.figures
+    fn time_limit(&self) -> Duration {
+        self.time_limit
     }
 
-    fn bytes(&self, slot: SlotId, part: Part) -> &[u8] {
-        let Slot { key: Some(key), ready, .. } = self.slots[slot.0] else {
+    fn lend(&self, slot: SlotId, part: Part) -> &[u8] {
+        let Tenant { key: Some(key), is_there, .. } = self.slots[slot.0] else {
             panic!("slot {} is empty", slot.0)
         };
-        assert!(ready[part as usize], "the {part} in slot {} is on its way", slot.0);
+        assert!(is_there[part as usize], "the {part} is not in slot {}", slot.0);
         let Extent { offset, bytes, .. } = self.extent(key.layer, part);
-        let target = self.target(Read { slot: slot.0, part }, offset, bytes);
-        // SAFETY: the part is ready: nothing is written to it until the slot is started again, which
-        // takes the store by unique reference.
+        let target = self.target(slot, offset, bytes);
+        // SAFETY: nothing is on its way to the part: nothing is written to it until it is submitted
+        // again, which takes the store by unique reference.
         unsafe { slice::from_raw_parts(target.cast::<u8>().as_ptr(), bytes) }
     }
 }

@@ -3,7 +3,8 @@
 use crate::arena::{Arena, ArenaError};
 use crate::arrangement::Arranger;
 use crate::config::{Config, ConfigError};
-use crate::experts::{ExpertFigures, Experts};
+use crate::experts::Experts;
+use crate::figures::ExpertFigures;
 use crate::kv::{KvCache, KvLayout, TruncateError};
 use crate::options::{Options, OptionsError};
 use crate::output::OutputError;
@@ -89,7 +90,7 @@ impl<'m> Engine<'m> {
         kernels: &'m Kernels,
         parallel: &'m dyn Parallel,
     ) -> Result<Engine<'m>, EngineError> {
-        if store.slots() == 0 {
+        if store.slots().count == 0 {
             return Err(EngineError::Slots);
         }
         let store = Some((store, policy));

@@ -5,15 +5,15 @@
 //! nothing in the result.
 
 use crate::arena::{Arena, ArenaError};
+use crate::book::{Book, Waited};
+use crate::cache::{Cache, Want};
 use crate::config::Config;
-use crate::guess::Guessing;
+use crate::figures::ExpertFigures;
+use crate::lender::Lender;
 use crate::policy::Policy;
-use crate::slots::Slots;
-use crate::store::{ExpertKey, ExpertStore, Part, SlotId, StoreError, StoreFigures};
+use crate::store::{ExpertKey, ExpertStore, Part, StoreError, StoreFigures};
 use crate::token::Token;
-use crate::weights::{Layer, Matrix};
-use core::ops::AddAssign;
-use wick_kernels::{Format, Layout};
+use crate::weights::Layer;
 
 /// What can be computed for some experts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,54 +34,8 @@ pub(crate) enum Work {
 /// How far an expert that is wanted has come.
 const WAITING: u8 = 0;
 const HAS_NEURONS: u8 = 1;
+/// It is done with, or has failed.
 const HAS_OUTPUTS: u8 = 2;
-
-/// How experts were found and read.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ExpertFigures {
-    /// Experts that layers wanted, each once in a step.
-    pub wanted: u64,
-    /// Of these, experts that were in a slot, whole, when the router spoke.
-    pub resident: u64,
-    /// Reads of low-bit copies in place of experts.
-    pub low_bit: u64,
-    /// Reads that the router's choice started.
-    pub router: Prefetch,
-    /// Reads that a guess at the next layer's choice started.
-    pub guess: Prefetch,
-}
-
-/// Experts that were read ahead of their use.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Prefetch {
-    /// Experts asked for.
-    pub asked: u64,
-    /// Experts that the layer wanted indeed.
-    pub useful: u64,
-    /// Of the useful ones, those that were not there when attention had ended.
-    pub late: u64,
-    /// Experts that the layer did not want.
-    pub wasted: u64,
-}
-
-impl AddAssign for Prefetch {
-    fn add_assign(&mut self, other: Prefetch) {
-        self.asked += other.asked;
-        self.useful += other.useful;
-        self.late += other.late;
-        self.wasted += other.wasted;
-    }
-}
-
-impl AddAssign for ExpertFigures {
-    fn add_assign(&mut self, other: ExpertFigures) {
-        self.wanted += other.wanted;
-        self.resident += other.resident;
-        self.low_bit += other.low_bit;
-        self.router += other.router;
-        self.guess += other.guess;
-    }
-}
 
 /// The experts of all layers, and what is going on with those of the current one.
 pub(crate) struct Experts<'m> {
@@ -100,27 +54,6 @@ pub(crate) struct Experts<'m> {
     cache: Option<Cache<'m>>,
 }
 
-/// Experts in slots.
-struct Cache<'m> {
-    store: &'m mut dyn ExpertStore,
-    slots: Slots<'m>,
-    guessing: Guessing,
-    /// Experts of the last guess, the likeliest first, `guess_count` of them, and their layer.
-    guesses: &'m mut [u32],
-    guess_layer: usize,
-    guess_count: usize,
-    /// Of each of them: whether it was asked for.
-    asked: &'m mut [u8],
-    /// Tokens so far.
-    time: f64,
-    layers: usize,
-    /// Whether low-bit copies will do for all tokens of this step.
-    low_bit: bool,
-    /// Whether attention has ended, so that what comes now comes late.
-    is_late: bool,
-    figures: ExpertFigures,
-}
-
 impl<'m> Experts<'m> {
     /// The experts of a model; read through `store`, where there is one.
     pub(crate) fn new(
@@ -136,22 +69,8 @@ impl<'m> Experts<'m> {
         let cache = match store {
             None => None,
             Some((store, policy)) => {
-                let slots = Slots::new((layers, experts, active), store.slots(), policy, arena)?;
-                let (guesses, asked) = (arena.take(what, experts)?, arena.take(what, experts)?);
-                Some(Cache {
-                    store,
-                    slots,
-                    guessing: Guessing::default(),
-                    guesses,
-                    asked,
-                    guess_layer: 0,
-                    guess_count: 0,
-                    time: 0.0,
-                    layers,
-                    low_bit: false,
-                    is_late: false,
-                    figures: ExpertFigures::default(),
-                })
+                let book = Book::new((layers, experts, active), store, policy, arena)?;
+                Some(Cache::new(config, book, arena)?)
             }
         };
         let (layer, count, chosen_count) = (0, 0, 0);
@@ -160,14 +79,9 @@ impl<'m> Experts<'m> {
 
     /// Bytes of an arena that [`Experts::new`] cuts, where experts are read into `slots`, if they are.
     pub(crate) fn bytes(config: &Config, slots: Option<usize>) -> usize {
-        let Config { layers, experts, .. } = *config;
+        let experts = config.experts;
         let lists = 2 * (Arena::bytes_for::<u32>(experts) + Arena::bytes_for::<u8>(experts));
-        lists
-            + slots.map_or(0, |slots| {
-                Slots::bytes(layers, experts, slots)
-                    + Arena::bytes_for::<u32>(experts)
-                    + Arena::bytes_for::<u8>(experts)
-            })
+        lists + slots.map_or(0, |slots| Cache::bytes(config, slots))
     }
 
     /// How experts were found and read so far; `None` if all stand in memory.
@@ -177,40 +91,30 @@ impl<'m> Experts<'m> {
 
     /// What was read so far; `None` if all stand in memory.
     pub(crate) fn store_figures(&self) -> Option<StoreFigures> {
-        self.cache.as_ref().map(|cache| cache.store.figures())
+        self.cache.as_ref().map(|cache| cache.book.figures())
     }
 
     /// Whether reads have nothing to do, so that it is time to guess what the next layer will want,
     /// and a guess is likely to pay.
     pub(crate) fn is_time_to_guess(&mut self) -> bool {
-        let Some(cache) = &mut self.cache else { return false };
-        if !cache.store.is_idle() {
-            return false;
-        }
-        let StoreFigures { busy, reads, .. } = cache.store.figures();
-        cache.guessing.begin(cache.store.now(), busy, reads / Part::ALL.len() as u64);
-        cache.guessing.is_likely_to_pay()
+        self.cache.as_mut().is_some_and(Cache::is_time_to_guess)
     }
 
     /// Begins a step.
+    ///
+    /// # Errors
+    /// No expert can be read any more.
     pub(crate) fn begin(&mut self, batch: &[Token]) -> Result<(), StoreError> {
         self.count = 0;
-        match &mut self.cache {
-            None => Ok(()),
-            Some(cache) => {
-                cache.time += batch.len() as f64;
-                cache.low_bit = batch.iter().all(|token| token.approximation.low_bit);
-                cache.slots.unpin_all();
-                cache.guess_count = 0;
-                cache.store.begin()
-            }
-        }
+        let Some(cache) = &mut self.cache else { return Ok(()) };
+        cache.begin(batch);
+        cache.book.check()
     }
 
     /// Whether an expert is in memory, or on its way.
     pub(crate) fn has_slot(&self, layer: usize, expert: u32) -> bool {
         let key = ExpertKey { layer, expert: expert as usize };
-        self.cache.as_ref().is_none_or(|cache| cache.slots.find(key).is_some())
+        self.cache.as_ref().is_none_or(|cache| cache.book.slots().find(key).is_some())
     }
 
     /// Sets what a layer wants: the experts that `chosen` names, `k` for each token, best first for a
@@ -239,8 +143,9 @@ impl<'m> Experts<'m> {
             *low_bit = tokens.all(|token| token.approximation.low_bit).into();
         }
         if let Some(cache) = &mut self.cache {
-            cache.want(layer, &self.wanted[..self.count], self.low_bit, chosen);
-            cache.request(layer, &self.wanted[..self.count], self.low_bit, self.stage);
+            let wants = wants(&self.wanted[..self.count], self.low_bit);
+            cache.want(layer, wants.clone(), chosen);
+            cache.request(wants);
         }
     }
 
@@ -254,65 +159,77 @@ impl<'m> Experts<'m> {
     /// Starts reads of experts that the next layer may want, the likeliest first, as far as that is
     /// worth it.
     pub(crate) fn guess(&mut self, experts: impl Iterator<Item = u32>) {
-        let layer = self.layer + 1;
         if let Some(cache) = &mut self.cache {
-            cache.guess(layer, experts);
+            cache.guess(experts);
         }
     }
 
     /// The next work of the layer, for the experts in [`Experts::chosen`]; waits until there is some.
     /// `None` if all is done.
-    ///
-    /// # Errors
-    /// No expert can be read any more: the layer cannot be completed.
-    pub(crate) fn next(&mut self) -> Result<Option<Work>, StoreError> {
+    pub(crate) fn next(&mut self) -> Option<Work> {
         self.let_go();
         loop {
-            if let Some(cache) = &mut self.cache {
-                let error = cache.poll().err();
-                if let Some(failed) = self.fail(error)? {
-                    return Ok(Some(failed));
+            let polled = self.cache.as_mut().map_or(Ok(()), |cache| cache.book.poll());
+            if let Err(error) = polled {
+                match self.fail(error) {
+                    Some(failed) => return Some(failed),
+                    None => continue,
                 }
             }
             if let Some(cache) = &mut self.cache {
-                let wanted = &self.wanted[..self.count];
-                cache.request(self.layer, wanted, self.low_bit, self.stage);
-                cache.count_late(self.layer, wanted, self.low_bit);
+                let wants = wants(&self.wanted[..self.count], self.low_bit);
+                let waiting = wants.clone().zip(&*self.stage).filter(|(_, s)| **s == WAITING);
+                cache.request(waiting.map(|(want, _)| want));
+                cache.count_late(wants);
             }
             for (work, before, parts) in [
                 (Work::Neurons, WAITING, &[Part::Gate, Part::Up][..]),
                 (Work::Outputs, HAS_NEURONS, &[Part::Down]),
             ] {
                 if self.choose(before, parts) {
-                    return Ok(Some(work));
+                    return Some(work);
                 }
             }
             if self.stage[..self.count].iter().all(|stage| *stage == HAS_OUTPUTS) {
-                return Ok(None);
+                return None;
             }
-            if let Some(cache) = &mut self.cache {
-                let error = cache.finish().err();
-                if let Some(failed) = self.fail(error)? {
-                    return Ok(Some(failed));
-                }
+            if let Some(failed) = self.wait() {
+                return Some(failed);
             }
         }
     }
 
-    /// What an error means for the layer: nothing, if it does not want the expert.
-    fn fail(&mut self, error: Option<StoreError>) -> Result<Option<Work>, StoreError> {
-        let Some(error) = error else { return Ok(None) };
-        let Some((key, _)) = error.at else { return Err(error) };
-        let mut wanted = self.wanted[..self.count].iter().zip(&mut *self.stage);
-        let Some((_, stage)) = wanted.find(|(expert, stage)| {
-            let is_it = key.layer == self.layer && **expert as usize == key.expert;
-            is_it && **stage != HAS_OUTPUTS
-        }) else {
-            return Ok(None);
+    /// Waits until something has come, unless an expert that is wanted fails.
+    fn wait(&mut self) -> Option<Work> {
+        let cache = self.cache.as_mut()?;
+        let error = match cache.book.wait() {
+            Ok(Waited::Ended) => return None,
+            Ok(Waited::InVain) => {
+                let mut wanted = self.wanted[..self.count].iter().zip(&*self.stage);
+                let (expert, _) = wanted.find(|(_, stage)| **stage != HAS_OUTPUTS)?;
+                let key = ExpertKey { layer: self.layer, expert: *expert as usize };
+                cache.book.no_slot(key)
+            }
+            Err(error) => error,
         };
-        *stage = HAS_OUTPUTS;
+        self.fail(error)
+    }
+
+    /// What it means for the layer that an expert cannot be read: nothing, if nobody wants it; it will
+    /// be read again when somebody does.
+    fn fail(&mut self, error: StoreError) -> Option<Work> {
+        let (ExpertKey { layer, expert }, _) = error.at?;
+        let wanted = &self.wanted[..self.count];
+        let place = wanted.iter().position(|wanted| *wanted as usize == expert)?;
+        if layer != self.layer || self.stage[place] == HAS_OUTPUTS {
+            return None;
+        }
+        self.stage[place] = HAS_OUTPUTS;
         self.chosen_count = 0;
-        Ok(Some(Work::Failed { expert: key.expert, error }))
+        if let Some(cache) = &mut self.cache {
+            cache.release(expert as u32);
+        }
+        Some(Work::Failed { expert, error })
     }
 
     /// The experts of the last work that [`Experts::next`] named, in rising order.
@@ -320,27 +237,26 @@ impl<'m> Experts<'m> {
         &self.chosen[..self.chosen_count]
     }
 
-    /// Lends out the matrices of the layer.
+    /// Lends out the matrices of the experts in work.
     pub(crate) fn lender<'a>(&'a self, layer: &'a Layer<'a>) -> Lender<'a> {
-        let cache = self.cache.as_ref();
-        Lender {
-            number: self.layer,
-            layer,
-            cache: cache.map(|cache| (&*cache.store, &cache.slots)),
+        match &self.cache {
+            None => Lender::resident(layer),
+            Some(cache) => {
+                let (store, slots) = (cache.book.store(), cache.slots_of_wanted());
+                Lender::streaming(layer, cache.layouts(), store, slots)
+            }
         }
     }
 
     /// Chooses the wanted experts of a stage whose parts are there, and takes them a stage further.
     fn choose(&mut self, before: u8, parts: &[Part]) -> bool {
         self.chosen_count = 0;
-        let low_bit = self.low_bit.iter().map(|low_bit| *low_bit != 0);
-        let wanted = self.wanted[..self.count].iter().zip(low_bit);
-        for ((expert, low_bit), stage) in wanted.zip(self.stage.iter_mut()) {
-            let key = ExpertKey { layer: self.layer, expert: *expert as usize };
-            let there = |cache: &Cache<'_>| cache.has(key, low_bit, parts);
+        let wants = wants(&self.wanted[..self.count], self.low_bit);
+        for (want, stage) in wants.zip(self.stage.iter_mut()) {
+            let there = |cache: &Cache<'_>| cache.has(want, parts);
             if *stage == before && self.cache.as_ref().is_none_or(there) {
                 *stage += 1;
-                self.chosen[self.chosen_count] = *expert;
+                self.chosen[self.chosen_count] = want.0;
                 self.chosen_count += 1;
             }
         }
@@ -348,191 +264,17 @@ impl<'m> Experts<'m> {
         self.chosen_count > 0
     }
 
-    /// Unpins the experts of the last work if they are not needed any more.
+    /// Lets the experts of the last work go if they are not needed any more.
     fn let_go(&mut self) {
         let Some(cache) = &mut self.cache else { return };
-        for (expert, stage) in self.wanted[..self.count].iter().zip(&*self.stage) {
-            let key = ExpertKey { layer: self.layer, expert: *expert as usize };
-            if let Some(slot) = cache.slots.find(key).filter(|_| *stage == HAS_OUTPUTS) {
-                cache.slots.pin(slot, false);
-            }
+        let wanted = self.wanted[..self.count].iter().zip(&*self.stage);
+        for (expert, _) in wanted.filter(|(_, stage)| **stage == HAS_OUTPUTS) {
+            cache.release(*expert);
         }
     }
 }
 
-impl Cache<'_> {
-    /// Counts what the layer wants, and pins what of it is in a slot before anything is started.
-    fn want(&mut self, layer: usize, wanted: &[u32], low_bit: &[u8], choices: &[u32]) {
-        let now = self.time + layer as f64 / self.layers as f64;
-        for expert in choices {
-            self.slots.used(ExpertKey { layer, expert: *expert as usize }, now);
-        }
-        self.is_late = false;
-        self.judge_guess(layer, wanted);
-        for (expert, low_bit) in wanted.iter().zip(low_bit) {
-            let key = ExpertKey { layer, expert: *expert as usize };
-            self.figures.wanted += 1;
-            if let Some(slot) = self.slots.find(key) {
-                self.slots.pin(slot, true);
-                self.figures.resident += u64::from(self.has(key, *low_bit != 0, &Part::ALL));
-            }
-        }
-    }
-
-    /// Starts what of a guess is worth it.
-    fn guess(&mut self, layer: usize, experts: impl Iterator<Item = u32>) {
-        (self.guess_layer, self.guess_count) = (layer, 0);
-        let mut before = 0;
-        for (rank, expert) in experts.take(self.guesses.len()).enumerate() {
-            let key = ExpertKey { layer, expert: expert as usize };
-            let is_missing = self.slots.find(key).is_none();
-            let is_asked = is_missing
-                && self.guessing.is_worth_it(rank, before)
-                && self.start(key, self.low_bit).is_some();
-            before += usize::from(is_asked);
-            self.guesses[rank] = expert;
-            self.asked[rank] = is_asked.into();
-            self.guess_count += 1;
-        }
-        self.figures.guess.asked += before as u64;
-    }
-
-    /// Compares the last guess with what the layer wants.
-    fn judge_guess(&mut self, layer: usize, wanted: &[u32]) {
-        self.guessing.end(self.store.now());
-        if self.guess_layer != layer {
-            self.guess_count = 0;
-        }
-        let guesses = self.guesses.iter().zip(&*self.asked).take(self.guess_count);
-        for (rank, (expert, asked)) in guesses.enumerate() {
-            let is_right = wanted.contains(expert);
-            self.guessing.judge(rank, is_right);
-            if *asked != 0 {
-                self.figures.guess.useful += u64::from(is_right);
-                self.figures.guess.wasted += u64::from(!is_right);
-            }
-        }
-    }
-
-    /// Starts the wanted experts that have no slot yet, as far as there are slots, and those whose
-    /// low-bit copies will not do.
-    fn request(&mut self, layer: usize, wanted: &[u32], low_bit: &[u8], stage: &[u8]) {
-        let waiting = wanted.iter().zip(low_bit).zip(stage).filter(|(_, s)| **s == WAITING);
-        for ((expert, low_bit), _) in waiting {
-            let key = ExpertKey { layer, expert: *expert as usize };
-            if let Some(slot) = self.slots.find(key) {
-                self.replace_low_bit(slot, key, *low_bit != 0);
-            } else {
-                let Some(slot) = self.start(key, *low_bit != 0) else { break };
-                self.slots.pin(slot, true);
-                self.figures.router.asked += 1;
-                self.figures.router.useful += 1;
-            }
-        }
-    }
-
-    /// Starts an expert in a slot of its own, if there is one to be had.
-    fn start(&mut self, key: ExpertKey, low_bit: bool) -> Option<SlotId> {
-        let store = &*self.store;
-        let is_there = |slot| Part::ALL.iter().all(|part| store.is_ready(slot, *part));
-        let slot = self.slots.claim(key, is_there)?;
-        if low_bit && self.store.start_low_bit(slot, key) {
-            self.slots.set_low_bit(slot, true);
-            self.figures.low_bit += 1;
-        } else {
-            self.store.start(slot, key);
-        }
-        Some(slot)
-    }
-
-    /// Starts an expert in its slot if that has a low-bit copy which is there and will not do.
-    fn replace_low_bit(&mut self, slot: SlotId, key: ExpertKey, will_do: bool) {
-        let is_there = || Part::ALL.iter().all(|part| self.store.is_ready(slot, *part));
-        if !will_do && self.slots.is_low_bit(slot) && is_there() {
-            self.slots.set_low_bit(slot, false);
-            self.store.start(slot, key);
-            self.figures.router.asked += 1;
-            self.figures.router.useful += 1;
-        }
-    }
-
-    /// Counts, when the layer's work begins, what of it is still on its way.
-    fn count_late(&mut self, layer: usize, wanted: &[u32], low_bit: &[u8]) {
-        if core::mem::replace(&mut self.is_late, true) {
-            return;
-        }
-        for (expert, low_bit) in wanted.iter().zip(low_bit) {
-            let key = ExpertKey { layer, expert: *expert as usize };
-            if self.has(key, *low_bit != 0, &Part::ALL) {
-                continue;
-            }
-            let mut guesses = self.guesses.iter().zip(&*self.asked).take(self.guess_count);
-            match guesses.any(|(guess, asked)| guess == expert && *asked != 0) {
-                true => self.figures.guess.late += 1,
-                false => self.figures.router.late += 1,
-            }
-        }
-    }
-
-    /// Whether parts of an expert are there that will do.
-    fn has(&self, key: ExpertKey, low_bit: bool, parts: &[Part]) -> bool {
-        let slot = self.slots.find(key);
-        let slot = slot.filter(|slot| low_bit || !self.slots.is_low_bit(*slot));
-        slot.is_some_and(|slot| parts.iter().all(|part| self.store.is_ready(slot, *part)))
-    }
-
-    fn poll(&mut self) -> Result<(), StoreError> {
-        let result = self.store.poll();
-        self.check(result)
-    }
-
-    fn finish(&mut self) -> Result<(), StoreError> {
-        let result = self.store.finish();
-        self.check(result)
-    }
-
-    /// Empties the slot of an expert that could not be read. If nobody wants it, it is none the worse:
-    /// it will be read again when somebody does.
-    fn check(&mut self, result: Result<(), StoreError>) -> Result<(), StoreError> {
-        let Err(StoreError { at: Some((key, _)), .. }) = result else { return result };
-        let Some(slot) = self.slots.find(key) else { return Ok(()) };
-        let is_wanted = self.slots.is_pinned(slot);
-        self.slots.clear(slot);
-        if is_wanted { result } else { Ok(()) }
-    }
-}
-
-/// The matrices of a layer's experts, wherever they lie.
-#[derive(Clone, Copy)]
-pub(crate) struct Lender<'a> {
-    number: usize,
-    layer: &'a Layer<'a>,
-    cache: Option<(&'a dyn ExpertStore, &'a Slots<'a>)>,
-}
-
-impl<'a> Lender<'a> {
-    /// How a matrix of every expert is arranged.
-    pub(crate) fn layout(&self, part: Part) -> Layout {
-        match self.cache {
-            None => self.layer.experts(part).layout(),
-            Some((store, _)) => store.layout(self.number, part),
-        }
-    }
-
-    /// How its weights are stored.
-    pub(crate) fn format(&self, part: Part) -> Format {
-        self.layer.experts(part).format()
-    }
-
-    /// A matrix of an expert that [`Experts::chosen`] names.
-    ///
-    /// # Panics
-    /// If it is not there.
-    pub(crate) fn matrix(&self, part: Part, expert: usize) -> Matrix<'a> {
-        let matrices = self.layer.experts(part);
-        let Some((store, slots)) = self.cache else { return matrices.expert(expert) };
-        let slot = slots.find(ExpertKey { layer: self.number, expert });
-        let bytes = store.bytes(slot.expect("an expert in work has a slot"), part);
-        matrices.lend(self.layout(part), bytes).expect("a slot holds the whole matrix")
-    }
+/// What a layer wants, with whether low-bit copies will do.
+fn wants<'a>(wanted: &'a [u32], low_bit: &'a [u8]) -> impl Iterator<Item = Want> + Clone {
+    wanted.iter().zip(low_bit).map(|(expert, low_bit)| (*expert, *low_bit != 0))
 }

@@ -1,7 +1,7 @@
 //! What experts make of the residual stream: gate, up and down of those neurons that are not silent.
 
 use crate::config::Config;
-use crate::experts::Lender;
+use crate::lender::Lender;
 use crate::parallel::{Bands, Grid};
 use crate::pass::Pass;
 use crate::products::{TILE, TOKENS, for_some_tokens, multiply_tile};

@@ -103,7 +103,7 @@ impl Pass<'_> {
         let active = self.config.active;
         self.normalize(&layer.ffn_norm, &mut s.stream, n, |t| t);
         let mut guessed = false;
-        while let Some(work) = experts.next()? {
+        while let Some(work) = experts.next() {
             if !guessed && experts.is_time_to_guess() {
                 self.guess(index, n, experts, s);
                 guessed = true;

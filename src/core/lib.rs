@@ -58,13 +58,17 @@
 mod arena;
 mod arrangement;
 mod attention;
+mod book;
+mod cache;
 mod config;
 mod engine;
 mod experts;
 mod ffn;
+mod figures;
 mod forward;
 mod guess;
 mod kv;
+mod lender;
 mod lm_head;
 mod location;
 mod matrix;
@@ -92,9 +96,10 @@ pub use arrangement::{
     Arrangement, Arranger, Piece, Section, arranged_bytes, expert_layout, for_each_piece,
     once_layout, take_arranged,
 };
+pub use book::{ATTEMPTS, Book, Waited};
 pub use config::{Config, ConfigError, Gating, MAX_ACTIVE, MAX_EXPERTS, MAX_LAYERS, Window};
 pub use engine::{Engine, EngineError, StepError};
-pub use experts::{ExpertFigures, Prefetch};
+pub use figures::{ExpertFigures, Prefetch};
 pub use kv::TruncateError;
 pub use location::Location;
 pub use matrix::{Down, ExpertMatrices, Matrix};
@@ -106,8 +111,11 @@ pub use plan::Plan;
 pub use policy::{Decaying, LeastFrequent, LeastRecent, Policy};
 pub use role::{Input, Part, Role, TensorShape};
 pub use sampler::{Candidates, REPEAT_WINDOW, SampleError, Sampler, Sampling};
-pub use slots::Slots;
-pub use store::{ExpertKey, ExpertStore, SlotId, StoreError, StoreFigures, StoreReason};
+pub use slots::{Loading, Slots};
+pub use store::{
+    Arrival, Completion, ExpertKey, ExpertStore, Place, Read, ReadError, SlotClass, SlotId,
+    StoreError, StoreFigures, StoreReason, TIME_LIMIT,
+};
 pub use token::{Approximation, Logits, Token};
 pub use traffic::Traffic;
 pub use weights::{Layer, LayoutError, Profiler, SLOT_ALIGNMENT, ShapeError, Weights};

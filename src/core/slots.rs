@@ -1,11 +1,13 @@
-//! Which expert lies in which slot.
+//! Which expert has which slot, and how far it has come.
 
 use crate::arena::{Arena, ArenaError};
 use crate::policy::Policy;
-use crate::store::{ExpertKey, SlotId};
+use crate::store::{ExpertKey, Part, SlotId};
 
 /// No slot, or no expert.
 const NONE: u32 = u32::MAX;
+/// No expert any more: the slot has retired.
+const RETIRED: u32 = NONE - 1;
 
 /// How readily a slot is taken: one whose layer has no more than its share only for want of others,
 /// an empty one before all others.
@@ -13,15 +15,51 @@ const BEYOND_QUOTA: u8 = 0;
 const WITHIN_QUOTA: u8 = 1;
 const EMPTY: u8 = 2;
 
-/// The slots of a model and the experts in them.
+/// How far a part of a slot's expert has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Loading {
+    /// It is not there, and nothing is on its way.
+    Empty,
+    /// It is on its way.
+    Reading,
+    /// It is there.
+    Ready,
+    /// Its expert was given up while it was on its way. The slot is in quarantine until the read ends,
+    /// since the device may write to it until then.
+    Failed,
+}
+
+impl Loading {
+    /// What [`Loading`] is stored as, back again.
+    fn from_byte(byte: u8) -> Loading {
+        match byte {
+            1 => Loading::Reading,
+            2 => Loading::Ready,
+            3 => Loading::Failed,
+            _ => Loading::Empty,
+        }
+    }
+
+    /// Whether a read may still write there.
+    fn is_open(self) -> bool {
+        matches!(self, Loading::Reading | Loading::Failed)
+    }
+}
+
+/// The slots of one class and the experts in them.
 ///
-/// A slot is empty, or holds an expert that is on its way or there. One that is on its way, or that
-/// is pinned because the current token wants it, is not given to another expert. While slots are
+/// A slot is empty, holds an expert, or is in quarantine. One into which something is read, or that is
+/// pinned because the current token wants its expert, is not given to another expert. While slots are
 /// fewer than two sweeps (the experts of two tokens in all layers), each layer keeps a share of them,
 /// so that the later layers of a token do not push out what the first layers of the next one want.
 pub struct Slots<'m> {
     /// Experts of a layer.
     experts: usize,
+    /// Experts of two sweeps.
+    two_sweeps: usize,
+    /// Slots that have not retired.
+    count: usize,
     /// Slots that a layer keeps if it has as many; 0 if all layers share all slots.
     quota: usize,
     policy: &'m dyn Policy,
@@ -33,61 +71,70 @@ pub struct Slots<'m> {
     held: &'m mut [u32],
     /// Of each slot: whether its expert must stay.
     pinned: &'m mut [u8],
-    /// Of each slot: whether its expert may still be on its way.
-    reading: &'m mut [u8],
-    /// Of each slot: whether it holds a low-bit copy.
+    /// Of each slot: how far its parts have come.
+    loading: &'m mut [[u8; Part::ALL.len()]],
+    /// Of each slot: whether it has the low-bit copy of its expert.
     low_bit: &'m mut [u8],
     /// Of each layer: slots that hold experts of it.
-    count: &'m mut [u32],
+    of_layer: &'m mut [u32],
 }
 
 impl<'m> Slots<'m> {
-    /// `slots` empty slots for a model of `layers` layers with `experts` experts, of which `active`
+    /// `count` empty slots for a model of `layers` layers with `experts` experts, of which `active`
     /// are chosen.
     ///
     /// # Errors
     /// The arena is too small.
     pub fn new(
         (layers, experts, active): (usize, usize, usize),
-        slots: usize,
+        count: usize,
         policy: &'m dyn Policy,
         arena: &mut Arena<'m>,
     ) -> Result<Slots<'m>, ArenaError> {
         let what = "expert slots";
-        let (slot_of, worth) =
-            (arena.take(what, layers * experts)?, arena.take(what, layers * experts)?);
-        let (held, pinned) = (arena.take(what, slots)?, arena.take(what, slots)?);
-        let (reading, low_bit) = (arena.take(what, slots)?, arena.take(what, slots)?);
-        let count = arena.take(what, layers)?;
-        slot_of.fill(NONE);
-        worth.fill(f64::NEG_INFINITY);
-        held.fill(NONE);
-        pinned.fill(0);
-        reading.fill(0);
-        low_bit.fill(0);
-        count.fill(0);
-        let is_tight = slots < 2 * layers * active;
-        let quota = if is_tight && policy.needs_quotas() { slots / layers } else { 0 };
-        Ok(Slots { experts, quota, policy, slot_of, worth, held, pinned, reading, low_bit, count })
+        let mut slots = Slots {
+            experts,
+            two_sweeps: 2 * layers * active,
+            count,
+            quota: 0,
+            policy,
+            slot_of: arena.take(what, layers * experts)?,
+            worth: arena.take(what, layers * experts)?,
+            held: arena.take(what, count)?,
+            pinned: arena.take(what, count)?,
+            loading: arena.take(what, count)?,
+            low_bit: arena.take(what, count)?,
+            of_layer: arena.take(what, layers)?,
+        };
+        slots.slot_of.fill(NONE);
+        slots.worth.fill(f64::NEG_INFINITY);
+        slots.held.fill(NONE);
+        slots.pinned.fill(0);
+        slots.loading.fill([Loading::Empty as u8; _]);
+        slots.low_bit.fill(0);
+        slots.of_layer.fill(0);
+        slots.share();
+        Ok(slots)
     }
 
     /// Bytes of an arena that [`Slots::new`] cuts.
-    pub const fn bytes(layers: usize, experts: usize, slots: usize) -> usize {
+    pub fn bytes(layers: usize, experts: usize, count: usize) -> usize {
         Arena::bytes_for::<u32>(layers * experts)
             + Arena::bytes_for::<f64>(layers * experts)
-            + Arena::bytes_for::<u32>(slots)
-            + 3 * Arena::bytes_for::<u8>(slots)
+            + Arena::bytes_for::<u32>(count)
+            + 2 * Arena::bytes_for::<u8>(count)
+            + Arena::bytes_for::<[u8; Part::ALL.len()]>(count)
             + Arena::bytes_for::<u32>(layers)
     }
 
-    /// Number of slots.
+    /// Slots that have not retired.
     pub fn len(&self) -> usize {
-        self.held.len()
+        self.count
     }
 
     /// Whether there are no slots.
     pub fn is_empty(&self) -> bool {
-        self.held.is_empty()
+        self.count == 0
     }
 
     /// The slot that an expert has, whether it is there or on its way.
@@ -100,7 +147,7 @@ impl<'m> Slots<'m> {
     pub fn key(&self, slot: SlotId) -> Option<ExpertKey> {
         let index = self.held[slot.0];
         let (layer, expert) = (index as usize / self.experts, index as usize % self.experts);
-        (index != NONE).then_some(ExpertKey { layer, expert })
+        (index < RETIRED).then_some(ExpertKey { layer, expert })
     }
 
     /// Notes that a token uses an expert, whether it has a slot or not. `now` is counted in tokens.
@@ -114,57 +161,98 @@ impl<'m> Slots<'m> {
         self.pinned[slot.0] = pinned.into();
     }
 
-    /// Whether a slot must stay its expert's.
-    pub fn is_pinned(&self, slot: SlotId) -> bool {
-        self.pinned[slot.0] != 0
-    }
-
-    /// Says whether an expert is read into its slot as a low-bit copy.
-    pub fn set_low_bit(&mut self, slot: SlotId, low_bit: bool) {
-        self.low_bit[slot.0] = low_bit.into();
-        self.reading[slot.0] = 1;
-    }
-
-    /// Whether a slot holds a low-bit copy of its expert.
-    pub fn is_low_bit(&self, slot: SlotId) -> bool {
-        self.low_bit[slot.0] != 0
-    }
-
     /// Lets every slot go.
     pub fn unpin_all(&mut self) {
         self.pinned.fill(0);
     }
 
-    /// Gives an expert that has none a slot: an empty one, or that of the expert that is worth least;
-    /// `None` if all are pinned or being read into. `is_there` tells whether what was on its way into
-    /// a slot has come.
-    pub fn claim(&mut self, key: ExpertKey, is_there: impl Fn(SlotId) -> bool) -> Option<SlotId> {
-        let slot = self.victim(key.layer, is_there)?;
+    /// How far a part of a slot's expert has come.
+    pub fn loading(&self, slot: SlotId, part: Part) -> Loading {
+        Loading::from_byte(self.loading[slot.0][part as usize])
+    }
+
+    /// Takes note of how far a part has come.
+    pub fn set_loading(&mut self, slot: SlotId, part: Part, loading: Loading) {
+        self.loading[slot.0][part as usize] = loading as u8;
+    }
+
+    /// Whether all of `parts` are there.
+    pub fn are_ready(&self, slot: SlotId, parts: &[Part]) -> bool {
+        parts.iter().all(|part| self.loading(slot, *part) == Loading::Ready)
+    }
+
+    /// A slot whose expert is on its way, and a part that is.
+    pub fn on_its_way(&self) -> Option<(SlotId, Part)> {
+        let mut all = (0..self.held.len()).flat_map(|i| Part::ALL.map(|part| (SlotId(i), part)));
+        all.find(|(slot, part)| self.loading(*slot, *part) == Loading::Reading)
+    }
+
+    /// Says whether a slot has the low-bit copy of its expert.
+    pub fn set_low_bit(&mut self, slot: SlotId, low_bit: bool) {
+        self.low_bit[slot.0] = low_bit.into();
+    }
+
+    /// Whether a slot has the low-bit copy of its expert.
+    pub fn is_low_bit(&self, slot: SlotId) -> bool {
+        self.low_bit[slot.0] != 0
+    }
+
+    /// Gives an expert that has none a slot: an empty one, or that of the expert that is worth least,
+    /// which is evicted; `None` if all are pinned or being read into.
+    pub fn claim(&mut self, key: ExpertKey) -> Option<SlotId> {
+        let slot = self.victim(key.layer)?;
         self.clear(slot);
         let index = self.index(key);
         self.slot_of[index] = slot.0 as u32;
         self.held[slot.0] = index as u32;
-        self.reading[slot.0] = 1;
-        self.count[key.layer] += 1;
+        self.of_layer[key.layer] += 1;
         Some(slot)
     }
 
-    /// Empties a slot.
+    /// Takes a slot from its expert. Where something is read into it, it is in quarantine until the
+    /// read ends.
     pub fn clear(&mut self, slot: SlotId) {
         if let Some(key) = self.key(slot) {
             let index = self.index(key);
             self.slot_of[index] = NONE;
-            self.count[key.layer] -= 1;
+            self.of_layer[key.layer] -= 1;
         }
         self.held[slot.0] = NONE;
-        self.reading[slot.0] = 0;
         self.pinned[slot.0] = 0;
         self.low_bit[slot.0] = 0;
+        for part in &mut self.loading[slot.0] {
+            let is_open = Loading::from_byte(*part).is_open();
+            *part = if is_open { Loading::Failed } else { Loading::Empty } as u8;
+        }
+    }
+
+    /// Takes a slot out of use for good, so that its memory can serve something else. Tells whether
+    /// it could: its expert may be evicted, and nothing is read into it.
+    pub fn retire(&mut self, slot: SlotId) -> bool {
+        let can = self.held[slot.0] != RETIRED && self.pinned[slot.0] == 0 && !self.is_open(slot);
+        if can {
+            self.clear(slot);
+            self.held[slot.0] = RETIRED;
+            self.count -= 1;
+            self.share();
+        }
+        can
+    }
+
+    /// Sets what share of the slots a layer keeps.
+    fn share(&mut self) {
+        let is_tight = self.count < self.two_sweeps && self.policy.needs_quotas();
+        self.quota = if is_tight { self.count / self.of_layer.len().max(1) } else { 0 };
+    }
+
+    /// Whether something may be read into a slot.
+    fn is_open(&self, slot: SlotId) -> bool {
+        self.loading[slot.0].iter().any(|part| Loading::from_byte(*part).is_open())
     }
 
     /// The slot that an expert of a layer may have.
-    fn victim(&mut self, layer: usize, is_there: impl Fn(SlotId) -> bool) -> Option<SlotId> {
-        let full = self.quota > 0 && self.count[layer] as usize >= self.quota;
+    fn victim(&self, layer: usize) -> Option<SlotId> {
+        let full = self.quota > 0 && self.of_layer[layer] as usize >= self.quota;
         let mut best: Option<(u8, f64, usize)> = None;
         for slot in 0..self.held.len() {
             if self.pinned[slot] != 0 {
@@ -172,12 +260,13 @@ impl<'m> Slots<'m> {
             }
             let index = self.held[slot];
             let (rank, worth) = match index {
+                RETIRED => continue,
                 NONE => (EMPTY, f64::NEG_INFINITY),
                 _ => {
                     let of = index as usize / self.experts;
                     // A layer with its share full pushes out its own, another takes from those that
                     // have more than theirs.
-                    let over = self.count[of] as usize > self.quota;
+                    let over = self.of_layer[of] as usize > self.quota;
                     let within = if full { of == layer } else { over };
                     let rank = if self.quota == 0 || within { WITHIN_QUOTA } else { BEYOND_QUOTA };
                     (rank, self.worth[index as usize])
@@ -185,16 +274,9 @@ impl<'m> Slots<'m> {
             };
             let better = best
                 .is_none_or(|(best_rank, best_worth, _)| (rank, -worth) > (best_rank, -best_worth));
-            if !better {
-                continue;
+            if better && !self.is_open(SlotId(slot)) {
+                best = Some((rank, worth, slot));
             }
-            if self.reading[slot] != 0 {
-                if !is_there(SlotId(slot)) {
-                    continue;
-                }
-                self.reading[slot] = 0;
-            }
-            best = Some((rank, worth, slot));
         }
         best.map(|(_, _, slot)| SlotId(slot))
     }
@@ -229,7 +311,12 @@ mod tests {
     /// Uses an expert and gives it a slot if it has none.
     fn touch(slots: &mut Slots<'_>, key: ExpertKey, now: usize) -> Option<SlotId> {
         slots.used(key, now as f64);
-        slots.find(key).or_else(|| slots.claim(key, |_| true))
+        slots.find(key).or_else(|| slots.claim(key))
+    }
+
+    /// Lets a slot's parts come as far.
+    fn set_all(slots: &mut Slots<'_>, slot: SlotId, loading: Loading) {
+        Part::ALL.into_iter().for_each(|part| slots.set_loading(slot, part, loading));
     }
 
     #[test]
@@ -250,22 +337,27 @@ mod tests {
         with_slots(6, 1, |mut slots| {
             for e in 0..6 {
                 slots.used(key(0, e), e as f64);
-                let slot = slots.claim(key(0, e), |_| false).unwrap();
+                let slot = slots.claim(key(0, e)).unwrap();
+                slots.set_loading(slot, Part::Down, Loading::Reading);
                 slots.pin(slot, e < 2);
             }
             let on_its_way = slots.find(key(0, 2)).unwrap();
             let third = slots.find(key(0, 3));
             slots.used(key(1, 0), 9.0);
-            assert_eq!(slots.claim(key(1, 0), |slot| slot != on_its_way), third);
+            for i in (0..6).map(SlotId).filter(|slot| *slot != on_its_way) {
+                set_all(&mut slots, i, Loading::Ready);
+            }
+            assert_eq!(slots.claim(key(1, 0)), third);
             slots.unpin_all();
             let first = slots.find(key(0, 0));
-            assert_eq!(slots.claim(key(1, 1), |_| true), first);
+            assert_eq!(slots.claim(key(1, 1)), first);
         });
         with_slots(2, 1, |mut slots| {
             for e in 0..2 {
-                assert!(slots.claim(key(0, e), |_| false).is_some());
+                let slot = slots.claim(key(0, e)).unwrap();
+                set_all(&mut slots, slot, Loading::Reading);
             }
-            assert_eq!(slots.claim(key(1, 2), |_| false), None);
+            assert_eq!(slots.claim(key(1, 2)), None);
         });
     }
 
@@ -293,6 +385,52 @@ mod tests {
                 let key = key(now % LAYERS, now % EXPERTS);
                 assert_eq!(touch(&mut slots, key, now), Some(SlotId(0)));
             }
+        });
+    }
+
+    #[test]
+    fn a_slot_that_loses_its_expert_waits_for_what_is_on_its_way() {
+        with_slots(1, 1, |mut slots| {
+            let slot = slots.claim(key(0, 1)).unwrap();
+            slots.set_loading(slot, Part::Gate, Loading::Ready);
+            slots.set_loading(slot, Part::Up, Loading::Reading);
+            assert_eq!(slots.on_its_way(), Some((slot, Part::Up)));
+            slots.clear(slot);
+            assert_eq!((slots.find(key(0, 1)), slots.key(slot)), (None, None));
+            let found = Part::ALL.map(|part| slots.loading(slot, part));
+            assert_eq!(found, [Loading::Empty, Loading::Failed, Loading::Empty]);
+            assert_eq!((slots.claim(key(0, 2)), slots.on_its_way()), (None, None));
+            slots.set_loading(slot, Part::Up, Loading::Empty);
+            assert_eq!(slots.claim(key(0, 2)), Some(slot));
+        });
+    }
+
+    #[test]
+    fn slots_retire_one_by_one() {
+        with_slots(6, 2, |mut slots| {
+            for e in 0..6 {
+                assert!(touch(&mut slots, key(e % LAYERS, e), e).is_some());
+            }
+            let slot = |slots: &Slots<'_>, e: usize| slots.find(key(e % LAYERS, e)).unwrap();
+            let (pinned, reading, quarantined) = (SlotId(0), SlotId(1), SlotId(2));
+            slots.pin(pinned, true);
+            slots.set_loading(reading, Part::Gate, Loading::Reading);
+            slots.set_loading(quarantined, Part::Gate, Loading::Reading);
+            slots.clear(quarantined);
+            for stays in [pinned, reading, quarantined] {
+                assert!(!slots.retire(stays), "{stays:?}");
+            }
+            let (held, evicted) = (slot(&slots, 3), slot(&slots, 4));
+            assert!(slots.retire(held) && !slots.retire(held));
+            assert_eq!((slots.find(key(0, 3)), slots.key(held)), (None, None));
+            assert_eq!(slots.len(), 5);
+            // An empty slot retires as well.
+            slots.clear(evicted);
+            assert!(slots.retire(evicted));
+            // What is left is still given out: the last one that may be.
+            assert_eq!(touch(&mut slots, key(2, 7), 9), Some(SlotId(5)));
+            slots.pin(SlotId(5), true);
+            assert_eq!(touch(&mut slots, key(1, 7), 9), None);
         });
     }
 }

@@ -1,12 +1,14 @@
 //! The door to the experts that are not in memory: what the core asks of a platform that keeps them
 //! in a file, on a raw device, or behind anything else that reads.
 //!
-//! The core decides which expert lies in which slot; the platform owns the memory of the slots and
-//! the reads into it. Because starting a read takes the store by unique reference and lending bytes
-//! by shared reference, nothing is read into bytes that somebody still holds.
+//! The core keeps the book of who lies in which slot and what is on its way; the platform has the
+//! memory of the slots, reads into it and tells when a read has ended. Because submitting a read takes
+//! the store by unique reference and lending bytes by shared reference, nothing is read into bytes
+//! that somebody still holds.
 
 pub(crate) use crate::role::Part;
 use core::fmt;
+use core::ops::Range;
 use core::time::Duration;
 use wick_kernels::Layout;
 
@@ -25,51 +27,35 @@ pub struct SlotId(pub usize);
 
 /// Experts that are read into slots.
 pub trait ExpertStore: Sync {
-    /// Number of slots; they are counted from 0.
-    fn slots(&self) -> usize;
+    /// The slots that there are.
+    fn slots(&self) -> SlotClass;
 
-    /// How a matrix is arranged in the slots.
-    fn layout(&self, layer: usize, part: Part) -> Layout;
+    /// Where a part of an expert lies, and what it is; or the low-bit copy of the part, which stands
+    /// in a slot like the part itself and differs in its values alone. `None` if there is no copy: it
+    /// has all parts of all experts of a layer, or none.
+    fn place(&self, key: ExpertKey, part: Part, low_bit: bool) -> Option<Place>;
 
     /// Called once before each pass over the layers: time to see whether what is read from is still
     /// what it was. An error ends the pass before it begins.
-    fn begin(&mut self) -> Result<(), StoreError> {
+    fn check(&mut self) -> Result<(), StoreError> {
         Ok(())
     }
 
-    /// Begins to read an expert into a slot, gate first, and never waits. What the slot held is gone.
-    /// Reads are made in the order in which they were started. The core never starts a read into a
-    /// slot while one is on its way there.
-    fn start(&mut self, slot: SlotId, key: ExpertKey);
+    /// Begins a read, and never waits. Reads are begun in the order in which they are submitted. The
+    /// core submits none for a part that is on its way, and lets another expert into a slot only when
+    /// nothing is on its way there.
+    fn submit(&mut self, read: Read);
 
-    /// Begins to read a low-bit copy of an expert into a slot, where it stands like the expert itself
-    /// and differs in its values alone, as [`ExpertStore::start`] would the expert. Tells whether there
-    /// is one; if not, nothing has happened.
-    fn start_low_bit(&mut self, _slot: SlotId, _key: ExpertKey) -> bool {
-        false
-    }
+    /// A read that has ended, each told once, in any order. If there is none, waits for one so long
+    /// (not at all for zero); `None` if none has ended then. A platform without a clock may wait on as
+    /// long as something is on its way.
+    fn complete(&mut self, wait: Duration) -> Option<Completion>;
 
-    /// Whether a part of the expert that was last started in a slot is there.
-    fn is_ready(&self, slot: SlotId, part: Part) -> bool;
-
-    /// Whether no reads are on their way.
-    fn is_idle(&self) -> bool;
-
-    /// Takes note of the parts that have come, without waiting.
-    fn poll(&mut self) -> Result<(), StoreError>;
-
-    /// Waits until at least one more part has come than the last [`ExpertStore::poll`] or
-    /// [`ExpertStore::finish`] took note of; returns at once if nothing is on its way.
-    ///
-    /// An expert whose read fails for good is reported once, here or by `poll`; nothing of it is on
-    /// its way then, and it is not ready. Other reads go on.
-    fn finish(&mut self) -> Result<(), StoreError>;
-
-    /// The bytes of a part.
+    /// The bytes of a part of the expert that was last submitted for a slot.
     ///
     /// # Panics
-    /// If the part is not ready.
-    fn bytes(&self, slot: SlotId, part: Part) -> &[u8];
+    /// If the part is on its way.
+    fn lend(&self, slot: SlotId, part: Part) -> &[u8];
 
     /// The time since some moment; always zero where there is no clock, and then nothing is read on a
     /// guess.
@@ -77,16 +63,90 @@ pub trait ExpertStore: Sync {
         Duration::ZERO
     }
 
-    /// What was read so far.
-    fn figures(&self) -> StoreFigures {
-        StoreFigures::default()
+    /// How long no read may end before those on their way count as lost.
+    fn time_limit(&self) -> Duration {
+        TIME_LIMIT
     }
 }
 
-/// What a store has read.
+/// How long no read may end, unless a platform says otherwise.
+pub const TIME_LIMIT: Duration = Duration::from_secs(30);
+
+/// Slots of one size, counted from 0; each takes all parts of an expert.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SlotClass {
+    /// How many.
+    pub count: usize,
+    /// Bytes from one to the next.
+    pub stride: usize,
+}
+
+/// Where a part lies, and what it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Which of the model's files, from 0.
+    pub file: usize,
+    /// Where in the file, in bytes.
+    pub offset: u64,
+    /// Bytes there.
+    pub bytes: usize,
+    /// How it is arranged in a slot.
+    pub layout: Layout,
+    /// CRC-32 of the bytes, if one is on record.
+    pub checksum: Option<u32>,
+}
+
+/// A read of a part into a slot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Read {
+    /// The slot, which has no other expert than this until the read has ended.
+    pub slot: SlotId,
+    /// The expert.
+    pub key: ExpertKey,
+    /// What of it.
+    pub part: Part,
+    /// Whether it is the low-bit copy.
+    pub low_bit: bool,
+    /// Which bytes of the part; those before have come.
+    pub range: Range<usize>,
+    /// Whether the CRC-32 of the whole part is wanted when it has come.
+    pub sums: bool,
+}
+
+/// A read that has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Completion {
+    /// The slot of the read.
+    pub slot: SlotId,
+    /// The part.
+    pub part: Part,
+    /// How it ended.
+    pub result: Result<Arrival, ReadError>,
+}
+
+/// A part that has come whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arrival {
+    /// Bytes that were read for it, with all that was read around it.
+    pub bytes: usize,
+    /// CRC-32 of the part as it lies in its place, if that was wanted.
+    pub checksum: Option<u32>,
+}
+
+/// A read that has failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReadError {
+    /// Why.
+    pub reason: StoreReason,
+    /// Whether it may go well when it is made again. If it was [short](StoreReason::Short), only what
+    /// is missing is then read.
+    pub may_pass: bool,
+}
+
+/// What was read from a store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StoreFigures {
-    /// Reads that ended well.
+    /// Parts that came.
     pub reads: u64,
     /// Bytes that they brought.
     pub bytes: u64,
@@ -94,7 +154,7 @@ pub struct StoreFigures {
     pub retries: u64,
     /// Time in which something was on its way.
     pub busy: Duration,
-    /// Time that was spent waiting in [`ExpertStore::finish`].
+    /// Time that was spent waiting in [`ExpertStore::complete`].
     pub waited: Duration,
 }
 

@@ -93,7 +93,7 @@ impl Trace {
             }
             for key in keys {
                 if table.find(key).is_none()
-                    && let Some(slot) = table.claim(key, |_| true)
+                    && let Some(slot) = table.claim(key)
                 {
                     table.pin(slot, true);
                 }

@@ -2,6 +2,7 @@
 
 use super::{Completion, Reads, Request};
 use std::io;
+use std::mem;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -18,6 +19,8 @@ pub enum Fault {
     Wrong,
     /// It takes longer, at least so long.
     Delay(Duration),
+    /// It does not end before [`FaultScript::release`], and writes to its memory then.
+    Lost,
 }
 
 /// Which reads go wrong.
@@ -44,6 +47,7 @@ pub struct FaultScript {
 #[derive(Debug, Default)]
 struct Script {
     submitted: u64,
+    released: bool,
     faults: Vec<(Which, Fault)>,
 }
 
@@ -62,6 +66,11 @@ impl FaultScript {
     /// Lets nothing go wrong any more.
     pub fn clear(&self) {
         self.lock().faults.clear();
+    }
+
+    /// Lets the reads that are lost go on.
+    pub fn release(&self) {
+        self.lock().released = true;
     }
 
     /// Reads submitted so far.
@@ -98,16 +107,26 @@ pub struct Faults<R> {
     wrong: Vec<(Request, Fault)>,
     /// Reads that have ended, but are not told of before some time.
     held: Vec<(Instant, Completion)>,
+    /// Reads that do not get through.
+    lost: Vec<Request>,
 }
 
 impl<R: Reads> Faults<R> {
     /// Lets `inner`'s reads go wrong as `script` says.
     pub fn new(inner: R, script: FaultScript) -> Faults<R> {
-        Faults { inner, script, wrong: Vec::new(), held: Vec::new() }
+        Faults { inner, script, wrong: Vec::new(), held: Vec::new(), lost: Vec::new() }
+    }
+
+    /// Lets lost reads go on, if they are released.
+    fn go_on(&mut self) {
+        if mem::take(&mut self.script.lock().released) {
+            // SAFETY: the memory was handed over with the requests, whose ends are not reported.
+            self.lost.drain(..).for_each(|request| unsafe { self.inner.submit(request) });
+        }
     }
 
     /// A read that may be told of.
-    fn release(&mut self) -> Option<Completion> {
+    fn due(&mut self) -> Option<Completion> {
         let now = Instant::now();
         let place = self.held.iter().position(|(due, _)| *due <= now)?;
         Some(self.held.swap_remove(place).1)
@@ -124,7 +143,7 @@ impl<R: Reads> Faults<R> {
                 let last = read.min(request.least).saturating_sub(1);
                 // SAFETY: these bytes have been read into the memory of the request, which is handed
                 // over until its end is reported.
-                unsafe { *request.target.as_ptr().add(last) ^= 0x55 };
+                unsafe { *request.target().as_ptr().add(last) ^= 0x55 };
                 Ok(read)
             }
             (_, result) => result,
@@ -142,6 +161,7 @@ unsafe impl<R: Reads> Reads for Faults<R> {
                 let completion = Completion { id: request.id, result };
                 return self.held.push((Instant::now(), completion));
             }
+            Some(Fault::Lost) => return self.lost.push(request),
             Some(fault) => {
                 self.wrong.push((request.clone(), fault));
                 request.then = None;
@@ -152,16 +172,20 @@ unsafe impl<R: Reads> Reads for Faults<R> {
         unsafe { self.inner.submit(request) };
     }
 
-    fn complete(&mut self, wait: bool) -> Option<Completion> {
+    fn complete(&mut self, wait: Duration) -> Option<Completion> {
+        let end = Instant::now() + wait;
         loop {
-            if let Some(completion) = self.release() {
+            self.go_on();
+            if let Some(completion) = self.due() {
                 return Some(completion);
             }
             let delay = |(request, fault): &(Request, Fault), id| match fault {
                 Fault::Delay(delay) if request.id == id => Some(*delay),
                 _ => None,
             };
-            match self.inner.complete(wait && self.held.is_empty()) {
+            let rest = end.saturating_duration_since(Instant::now());
+            let has_own = !self.held.is_empty() || !self.lost.is_empty();
+            match self.inner.complete(if has_own { Duration::ZERO } else { rest }) {
                 Some(completion) => {
                     let id = completion.id;
                     let delay = self.wrong.iter().find_map(|wrong| delay(wrong, id));
@@ -169,8 +193,8 @@ unsafe impl<R: Reads> Reads for Faults<R> {
                     let Some(delay) = delay else { return Some(completion) };
                     self.held.push((Instant::now() + delay, completion));
                 }
-                None if !wait || self.held.is_empty() => return None,
-                None => thread::sleep(Duration::from_micros(100)),
+                None if rest.is_zero() || !has_own => return None,
+                None => thread::sleep(Duration::from_micros(100).min(rest)),
             }
         }
     }
@@ -180,14 +204,6 @@ unsafe impl<R: Reads> Reads for Faults<R> {
     }
 
     fn in_flight(&self) -> usize {
-        self.inner.in_flight() + self.held.len()
-    }
-
-    fn is_idle(&self) -> bool {
-        self.held.is_empty() && self.inner.is_idle()
-    }
-
-    fn retries(&self) -> u64 {
-        self.inner.retries()
+        self.inner.in_flight() + self.held.len() + self.lost.len()
     }
 }

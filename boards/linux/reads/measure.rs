@@ -3,10 +3,12 @@
 use super::{Reading, Reads, Request};
 use crate::block_file::{ALIGNMENT, BlockFile, Caching};
 use crate::slot_memory::Memory;
+use rustix::io::Errno;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use wick_core::TIME_LIMIT;
 
 /// Reads in flight at once that are tried.
 const DEPTHS: [usize; 5] = [1, 2, 4, 8, 16];
@@ -48,7 +50,7 @@ pub fn measure_reads(path: &Path, duration: Duration) -> io::Result<Option<ReadS
     }
     let (size, is_direct) = (file.size(), file.is_direct());
     let largest = SIZES[SIZES.len() - 1];
-    let memory = Memory::new(DEPTHS[DEPTHS.len() - 1] * largest)?;
+    let memory = Arc::new(Memory::new(DEPTHS[DEPTHS.len() - 1] * largest)?);
     let mut reads = Reading::default().open(Arc::new([file]), &memory)?;
     let each = duration / (DEPTHS.len() * SIZES.len()) as u32;
     let mut spread = Spread { size, at: 0 };
@@ -89,7 +91,7 @@ impl Spread {
 /// Bytes per second of reads of `size` bytes, `depth` at once, for some time.
 fn sample(
     reads: &mut dyn Reads,
-    memory: &Memory,
+    memory: &Arc<Memory>,
     spread: &mut Spread,
     depth: usize,
     size: usize,
@@ -98,15 +100,15 @@ fn sample(
     let start = Instant::now();
     let mut bytes = 0;
     let submit = |reads: &mut dyn Reads, spread: &mut Spread, lane: usize| {
-        let target = memory.target(lane * size..(lane + 1) * size);
+        let (memory, start) = (Arc::clone(memory), lane * size);
         let offset = spread.next(size);
         let (id, file, len, least, then) = (lane as u64, 0, size, size, None);
-        // SAFETY: each lane has memory of its own, which outlives `reads` as a whole.
-        unsafe { reads.submit(Request { id, file, offset, target, len, least, then }) };
+        // SAFETY: each lane has memory of its own, where one read at a time is on its way.
+        unsafe { reads.submit(Request { id, file, offset, memory, start, len, least, then }) };
     };
     (0..depth).for_each(|lane| submit(reads, spread, lane));
     let mut failed = None;
-    while let Some(completion) = reads.complete(true) {
+    while let Some(completion) = reads.complete(TIME_LIMIT) {
         match completion.result {
             Ok(read) => bytes += read,
             Err(error) => failed = Some(error),
@@ -114,6 +116,9 @@ fn sample(
         if failed.is_none() && start.elapsed() < duration {
             submit(reads, spread, completion.id as usize);
         }
+    }
+    if reads.in_flight() > 0 {
+        return Err(Errno::TIMEDOUT.into());
     }
     failed.map_or(Ok(bytes as f64 / start.elapsed().as_secs_f64().max(1e-9)), Err)
 }

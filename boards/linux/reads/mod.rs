@@ -1,10 +1,9 @@
 //! Reads of blocks of files, several in flight, that end in any order.
 //!
-//! [`Uring`] and [`Threads`] read; [`Retries`], [`Throttle`] and [`Faults`] wrap other reads.
+//! [`Uring`] and [`Threads`] read; [`Throttle`] and [`Faults`] wrap other reads.
 
 mod faults;
 mod measure;
-mod retries;
 mod threads;
 mod throttle;
 mod uring;
@@ -14,17 +13,19 @@ mod tests;
 
 pub use faults::{Fault, FaultScript, Faults, Which};
 pub use measure::{ReadSpeed, SpeedSample, measure_reads};
-pub use retries::{ATTEMPTS, Retries};
 pub use threads::{READERS, Threads};
 pub use throttle::{Device, Schedule, Throttle};
 pub use uring::{DEPTH, Uring};
 
 use crate::block_file::BlockFile;
 use crate::slot_memory::Memory;
+use rustix::io::Errno;
 use std::fmt;
 use std::io;
 use std::ptr::NonNull;
 use std::sync::Arc;
+use std::time::Duration;
+use wick_core::TIME_LIMIT;
 
 /// A read of a range of a file into memory.
 #[derive(Clone)]
@@ -35,8 +36,11 @@ pub struct Request {
     pub file: usize,
     /// Where in the file, a multiple of its [alignment](BlockFile::alignment).
     pub offset: u64,
-    /// Where to, aligned likewise.
-    pub target: NonNull<u8>,
+    /// What it is read into. The memory stays as long as the read is on its way, whoever else lets it
+    /// go.
+    pub memory: Arc<Memory>,
+    /// Where in the memory, aligned likewise.
+    pub start: usize,
     /// Bytes, aligned likewise.
     pub len: usize,
     /// Bytes that must come for the read to be whole; the rest may lie behind the end of the file.
@@ -44,11 +48,6 @@ pub struct Request {
     /// What is to be done when the read is whole, before that is reported.
     pub then: Option<Arc<dyn Then>>,
 }
-
-// SAFETY: who submits a request hands over the memory behind `target`.
-unsafe impl Send for Request {}
-// SAFETY: a shared request gives no access to that memory.
-unsafe impl Sync for Request {}
 
 impl fmt::Debug for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -58,6 +57,11 @@ impl fmt::Debug for Request {
 }
 
 impl Request {
+    /// Where it is read to.
+    fn target(&self) -> NonNull<u8> {
+        self.memory.target(self.start..self.start + self.len)
+    }
+
     /// Takes note of how the read ended: does what is to be done then.
     fn end(&self, result: io::Result<usize>) -> Completion {
         if let (Ok(read), Some(then)) = (&result, &self.then)
@@ -86,34 +90,28 @@ pub struct Completion {
 
 /// Reads that go on while the caller does something else.
 ///
+/// Dropping does not wait for a device that does not answer: reads that cannot be called off go on, and
+/// so does their memory.
+///
 /// # Safety
-/// Memory that was handed over with a request is not touched any more when its end has been reported,
-/// nor when the value has been dropped: dropping waits for the reads that cannot be called off.
+/// Memory that was handed over with a request is not touched any more when its end has been reported.
 pub unsafe trait Reads: Send + Sync {
     /// Begins a read, and never waits. Reads are begun in the order in which they are submitted.
     ///
     /// # Safety
-    /// The memory behind `target` is valid for writes of `len` bytes, and nobody else uses it, until
-    /// the end of the read is reported or `self` is dropped.
+    /// Nobody else uses the part of the memory that the request names until the end of the read is
+    /// reported; nobody ever does if `self` is dropped before.
     unsafe fn submit(&mut self, request: Request);
 
-    /// A read that has ended. If there is none, waits for one if it is to; `None` if there is none
-    /// and it is not to wait, or none is in flight.
-    fn complete(&mut self, wait: bool) -> Option<Completion>;
+    /// A read that has ended. If there is none, waits for one so long, not at all for zero; `None` if
+    /// none has ended then, or none is in flight.
+    fn complete(&mut self, wait: Duration) -> Option<Completion>;
 
     /// Reads submitted whose ends have not been reported.
     fn in_flight(&self) -> usize;
 
-    /// Whether there is nothing left to read: all reads have ended, reported or not.
-    fn is_idle(&self) -> bool;
-
     /// Takes the memory for as many reads in flight, so that none is taken while they are made.
     fn reserve(&mut self, reads: usize);
-
-    /// Reads that were made again so far.
-    fn retries(&self) -> u64 {
-        0
-    }
 }
 
 // SAFETY: the reads in the box keep the promise.
@@ -123,7 +121,7 @@ unsafe impl<R: Reads + ?Sized> Reads for Box<R> {
         unsafe { (**self).submit(request) }
     }
 
-    fn complete(&mut self, wait: bool) -> Option<Completion> {
+    fn complete(&mut self, wait: Duration) -> Option<Completion> {
         (**self).complete(wait)
     }
 
@@ -131,17 +129,18 @@ unsafe impl<R: Reads + ?Sized> Reads for Box<R> {
         (**self).in_flight()
     }
 
-    fn is_idle(&self) -> bool {
-        (**self).is_idle()
-    }
-
     fn reserve(&mut self, reads: usize) {
         (**self).reserve(reads)
     }
+}
 
-    fn retries(&self) -> u64 {
-        (**self).retries()
-    }
+/// Errors that may not come again.
+const TRANSIENT: [Errno; 6] =
+    [Errno::IO, Errno::AGAIN, Errno::INTR, Errno::BUSY, Errno::NOMEM, Errno::TIMEDOUT];
+
+/// Whether a read that failed so may go well when it is made again.
+pub(crate) fn is_transient(error: &io::Error) -> bool {
+    TRANSIENT.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
 /// What reads with.
@@ -156,13 +155,16 @@ pub enum Reader {
     Threads,
 }
 
-/// What reads with, and how many reads a device is given at once; others wait.
+/// What reads with, how many reads a device is given at once (others wait), and how long it may be
+/// silent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reading {
     /// What reads.
     pub reader: Reader,
     /// Reads at once, at least one. Threads are no more than [`READERS`].
     pub depth: usize,
+    /// How long no read may end before those on their way count as lost.
+    pub time_limit: Duration,
 }
 
 impl Default for Reading {
@@ -172,14 +174,14 @@ impl Default for Reading {
 }
 
 impl From<Reader> for Reading {
-    /// More at once than any device of a board takes.
+    /// More at once than any device of a board takes, and the usual time limit.
     fn from(reader: Reader) -> Reading {
-        Reading { reader, depth: DEPTH }
+        Reading { reader, depth: DEPTH, time_limit: TIME_LIMIT }
     }
 }
 
 impl Reading {
-    /// Reads of `files`, of which `memory` is known to be the target. They are not retried.
+    /// Reads of `files`, of which `memory` is known to be the target.
     pub fn open(self, files: Arc<[BlockFile]>, memory: &Memory) -> io::Result<Box<dyn Reads>> {
         if self.reader != Reader::Threads {
             match Uring::new(Arc::clone(&files), memory, self.depth) {

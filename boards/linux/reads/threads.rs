@@ -8,7 +8,8 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
-use std::thread::{self, JoinHandle};
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// Threads that read, if nothing else is asked for: devices of boards answer no more than a few
 /// requests at once faster.
@@ -21,7 +22,6 @@ const ROOM: usize = 256;
 #[derive(Debug)]
 pub struct Threads {
     shared: Arc<Shared>,
-    workers: Vec<JoinHandle<()>>,
 }
 
 struct Shared {
@@ -58,7 +58,7 @@ impl Threads {
         };
         let (submitted, ended) = (Condvar::new(), Condvar::new());
         let shared = Arc::new(Shared { files, state: Mutex::new(state), submitted, ended });
-        let mut threads = Threads { shared, workers: Vec::new() };
+        let threads = Threads { shared };
         let (starting, all_started) = mpsc::channel::<()>();
         for i in 0..count.max(1) {
             let (shared, starting) = (Arc::clone(&threads.shared), starting.clone());
@@ -68,7 +68,8 @@ impl Threads {
                 shared.serve();
             };
             match builder.spawn(body) {
-                Ok(worker) => threads.workers.push(worker),
+                // It ends when it is told to stop; nobody waits for that.
+                Ok(_worker) => {}
                 Err(error) if i == 0 => return Err(error),
                 Err(error) => log::warn!("reading thread {i} of {count}: {error}"),
             }
@@ -110,7 +111,7 @@ impl Shared {
 
     /// Reads, and does what is to be done then. A panic in that is an error of the read.
     fn read(&self, request: &Request) -> Completion {
-        let target = request.target.as_ptr().cast::<MaybeUninit<u8>>();
+        let target = request.target().as_ptr().cast::<MaybeUninit<u8>>();
         // SAFETY: the memory was handed over with the request, and only this thread uses it.
         let target = unsafe { std::slice::from_raw_parts_mut(target, request.len) };
         let read = || request.end(self.files[request.file].read_at(request.offset, target));
@@ -121,24 +122,30 @@ impl Shared {
     }
 }
 
-// SAFETY: a thread writes to the memory of a request only before it reports its end, and `drop` waits
-// for all threads.
+// SAFETY: a thread writes to the memory of a request only before it reports its end.
 unsafe impl Reads for Threads {
     unsafe fn submit(&mut self, request: Request) {
         self.shared.lock().queue.push_back(request);
         self.shared.submitted.notify_one();
     }
 
-    fn complete(&mut self, wait: bool) -> Option<Completion> {
+    fn complete(&mut self, wait: Duration) -> Option<Completion> {
         let mut state = self.shared.lock();
+        let mut until = None;
         loop {
             if let Some(completion) = state.ended.pop_front() {
                 return Some(completion);
             }
-            if !wait || state.queue.len() + state.running == 0 {
+            if wait.is_zero() || state.queue.len() + state.running == 0 {
                 return None;
             }
-            state = self.shared.ended.wait(state).unwrap_or_else(PoisonError::into_inner);
+            let now = Instant::now();
+            let rest = until.get_or_insert(now + wait).saturating_duration_since(now);
+            if rest.is_zero() {
+                return None;
+            }
+            let waited = self.shared.ended.wait_timeout(state, rest);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
@@ -153,11 +160,6 @@ unsafe impl Reads for Threads {
         let state = self.shared.lock();
         state.queue.len() + state.running + state.ended.len()
     }
-
-    fn is_idle(&self) -> bool {
-        let state = self.shared.lock();
-        state.queue.len() + state.running == 0
-    }
 }
 
 impl Drop for Threads {
@@ -167,9 +169,5 @@ impl Drop for Threads {
         state.queue.clear();
         drop(state);
         self.shared.submitted.notify_all();
-        for worker in self.workers.drain(..) {
-            // A thread does not panic: what it runs is caught.
-            let _ended = worker.join();
-        }
     }
 }

@@ -142,25 +142,27 @@ unsafe impl<R: Reads> Reads for Throttle<R> {
         unsafe { self.inner.submit(request) };
     }
 
-    fn complete(&mut self, wait: bool) -> Option<Completion> {
-        while let Some(completion) = self.inner.complete(false) {
-            self.note(completion);
-        }
+    fn complete(&mut self, wait: Duration) -> Option<Completion> {
+        let end = self.start.elapsed() + wait;
         loop {
-            let due = self.running.front()?.due;
-            let rest = due.saturating_sub(self.start.elapsed());
-            if !wait && !rest.is_zero() {
-                return None;
+            while let Some(completion) = self.inner.complete(Duration::ZERO) {
+                self.note(completion);
             }
-            thread::sleep(rest);
             // A read that is slower than the device lets those behind it pass.
             let now = self.start.elapsed();
-            let ended = |r: &Running| r.due <= now && r.completion.is_some();
-            if let Some(place) = self.running.iter().position(ended) {
+            let ended = self.running.iter().position(|running| running.completion.is_some());
+            let due = ended.map(|place| self.running[place].due);
+            if let Some(place) = ended.filter(|_| due <= Some(now)) {
                 return self.running.remove(place)?.completion;
             }
-            let completion = self.inner.complete(wait)?;
-            self.note(completion);
+            if now >= end || self.running.is_empty() {
+                return None;
+            }
+            let until = due.map_or(end, |due| due.min(end));
+            match self.inner.complete(until - now) {
+                Some(completion) => self.note(completion),
+                None => thread::sleep(until.saturating_sub(self.start.elapsed())),
+            }
         }
     }
 
@@ -171,14 +173,5 @@ unsafe impl<R: Reads> Reads for Throttle<R> {
 
     fn in_flight(&self) -> usize {
         self.running.len()
-    }
-
-    fn is_idle(&self) -> bool {
-        let last = self.running.back().is_none_or(|last| last.due <= self.start.elapsed());
-        last && self.inner.is_idle()
-    }
-
-    fn retries(&self) -> u64 {
-        self.inner.retries()
     }
 }

@@ -8,17 +8,21 @@ use rustix::io::Errno;
 use std::collections::VecDeque;
 use std::fmt;
 use std::io::{self, IoSliceMut};
+use std::mem;
 use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Reads that the kernel is given at once; more wait here. More than any device of a board takes.
 pub const DEPTH: usize = 64;
 
 /// Bytes that the kernel takes as one registered buffer at most.
 const LARGEST_BUFFER: usize = 1 << 30;
+
+/// How long dropping waits for reads in flight before it leaves their memory to them.
+const GRACE: Duration = Duration::from_millis(200);
 
 /// A ring of reads shared with the kernel.
 pub struct Uring {
@@ -45,14 +49,14 @@ impl Uring {
     /// lets it be registered.
     ///
     /// # Errors
-    /// io_uring is refused (containers, old kernels), or cannot read into plain memory (before
-    /// Linux 5.6).
+    /// io_uring is refused (containers, old kernels), or cannot wait for a limited time (before
+    /// Linux 5.11).
     pub fn new(files: Arc<[BlockFile]>, memory: &Memory, depth: usize) -> io::Result<Uring> {
         let depth = depth.clamp(1, 4096);
         let ring = IoUring::new(depth as u32)?;
         let mut probe = Probe::new();
         ring.submitter().register_probe(&mut probe)?;
-        if !probe.is_supported(opcode::Read::CODE) {
+        if !probe.is_supported(opcode::Read::CODE) || !ring.params().is_feature_ext_arg() {
             return Err(Errno::OPNOTSUPP.into());
         }
         let fds: Vec<_> = files.iter().map(|file| file.file().as_raw_fd()).collect();
@@ -88,7 +92,7 @@ impl Uring {
 
     fn entry(&self, request: &Request) -> squeue::Entry {
         let Request { file, offset, len, .. } = *request;
-        let (file, target) = (types::Fixed(file as u32), request.target.as_ptr());
+        let (file, target) = (types::Fixed(file as u32), request.target().as_ptr());
         let (start, len) = (target as usize, u32::try_from(len).unwrap_or(u32::MAX));
         let inside = |b: &Range<usize>| b.start <= start && start + len as usize <= b.end;
         match self.buffers.iter().position(inside) {
@@ -119,14 +123,16 @@ impl Uring {
         self.running.len() - self.free.len()
     }
 
-    /// Waits until the kernel has something to report.
-    fn wait(&self) {
-        match self.ring.submit_and_wait(1) {
-            Err(error) if error.kind() != io::ErrorKind::Interrupted => {
-                log::debug!("io_uring: {error}");
-                thread::sleep(Duration::from_millis(1));
-            }
-            _ => {}
+    /// Waits so long until the kernel has something to report.
+    fn wait(&self, time: Duration) {
+        let time = types::Timespec::from(time);
+        let arguments = types::SubmitArgs::new().timespec(&time);
+        if let Err(error) = self.ring.submitter().submit_with_args(1, &arguments)
+            && error.raw_os_error() != Some(Errno::TIME.raw_os_error())
+            && error.kind() != io::ErrorKind::Interrupted
+        {
+            log::debug!("io_uring: {error}");
+            thread::sleep(Duration::from_millis(1));
         }
     }
 }
@@ -153,22 +159,27 @@ fn register(ring: &IoUring, memory: &Memory) -> io::Result<Vec<Range<usize>>> {
     Ok(buffers)
 }
 
-// SAFETY: the kernel writes to the memory of a request only before it reports its end, and `drop`
-// waits for that.
+// SAFETY: the kernel writes to the memory of a request only before it reports its end.
 unsafe impl Reads for Uring {
     unsafe fn submit(&mut self, request: Request) {
         self.queue.push_back(request);
         self.push();
     }
 
-    fn complete(&mut self, wait: bool) -> Option<Completion> {
+    fn complete(&mut self, wait: Duration) -> Option<Completion> {
+        let mut until = None;
         loop {
             let completion = self.reap();
             self.push();
-            if completion.is_some() || !wait || self.in_flight() == 0 {
+            if completion.is_some() || wait.is_zero() || self.in_flight() == 0 {
                 return completion;
             }
-            self.wait();
+            let now = Instant::now();
+            let rest = until.get_or_insert(now + wait).saturating_duration_since(now);
+            if rest.is_zero() {
+                return None;
+            }
+            self.wait(rest);
         }
     }
 
@@ -179,12 +190,6 @@ unsafe impl Reads for Uring {
     fn in_flight(&self) -> usize {
         self.queue.len() + self.running()
     }
-
-    fn is_idle(&self) -> bool {
-        // SAFETY: the queue is only looked at, and taken from only by unique reference.
-        let reported = unsafe { self.ring.completion_shared() }.len();
-        self.queue.is_empty() && self.running() <= reported
-    }
 }
 
 impl Drop for Uring {
@@ -192,10 +197,15 @@ impl Drop for Uring {
         self.queue.clear();
         // Nobody asks for the bytes any more.
         self.running.iter_mut().flatten().for_each(|request| request.then = None);
-        while self.running() > 0 {
+        let until = Instant::now() + GRACE;
+        while self.running() > 0 && Instant::now() < until {
             if self.reap().is_none() {
-                self.wait();
+                self.wait(until.saturating_duration_since(Instant::now()));
             }
+        }
+        if self.running() > 0 {
+            log::warn!("{} reads do not end; their memory is left to them", self.running());
+            mem::forget(mem::take(&mut self.running));
         }
     }
 }

@@ -162,11 +162,6 @@ impl Catalogue {
         Arc::clone(&self.files)
     }
 
-    /// What offsets of reads are multiples of in every file.
-    pub(super) fn alignment(&self) -> usize {
-        self.files.iter().map(|file| file.alignment()).max().unwrap_or(1)
-    }
-
     /// Bytes of the largest matrix that is arranged, or low-bit copy; 0 if there is none.
     pub(super) fn largest_copied(&self) -> usize {
         let size = |layer, tensor: &Tensor| match (tensor.is_arranged, self.has_low_bit(layer)) {
@@ -177,11 +172,6 @@ impl Catalogue {
         let layers = self.layers.iter().enumerate();
         let all = layers.flat_map(|(layer, tensors)| tensors.iter().map(move |t| size(layer, t)));
         all.max().unwrap_or(0)
-    }
-
-    /// Whether there are low-bit copies.
-    pub(super) fn any_low_bit(&self) -> bool {
-        self.low_bit.is_some()
     }
 
     /// Whether there are low-bit copies of a layer's experts.

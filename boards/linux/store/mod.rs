@@ -8,60 +8,53 @@ mod tests;
 
 pub use catalogue::{Catalogue, CatalogueError, LowBit};
 
-use crate::reads::{Completion, READERS, Reader, Reading, Reads, Request, Retries};
+use crate::reads::{self, READERS, Reader, Reading, Reads, Request, is_transient};
 use crate::slot_memory::Memory;
 use catalogue::{PARTS, Source, Span};
 use preparation::{Change, Job, Preparation};
 use rustix::io::Errno;
-use std::collections::VecDeque;
 use std::fmt;
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use wick_core::{ExpertKey, ExpertStore, Part, SlotId, StoreError, StoreFigures, StoreReason};
-use wick_kernels::Layout;
+use wick_core::{
+    Arrival, Completion, ExpertKey, ExpertStore, Part, Place, Read, ReadError, SlotClass, SlotId,
+    StoreError, StoreReason,
+};
+
+/// A silent device is not waited for longer than this, whatever limit is asked for.
+const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Experts read from a model's files, or from a block device, into slots of its own memory.
 ///
 /// Files that are not packed have matrices row by row, and anywhere in their blocks: they are read
-/// with the blocks around them, by threads, which arrange them at once. CRC-32 is checked where it is
-/// known, the first time that a matrix is read.
+/// with the blocks around them, by threads, which arrange them at once.
 pub struct FileStore {
-    /// Goes before the memory that it reads into.
-    reads: Retries<Box<dyn Reads>>,
+    reads: Box<dyn Reads>,
     preparation: Arc<Preparation>,
     memory: Arc<Memory>,
     catalogue: Catalogue,
-    slots: Vec<Slot>,
-    /// Errors that have not been reported.
-    errors: VecDeque<StoreError>,
-    /// Of each matrix of the model, and then of each low-bit copy: whether its bytes have proved to be
-    /// right.
-    checked: Vec<bool>,
-    figures: StoreFigures,
+    slots: Vec<Tenant>,
+    time_limit: Duration,
     opened: Instant,
-    /// Since when reads are on their way, if they are.
-    busy_since: Option<Instant>,
 }
 
-/// A slot, and how far its expert is.
-#[derive(Clone, Debug, Default)]
-struct Slot {
-    key: Option<ExpertKey>,
-    /// Whether it is a low-bit copy.
-    low_bit: bool,
-    /// Where each part stands in the memory, if it is there.
-    parts: [Option<usize>; PARTS],
-    /// Parts on their way.
-    reading: usize,
-    /// Why the expert will not be whole.
-    error: Option<StoreError>,
+/// Whose a slot's memory is.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Tenant {
+    /// The expert that was last submitted, and whether its low-bit copy.
+    expert: Option<(ExpertKey, bool)>,
+    /// Of each part: whether it is being read into.
+    is_open: [bool; PARTS],
+    /// Of each part that was submitted: where in the memory it stands when it has come.
+    bytes: [Range<usize>; PARTS],
 }
 
 impl fmt::Debug for FileStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut debug = f.debug_struct("FileStore");
-        debug.field("slots", &self.slots.len()).field("figures", &self.figures);
+        debug.field("slots", &self.slots.len()).field("in_flight", &self.reads.in_flight());
         debug.finish_non_exhaustive()
     }
 }
@@ -96,22 +89,16 @@ impl FileStore {
         let reads = reading.open(catalogue.shared_files(), &memory)?;
         let (jobs, longest) = (slots * PARTS, catalogue.largest_copied());
         let preparation = Preparation::new(Arc::clone(&memory), jobs, READERS, longest);
-        let mut reads = Retries::new(wrap(reads), catalogue.alignment());
+        let mut reads = wrap(reads);
         reads.reserve(slots * PARTS);
         Ok(FileStore {
             reads,
             preparation: Arc::new(preparation),
             memory,
-            slots: vec![Slot::default(); slots],
-            errors: VecDeque::with_capacity(slots),
-            checked: vec![
-                false;
-                catalogue.matrices() * if catalogue.any_low_bit() { 2 } else { 1 }
-            ],
+            slots: vec![Tenant::default(); slots],
             catalogue,
-            figures: StoreFigures::default(),
+            time_limit: reading.time_limit.min(LONGEST),
             opened: Instant::now(),
-            busy_since: None,
         })
     }
 
@@ -120,138 +107,55 @@ impl FileStore {
         &self.catalogue
     }
 
-    /// Begins to read a part of the expert in a slot.
-    fn read(&mut self, slot: SlotId, key: ExpertKey, part: Part) {
-        let id = slot.0 * PARTS + part as usize;
-        let tensor = self.catalogue.tensor(key.layer, part);
-        let low_bit = self.slots[slot.0].low_bit;
-        let source = self.catalogue.source(key, part, low_bit);
-        let Span { offset, len, shift } = self.catalogue.span(&source);
-        let room = slot.0 * self.catalogue.slot_bytes() + tensor.place;
-        let sums = !self.checked[self.number(key, part, low_bit)] && source.checksum.is_some();
-        let change = Change { layout: tensor.layout, cols: tensor.cols, size: tensor.size };
-        let change = (low_bit || tensor.is_arranged).then_some(change);
-        let job = Job { room, shift, size: source.size, change, sums, sum: 0 };
-        *self.preparation.job(id) = job;
-        let request = Request {
-            id: id as u64,
-            file: source.file,
-            offset,
-            target: self.memory.target(room..room + len),
-            len,
-            least: shift + source.size,
-            then: Some(self.preparation.clone()),
-        };
-        // SAFETY: the slot has room for the blocks of each part, and nobody has its bytes: they are
-        // lent by shared reference, and only when they are there. The memory outlives the reads.
-        unsafe { self.reads.submit(request) };
+    /// Gives a part of a slot's memory to a read.
+    ///
+    /// # Panics
+    /// If the part, or any part of another expert, is being read into the slot.
+    fn admit(&mut self, read: &Read, bytes: Range<usize>) {
+        let (expert, part) = (Some((read.key, read.low_bit)), read.part as usize);
+        let tenant = &mut self.slots[read.slot.0];
+        if tenant.expert != expert {
+            assert!(tenant.is_open == [false; PARTS], "slot {} is being read into", read.slot.0);
+            *tenant = Tenant { expert, ..Tenant::default() };
+        }
+        assert!(!tenant.is_open[part], "the {} is on its way to slot {}", read.part, read.slot.0);
+        tenant.is_open[part] = true;
+        tenant.bytes[part] = bytes;
     }
 
-    /// The number of a matrix, or of its low-bit copy, among all.
-    fn number(&self, key: ExpertKey, part: Part, low_bit: bool) -> usize {
-        self.catalogue.index(key, part) + if low_bit { self.catalogue.matrices() } else { 0 }
-    }
-
-    /// Begins to read an expert, or its low-bit copy.
-    fn read_all(&mut self, slot: SlotId, key: ExpertKey, low_bit: bool) {
-        assert!(self.slots[slot.0].reading == 0, "an expert is on its way to slot {}", slot.0);
-        self.slots[slot.0] = Slot { key: Some(key), low_bit, reading: PARTS, ..Slot::default() };
-        if self.reads.in_flight() == 0 {
-            self.busy_since = Some(Instant::now());
-        }
-        Part::ALL.into_iter().for_each(|part| self.read(slot, key, part));
-    }
-
-    /// Takes note of the end of a read; tells whether there is something to tell.
-    fn note(&mut self, completion: Completion) -> bool {
-        let id = completion.id as usize;
-        let (place, part) = (id / PARTS, Part::ALL[id % PARTS]);
-        let Some(key) = self.slots[place].key else { return false };
-        let source = self.catalogue.source(key, part, self.slots[place].low_bit);
-        let outcome = self.judge(key, part, id, completion.result);
-        self.figures.retries = self.reads.retries();
-        if self.reads.in_flight() == 0
-            && let Some(since) = self.busy_since.take()
-        {
-            self.figures.busy += since.elapsed();
-        }
-        let slot = &mut self.slots[place];
-        slot.reading -= 1;
-        let is_there = outcome.is_ok() && slot.error.is_none();
-        match outcome {
-            Ok(start) => slot.parts[part as usize] = Some(start),
-            Err(reason) => {
-                let Source { file, offset, .. } = source;
-                slot.error.get_or_insert(StoreError {
-                    at: Some((key, part)),
-                    file,
-                    offset,
-                    reason,
-                });
-            }
-        }
-        if slot.reading > 0 || slot.error.is_none() {
-            return is_there;
-        }
-        self.errors.extend(slot.error.take());
-        *slot = Slot::default();
-        true
-    }
-
-    /// Where a part stands that was read, if it is whole and right.
-    fn judge(
-        &mut self,
-        key: ExpertKey,
-        part: Part,
-        id: usize,
-        result: io::Result<usize>,
-    ) -> Result<usize, StoreReason> {
-        let job = *self.preparation.job(id);
+    /// What has come with a read that has ended.
+    fn arrival(&self, id: usize, result: io::Result<usize>) -> Result<Arrival, ReadError> {
+        let Job { shift, size, skip, sums, sum, .. } = *self.preparation.job(id);
         let refused = |error: io::Error| {
             let unknown = Errno::IO.raw_os_error();
-            StoreReason::Refused { code: error.raw_os_error().unwrap_or(unknown) }
+            let code = error.raw_os_error().unwrap_or(unknown);
+            ReadError { reason: StoreReason::Refused { code }, may_pass: is_transient(&error) }
         };
-        let read = result.map_err(refused)?;
-        self.figures.reads += 1;
-        self.figures.bytes += read as u64;
-        let found = read.saturating_sub(job.shift).min(job.size);
-        if found < job.size {
-            return Err(StoreReason::Short { expected: job.size, found });
+        let bytes = skip + result.map_err(refused)?;
+        let found = bytes.saturating_sub(shift).min(size);
+        if found < size {
+            let reason = StoreReason::Short { expected: size, found };
+            return Err(ReadError { reason, may_pass: true });
         }
-        let low_bit = self.slots[id / PARTS].low_bit;
-        let checksum = self.catalogue.source(key, part, low_bit).checksum;
-        if let Some(expected) = checksum.filter(|_| job.sums) {
-            if job.sum != expected {
-                return Err(StoreReason::Checksum { expected, found: job.sum });
-            }
-            let number = self.number(key, part, low_bit);
-            self.checked[number] = true;
-        }
-        Ok(job.start())
-    }
-
-    /// Takes note of all that has ended.
-    fn note_all(&mut self) {
-        while let Some(completion) = self.reads.complete(false) {
-            self.note(completion);
-        }
-    }
-
-    fn report(&mut self) -> Result<(), StoreError> {
-        self.errors.pop_front().map_or(Ok(()), Err)
+        Ok(Arrival { bytes, checksum: sums.then_some(sum) })
     }
 }
 
 impl ExpertStore for FileStore {
-    fn slots(&self) -> usize {
-        self.slots.len()
+    fn slots(&self) -> SlotClass {
+        SlotClass { count: self.slots.len(), stride: self.catalogue.slot_bytes() }
     }
 
-    fn layout(&self, layer: usize, part: Part) -> Layout {
-        self.catalogue.tensor(layer, part).layout
+    fn place(&self, key: ExpertKey, part: Part, low_bit: bool) -> Option<Place> {
+        if low_bit && !self.catalogue.has_low_bit(key.layer) {
+            return None;
+        }
+        let Source { file, offset, size, checksum } = self.catalogue.source(key, part, low_bit);
+        let layout = self.catalogue.tensor(key.layer, part).layout;
+        Some(Place { file, offset, bytes: size, layout, checksum })
     }
 
-    fn begin(&mut self) -> Result<(), StoreError> {
+    fn check(&mut self) -> Result<(), StoreError> {
         for (number, file) in self.catalogue.files().iter().enumerate() {
             let reason = match file.is_unchanged() {
                 Ok(true) => continue,
@@ -263,64 +167,58 @@ impl ExpertStore for FileStore {
         Ok(())
     }
 
-    fn start(&mut self, slot: SlotId, key: ExpertKey) {
-        self.read_all(slot, key, false);
-    }
-
-    fn start_low_bit(&mut self, slot: SlotId, key: ExpertKey) -> bool {
-        let has_copy = self.catalogue.has_low_bit(key.layer);
-        if has_copy {
-            self.read_all(slot, key, true);
-        }
-        has_copy
-    }
-
-    fn is_ready(&self, slot: SlotId, part: Part) -> bool {
-        let slot = &self.slots[slot.0];
-        slot.error.is_none() && slot.parts[part as usize].is_some()
-    }
-
-    fn is_idle(&self) -> bool {
-        self.reads.is_idle()
-    }
-
-    fn poll(&mut self) -> Result<(), StoreError> {
-        self.note_all();
-        self.report()
-    }
-
-    fn finish(&mut self) -> Result<(), StoreError> {
-        if self.errors.is_empty() {
-            let start = Instant::now();
-            while let Some(completion) = self.reads.complete(true) {
-                if self.note(completion) {
-                    break;
-                }
-            }
-            self.figures.waited += start.elapsed();
-            self.note_all();
-        }
-        self.report()
-    }
-
-    fn bytes(&self, slot: SlotId, part: Part) -> &[u8] {
-        let Slot { key, parts, .. } = &self.slots[slot.0];
-        let (Some(key), Some(start)) = (key, parts[part as usize]) else {
-            panic!("{part} of slot {} is not there", slot.0)
+    fn submit(&mut self, read: Read) {
+        let id = read.slot.0 * PARTS + read.part as usize;
+        let tensor = *self.catalogue.tensor(read.key.layer, read.part);
+        let source = self.catalogue.source(read.key, read.part, read.low_bit);
+        let Span { offset, len, shift } = self.catalogue.span(&source);
+        let alignment = self.catalogue.files()[source.file].alignment();
+        let skip = (shift + read.range.start) / alignment * alignment;
+        let room = read.slot.0 * self.catalogue.slot_bytes() + tensor.place;
+        let change = Change { layout: tensor.layout, cols: tensor.cols, size: tensor.size };
+        let change = (read.low_bit || tensor.is_arranged).then_some(change);
+        let start = room + if change.is_some() { 0 } else { shift };
+        self.admit(&read, start..start + tensor.size);
+        let (size, sums) = (source.size, read.sums);
+        *self.preparation.job(id) = Job { room, shift, size, skip, change, sums, sum: 0 };
+        let request = Request {
+            id: id as u64,
+            file: source.file,
+            offset: offset + skip as u64,
+            memory: Arc::clone(&self.memory),
+            start: room + skip,
+            len: len - skip,
+            least: shift + read.range.end - skip,
+            then: Some(self.preparation.clone()),
         };
-        let size = self.catalogue.tensor(key.layer, part).size;
-        let target = self.memory.target(start..start + size);
-        // SAFETY: the part has come, and nothing is read into the slot before `start` has the store
-        // to itself, when nobody holds what is lent here.
-        unsafe { std::slice::from_raw_parts(target.as_ptr(), size) }
+        // SAFETY: the slot has room for the blocks of each part, and nobody has its bytes: the part is
+        // admitted, and what is open is not lent. A dropped store lends nothing.
+        unsafe { self.reads.submit(request) };
+    }
+
+    fn complete(&mut self, wait: Duration) -> Option<Completion> {
+        let reads::Completion { id, result } = self.reads.complete(wait)?;
+        let (slot, part) = (SlotId(id as usize / PARTS), Part::ALL[id as usize % PARTS]);
+        self.slots[slot.0].is_open[part as usize] = false;
+        Some(Completion { slot, part, result: self.arrival(id as usize, result) })
+    }
+
+    fn lend(&self, slot: SlotId, part: Part) -> &[u8] {
+        let Tenant { is_open, bytes, .. } = &self.slots[slot.0];
+        let (is_open, bytes) = (is_open[part as usize], &bytes[part as usize]);
+        assert!(!is_open && !bytes.is_empty(), "the {part} is not in slot {}", slot.0);
+        let target = self.memory.target(bytes.clone());
+        // SAFETY: nothing is read into the part before `submit` has the store to itself, when nobody
+        // holds what is lent here. Parts of an expert do not share blocks of a slot, and while one of
+        // another expert is open, no part has bytes that were submitted before.
+        unsafe { std::slice::from_raw_parts(target.as_ptr(), bytes.len()) }
     }
 
     fn now(&self) -> Duration {
         self.opened.elapsed()
     }
 
-    fn figures(&self) -> StoreFigures {
-        let since = self.busy_since.map_or(Duration::ZERO, |since| since.elapsed());
-        StoreFigures { busy: self.figures.busy + since, ..self.figures }
+    fn time_limit(&self) -> Duration {
+        self.time_limit
     }
 }

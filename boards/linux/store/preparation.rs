@@ -24,6 +24,8 @@ pub(super) struct Job {
     pub(super) shift: usize,
     /// Its bytes.
     pub(super) size: usize,
+    /// Bytes of the room that had been read before.
+    pub(super) skip: usize,
     /// What is to become of it, at the start of the room, if anything.
     pub(super) change: Option<Change>,
     /// Whether its checksum is wanted.
@@ -50,13 +52,6 @@ impl Change {
             true => layout.arrange(cols, source, target),
             false => layout.expand(cols, source, target),
         }
-    }
-}
-
-impl Job {
-    /// Where the matrix stands at last.
-    pub(super) fn start(&self) -> usize {
-        self.room + if self.change.is_some() { 0 } else { self.shift }
     }
 }
 

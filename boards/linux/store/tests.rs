@@ -1,14 +1,17 @@
 use super::*;
 use crate::block_file::{ALIGNMENT, Caching};
 use crate::map::ModelFile;
-use crate::reads::{ATTEMPTS, Device, Fault, FaultScript, Faults, Throttle, Which};
+use crate::reads::{Device, Fault, FaultScript, Faults, Throttle, Which};
 use std::convert::Infallible;
 use std::fs::{self, OpenOptions};
 use std::path::PathBuf;
 use std::time::Duration;
 use tempfile::TempDir;
-use wick_core::{ExpertMatrices, Layer, Location, Matrix, Weights};
-use wick_kernels::Format;
+use wick_core::{
+    ATTEMPTS, Arena, Book, ExpertMatrices, Layer, LeastRecent, Loading, Location, Matrix,
+    StoreFigures, Waited, Weights,
+};
+use wick_kernels::{Format, Layout};
 
 const LAYERS: usize = 2;
 const EXPERTS: usize = 5;
@@ -108,41 +111,64 @@ impl Source {
         (store, script)
     }
 
-    /// Whether a slot holds an expert.
-    fn check(&self, store: &FileStore, slot: SlotId, key: ExpertKey) {
+    /// The same, without checksums, for a device that may be silent so long.
+    fn faulty_within(&self, slots: usize, time_limit: Duration) -> (FileStore, FaultScript) {
+        let script = FaultScript::default();
+        let catalogue = self.catalogue(Vec::new(), Caching::Direct);
+        let wrap = |reads| Box::new(Faults::new(reads, script.clone())) as Box<dyn Reads>;
+        let reading = Reading { time_limit, ..Reader::Threads.into() };
+        let store = FileStore::with_reads(catalogue, slots, reading, wrap).unwrap();
+        (store, script)
+    }
+
+    /// Whether an expert has a slot and is whole.
+    fn check(&self, book: &Book<'_>, key: ExpertKey) {
+        let slot = book.slots().find(key).unwrap();
         for part in Part::ALL {
-            assert!(store.is_ready(slot, part));
-            assert_eq!(store.layout(key.layer, part), layout(part));
+            assert_eq!(book.slots().loading(slot, part), Loading::Ready);
+            assert_eq!(book.store().place(key, part, false).unwrap().layout, layout(part));
             let matrix = self.matrices(key.layer, part).expert(key.expert);
             let mut expected = matrix.bytes().to_vec();
             if !self.is_packed {
                 layout(part).arrange(matrix.cols(), matrix.bytes(), &mut expected);
             }
-            assert!(store.bytes(slot, part) == expected, "{key:?} {part}");
+            assert!(book.store().lend(slot, part) == expected, "{key:?} {part}");
         }
     }
 
     /// Reads all experts through all slots, twice.
-    fn check_all(&self, store: &mut FileStore) {
-        let slots = store.slots();
-        for _ in 0..2 {
-            let mut keys = all();
-            loop {
-                let some: Vec<ExpertKey> = keys.by_ref().take(slots).collect();
-                if some.is_empty() {
-                    break;
+    fn check_all(&self, store: &mut FileStore) -> StoreFigures {
+        with_book(store, |book| {
+            let slots = book.slots().len();
+            for _ in 0..2 {
+                for some in all().collect::<Vec<_>>().chunks(slots) {
+                    book.slots_mut().unpin_all();
+                    let missing = some.iter().filter(|key| book.slots().find(**key).is_none());
+                    let missing: Vec<ExpertKey> = missing.copied().collect();
+                    for key in
+                        some.iter().filter_map(|key| book.slots().find(*key)).collect::<Vec<_>>()
+                    {
+                        book.slots_mut().pin(key, true);
+                    }
+                    for key in missing {
+                        let slot = book.start(key, false).unwrap();
+                        book.slots_mut().pin(slot, true);
+                    }
+                    assert_eq!(errors(book), []);
+                    some.iter().for_each(|key| self.check(book, *key));
                 }
-                some.iter().enumerate().for_each(|(i, key)| store.start(SlotId(i), *key));
-                while !some_are_there(store, some.len()) {
-                    store.finish().unwrap();
-                }
-                for (i, key) in some.iter().enumerate() {
-                    self.check(store, SlotId(i), *key);
-                }
-                assert!(store.is_idle());
             }
-        }
+            book.figures()
+        })
     }
+}
+
+/// A book for a store, in memory of its own.
+fn with_book<T>(store: &mut FileStore, test: impl FnOnce(&mut Book<'_>) -> T) -> T {
+    let mut memory = vec![0xAA; Book::bytes(LAYERS, EXPERTS, store.slots().count) + 64];
+    let mut arena = Arena::new(&mut memory);
+    let mut book = Book::new((LAYERS, EXPERTS, 1), store, &LeastRecent, &mut arena).unwrap();
+    test(&mut book)
 }
 
 fn room() -> usize {
@@ -161,17 +187,21 @@ fn all() -> impl Iterator<Item = ExpertKey> {
     (0..LAYERS).flat_map(|layer| (0..EXPERTS).map(move |expert| ExpertKey { layer, expert }))
 }
 
-fn some_are_there(store: &FileStore, slots: usize) -> bool {
-    (0..slots).all(|slot| Part::ALL.iter().all(|part| store.is_ready(SlotId(slot), *part)))
+/// Waits until nothing is on its way, and returns what was reported.
+fn errors(book: &mut Book<'_>) -> Vec<StoreError> {
+    let mut all = Vec::new();
+    loop {
+        match book.wait() {
+            Ok(Waited::Ended) => {}
+            Ok(Waited::InVain) => return all,
+            Err(error) => all.push(error),
+        }
+    }
 }
 
-/// Waits until nothing is on its way, and returns what was reported.
-fn errors(store: &mut FileStore) -> Vec<StoreError> {
-    let mut all = Vec::new();
-    while store.reads.in_flight() > 0 || !store.errors.is_empty() {
-        all.extend(store.finish().err());
-    }
-    all
+/// Begins to read an expert.
+fn start(book: &mut Book<'_>, key: ExpertKey) -> SlotId {
+    book.start(key, false).unwrap()
 }
 
 #[test]
@@ -200,8 +230,7 @@ fn a_packed_expert_takes_its_blocks_and_no_more() {
     assert_eq!((catalogue.scratch_bytes(4), catalogue.expert_bytes(1)), (0, PARTS * SIZE));
     let is_direct = catalogue.files()[0].is_direct();
     let mut store = FileStore::new(catalogue, 4).unwrap();
-    source.check_all(&mut store);
-    let figures = store.figures();
+    let figures = source.check_all(&mut store);
     let reads = (2 * LAYERS * EXPERTS * PARTS) as u64;
     assert_eq!((figures.reads, figures.retries), (reads, 0));
     assert_eq!(figures.bytes, reads * if is_direct { room() } else { SIZE } as u64);
@@ -226,8 +255,7 @@ fn faults_that_pass_leave_no_trace() {
         {
             script.add(Which::Numbers(number..number + 2), fault);
         }
-        source.check_all(&mut store);
-        assert!(store.figures().retries >= 3);
+        assert!(source.check_all(&mut store).retries >= 3);
     }
 }
 
@@ -244,19 +272,46 @@ fn faults_that_stay_are_reported_once_and_alone() {
         (Fault::Error(ENODEV), StoreReason::Refused { code: ENODEV }),
         (Fault::Short(1000), StoreReason::Short { expected: SIZE, found: 1000 }),
     ];
-    for (fault, reason) in cases {
-        script.add(blocks(), fault);
-        store.start(SlotId(0), bad);
-        store.start(SlotId(2), good);
-        assert_eq!(errors(&mut store), [StoreError { at, file: 0, offset, reason }]);
-        assert!(Part::ALL.iter().all(|part| !store.is_ready(SlotId(0), *part)));
-        source.check(&store, SlotId(2), good);
-        script.clear();
-        store.start(SlotId(0), bad);
-        assert_eq!(errors(&mut store), []);
-        source.check(&store, SlotId(0), bad);
-    }
-    assert_eq!(store.figures().retries, 2 * u64::from(ATTEMPTS - 1));
+    with_book(&mut store, |book| {
+        for (fault, reason) in cases {
+            script.add(blocks(), fault);
+            start(book, bad);
+            if book.slots().find(good).is_none() {
+                start(book, good);
+            }
+            assert_eq!(errors(book), [StoreError { at, file: 0, offset, reason }]);
+            assert_eq!(book.slots().find(bad), None);
+            source.check(book, good);
+            script.clear();
+            let slot = start(book, bad);
+            assert_eq!(errors(book), []);
+            source.check(book, bad);
+            book.slots_mut().clear(slot);
+        }
+        assert_eq!(book.figures().retries, 2 * u64::from(ATTEMPTS - 1));
+    });
+}
+
+/// What is missing of a read is read, and no block that has come.
+#[test]
+fn a_read_goes_on_where_it_ended() {
+    let source = Source::unpacked(4096 + 96);
+    let (mut store, script) = source.faulty(1, source.checksums());
+    let unit = store.catalogue.files()[0].alignment();
+    let (key, start_of_blocks) = all()
+        .map(|key| (key, store.catalogue.offset(key, Part::Gate)))
+        .find(|(_, offset)| unit == 1 || *offset as usize % unit + SIZE > unit + 100)
+        .map(|(key, offset)| (key, offset / unit as u64 * unit as u64))
+        .unwrap();
+    script.add_next(1, Fault::Short(unit + 50));
+    let bytes = start_of_blocks..start_of_blocks + 1;
+    script.add(Which::Bytes { file: 0, bytes }, Fault::Error(ENODEV));
+    with_book(&mut store, |book| {
+        start(book, key);
+        assert_eq!(errors(book), []);
+        source.check(book, key);
+        assert_eq!(book.figures().retries, 1);
+    });
 }
 
 #[test]
@@ -264,12 +319,14 @@ fn a_device_that_disappears_fails_every_read() {
     let source = Source::unpacked(4096);
     let (mut store, script) = source.faulty(3, Vec::new());
     script.add(Which::Numbers(4..u64::MAX), Fault::Error(ENODEV));
-    all().take(3).enumerate().for_each(|(i, key)| store.start(SlotId(i), key));
-    let errors = errors(&mut store);
-    assert_eq!(errors.len(), 2, "{errors:?}");
-    let reason = StoreReason::Refused { code: ENODEV };
-    assert!(errors.iter().all(|error| error.reason == reason && error.at.is_some()));
-    assert_eq!(store.finish(), Ok(()));
+    with_book(&mut store, |book| {
+        all().take(3).for_each(|key| _ = start(book, key));
+        let errors = errors(book);
+        assert_eq!(errors.len(), 2, "{errors:?}");
+        let reason = StoreReason::Refused { code: ENODEV };
+        assert!(errors.iter().all(|error| error.reason == reason && error.at.is_some()));
+        assert_eq!((book.poll(), book.figures().retries), (Ok(()), 0));
+    });
 }
 
 #[test]
@@ -278,8 +335,12 @@ fn wrong_bytes_are_found_out_when_they_first_come() {
         let (mut store, script) = source.faulty(1, source.checksums());
         for key in all() {
             script.add_next(1, Fault::Wrong);
-            store.start(SlotId(0), key);
-            let errors = errors(&mut store);
+            let errors = with_book(&mut store, |book| {
+                start(book, key);
+                let errors = errors(book);
+                assert_eq!(book.slots().find(key), None);
+                errors
+            });
             let [StoreError { at, reason: StoreReason::Checksum { expected, found }, .. }] =
                 errors[..]
             else {
@@ -288,12 +349,69 @@ fn wrong_bytes_are_found_out_when_they_first_come() {
             assert_eq!(at, Some((key, Part::Gate)));
             let index = store.catalogue.index(key, Part::Gate);
             assert!(expected == source.checksums()[index] && found != expected);
-            assert!(!store.is_ready(SlotId(0), Part::Gate));
         }
         script.clear();
         source.check_all(&mut store);
-        assert!(store.checked.iter().all(|checked| *checked));
+        // What has proved to be right is not looked at again.
+        with_book(&mut store, |book| {
+            let key = ExpertKey { layer: 0, expert: 0 };
+            for faults in [0, 3] {
+                script.add_next(faults, Fault::Wrong);
+                let slot = start(book, key);
+                assert_eq!(errors(book), []);
+                book.slots_mut().clear(slot);
+            }
+        });
     }
+}
+
+/// A read that never ends fails its expert after the time limit and takes its slot out of use; others
+/// go on. What comes at last frees the slot, and nobody else's bytes are touched.
+#[test]
+fn a_lost_read_fails_its_expert_and_keeps_its_slot() {
+    let source = Source::packed();
+    let (mut store, script) = source.faulty_within(2, Duration::from_millis(50));
+    let (lost, good) = (ExpertKey { layer: 1, expert: 2 }, ExpertKey { layer: 0, expert: 4 });
+    let offset = store.catalogue.offset(lost, Part::Up);
+    script.add(Which::Bytes { file: 0, bytes: offset..offset + 1 }, Fault::Lost);
+    let begun = Instant::now();
+    with_book(&mut store, |book| {
+        let quarantined = start(book, lost);
+        start(book, good);
+        let at = Some((lost, Part::Up));
+        let error = StoreError { at, file: 0, offset, reason: StoreReason::Timeout };
+        assert_eq!(errors(book), [error]);
+        assert!(book.is_idle() && book.slots().find(lost).is_none());
+        assert_eq!(book.slots().loading(quarantined, Part::Up), Loading::Failed);
+        source.check(book, good);
+        // One slot is left for all others.
+        for key in all().filter(|key| *key != lost) {
+            if book.slots().find(key).is_none() {
+                assert_ne!(start(book, key), quarantined);
+                assert_eq!(errors(book), []);
+            }
+            source.check(book, key);
+        }
+        let last = book.slots().find(ExpertKey { layer: 1, expert: 4 }).unwrap();
+        book.slots_mut().pin(last, true);
+        assert_eq!(book.start(lost, false), None);
+        assert_eq!(book.no_slot(lost).reason, StoreReason::Timeout);
+        script.clear();
+        script.release();
+        while book.slots().loading(quarantined, Part::Up) == Loading::Failed {
+            book.poll().unwrap();
+        }
+        assert_eq!(book.start(lost, false), Some(quarantined));
+        assert_eq!(errors(book), []);
+        source.check(book, lost);
+        source.check(book, ExpertKey { layer: 1, expert: 4 });
+        // Nobody waits for what is lost.
+        script.add_next(1, Fault::Lost);
+        book.slots_mut().unpin_all();
+        start(book, good);
+    });
+    drop(store);
+    assert!(begun.elapsed() < Duration::from_secs(10));
 }
 
 #[test]
@@ -301,22 +419,24 @@ fn a_file_that_changes_is_not_read_on() {
     let source = Source::unpacked(4096 + 96);
     let catalogue = source.catalogue(Vec::new(), Caching::Direct);
     let mut store = FileStore::new(catalogue, 1).unwrap();
-    assert_eq!(store.begin(), Ok(()));
+    assert_eq!(store.check(), Ok(()));
     let end = store.catalogue.files()[0].size();
     let file = OpenOptions::new().write(true).open(&source.path).unwrap();
     file.set_len(end - 100).unwrap();
     let changed = StoreError { at: None, file: 0, offset: 0, reason: StoreReason::Changed };
-    assert_eq!(store.begin(), Err(changed));
+    assert_eq!(store.check(), Err(changed));
     // Whoever reads on all the same meets the end of the file.
     let last = ExpertKey { layer: LAYERS - 1, expert: EXPERTS - 1 };
-    store.start(SlotId(0), last);
-    let errors = errors(&mut store);
+    let errors = with_book(&mut store, |book| {
+        start(book, last);
+        errors(book)
+    });
     let reason = StoreReason::Short { expected: SIZE, found: SIZE - 100 };
     let offset = (end as usize - SIZE) as u64;
     assert_eq!(errors, [StoreError { at: Some((last, Part::Down)), file: 0, offset, reason }]);
     file.set_len(end).unwrap();
     file.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
-    assert_eq!(store.begin(), Err(changed), "the file was written to at another time");
+    assert_eq!(store.check(), Err(changed), "the file was written to at another time");
 }
 
 #[test]
@@ -349,7 +469,7 @@ fn a_store_can_be_dropped_while_it_reads() {
             let Ok(mut store) = FileStore::with_reads(catalogue, 10, reader, |reads| reads) else {
                 continue;
             };
-            all().enumerate().for_each(|(i, key)| store.start(SlotId(i), key));
+            with_book(&mut store, |book| all().for_each(|key| _ = start(book, key)));
         }
     }
 }
