@@ -58,9 +58,9 @@ impl BlockFile {
         Ok(BlockFile { path: path.to_owned(), file, size, alignment, is_direct, identity })
     }
 
-    /// What is not a file of a disk, such as a pipe, for tests: reads of it may never end.
+    /// A pipe or a device, for tests: reads of it may take long or never end.
     #[cfg(test)]
-    pub(crate) fn of_pipe(file: File) -> io::Result<BlockFile> {
+    pub(crate) fn of_device(file: File) -> io::Result<BlockFile> {
         let identity = Identity::of(&file.metadata()?);
         let (path, size, alignment, is_direct) = (PathBuf::new(), 0, 1, true);
         Ok(BlockFile { path, file, size, alignment, is_direct, identity })

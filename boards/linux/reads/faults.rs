@@ -148,13 +148,13 @@ impl<R: Reads> Faults<R> {
             }
             (_, result) => result,
         };
-        request.end(result)
+        Completion { id: request.id, result }
     }
 }
 
 // SAFETY: `inner` keeps the promise, and ends are not reported before it reports them.
 unsafe impl<R: Reads> Reads for Faults<R> {
-    unsafe fn submit(&mut self, mut request: Request) {
+    unsafe fn submit(&mut self, request: Request) {
         match self.script.next(&request) {
             Some(Fault::Error(code)) => {
                 let result = Err(io::Error::from_raw_os_error(code));
@@ -164,7 +164,6 @@ unsafe impl<R: Reads> Reads for Faults<R> {
             Some(Fault::Lost) => return self.lost.push(request),
             Some(fault) => {
                 self.wrong.push((request.clone(), fault));
-                request.then = None;
             }
             None => {}
         }

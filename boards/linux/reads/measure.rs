@@ -102,9 +102,9 @@ fn sample(
     let submit = |reads: &mut dyn Reads, spread: &mut Spread, lane: usize| {
         let (memory, start) = (Arc::clone(memory), lane * size);
         let offset = spread.next(size);
-        let (id, file, len, least, then) = (lane as u64, 0, size, size, None);
+        let (id, file, len, least) = (lane as u64, 0, size, size);
         // SAFETY: each lane has memory of its own, where one read at a time is on its way.
-        unsafe { reads.submit(Request { id, file, offset, memory, start, len, least, then }) };
+        unsafe { reads.submit(Request { id, file, offset, memory, start, len, least }) };
     };
     (0..depth).for_each(|lane| submit(reads, spread, lane));
     let mut failed = None;

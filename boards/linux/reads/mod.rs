@@ -45,8 +45,6 @@ pub struct Request {
     pub len: usize,
     /// Bytes that must come for the read to be whole; the rest may lie behind the end of the file.
     pub least: usize,
-    /// What is to be done when the read is whole, before that is reported.
-    pub then: Option<Arc<dyn Then>>,
 }
 
 impl fmt::Debug for Request {
@@ -61,22 +59,6 @@ impl Request {
     fn target(&self) -> NonNull<u8> {
         self.memory.target(self.start..self.start + self.len)
     }
-
-    /// Takes note of how the read ended: does what is to be done then.
-    fn end(&self, result: io::Result<usize>) -> Completion {
-        if let (Ok(read), Some(then)) = (&result, &self.then)
-            && *read >= self.least
-        {
-            then.run(self.id);
-        }
-        Completion { id: self.id, result }
-    }
-}
-
-/// Something to be done with bytes that have come, on the thread that saw them come.
-pub trait Then: Send + Sync {
-    /// The read of this name is whole.
-    fn run(&self, id: u64);
 }
 
 /// A read that has ended.

@@ -2,8 +2,6 @@ use super::*;
 use crate::block_file::{ALIGNMENT, Caching};
 use std::fs;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, mpsc};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
@@ -77,7 +75,6 @@ fn request(memory: &Arc<Memory>, id: usize, offset: usize, len: usize) -> Reques
         start: id * ROOM,
         len,
         least: len.min(SIZE.saturating_sub(offset)),
-        then: None,
     }
 }
 
@@ -187,49 +184,6 @@ fn a_refused_read_is_reported() {
     }
 }
 
-#[derive(Default)]
-struct Count(AtomicUsize, Mutex<Vec<u64>>);
-
-impl Then for Count {
-    fn run(&self, id: u64) {
-        self.0.fetch_add(1, Ordering::SeqCst);
-        self.1.lock().unwrap().push(id);
-    }
-}
-
-#[test]
-fn what_is_to_be_done_is_done_once_a_read_is_whole() {
-    let source = Source::new(Caching::Direct);
-    let memory = Arc::new(Memory::new(ROOM).unwrap());
-    for reads in source.readers(&memory) {
-        let script = FaultScript::default();
-        let mut reads = Faults::new(reads, script.clone());
-        let count = Arc::new(Count::default());
-        let request = Request { then: Some(count.clone()), ..request(&memory, 0, 0, ROOM) };
-        script.add_next(1, Fault::Short(5000));
-        assert_eq!(read(&mut reads, request.clone()).unwrap(), 5000);
-        assert_eq!(count.0.load(Ordering::SeqCst), 0);
-        assert_eq!(read(&mut reads, request).unwrap(), ROOM);
-        assert_eq!((count.0.load(Ordering::SeqCst), &*count.1.lock().unwrap()), (1, &vec![0]));
-    }
-}
-
-#[test]
-fn a_panic_is_an_error_of_the_read() {
-    struct Panic;
-    impl Then for Panic {
-        fn run(&self, _id: u64) {
-            panic!("as the test wants");
-        }
-    }
-    let source = Source::new(Caching::Direct);
-    let memory = Arc::new(Memory::new(ROOM).unwrap());
-    let mut reads = source.threads(1);
-    let broken = Request { then: Some(Arc::new(Panic)), ..request(&memory, 0, 0, ROOM) };
-    assert!(read(&mut reads, broken).is_err());
-    assert_eq!(read(&mut reads, request(&memory, 0, 0, ROOM)).unwrap(), ROOM);
-}
-
 fn faulty(source: &Source) -> (Faults<Threads>, FaultScript) {
     let script = FaultScript::default();
     (Faults::new(source.threads(2), script.clone()), script)
@@ -278,22 +232,15 @@ fn a_lost_read_is_waited_for_no_longer_than_asked() {
 /// with the read.
 #[test]
 fn threads_leave_what_does_not_end() {
-    struct Stuck(Mutex<mpsc::Receiver<()>>);
-    impl Then for Stuck {
-        fn run(&self, _id: u64) {
-            let _released = self.0.lock().unwrap().recv();
-        }
-    }
-    let source = Source::new(Caching::Direct);
-    let mut memory = Arc::new(Memory::new(ROOM).unwrap());
-    let mut reads = source.threads(1);
-    let (release, stuck) = mpsc::channel();
-    let then = Some(Arc::new(Stuck(Mutex::new(stuck))) as Arc<dyn Then>);
-    submit(&mut reads, Request { then, ..request(&memory, 0, 0, ROOM) });
+    // A read of so many random bytes takes a while.
+    let file = BlockFile::of_device(fs::File::open("/dev/urandom").unwrap()).unwrap();
+    let mut memory = Arc::new(Memory::new(32 << 20).unwrap());
+    let mut reads = Threads::new(Arc::new([file]), 1).unwrap();
+    let len = memory.len();
+    submit(&mut reads, Request { len, ..request(&memory, 0, 0, ROOM) });
     assert!(reads.complete(Duration::from_millis(1)).is_none() && reads.in_flight() == 1);
     drop(reads);
     assert!(Arc::get_mut(&mut memory).is_none());
-    drop(release);
     while Arc::get_mut(&mut memory).is_none() {
         std::thread::yield_now();
     }
@@ -303,7 +250,7 @@ fn threads_leave_what_does_not_end() {
 #[test]
 fn a_ring_leaves_what_does_not_end() {
     let (pipe, _writer) = io::pipe().unwrap();
-    let file = BlockFile::of_pipe(fs::File::from(OwnedFd::from(pipe))).unwrap();
+    let file = BlockFile::of_device(fs::File::from(OwnedFd::from(pipe))).unwrap();
     let mut memory = Arc::new(Memory::new(ROOM).unwrap());
     // Emulators and containers refuse io_uring.
     let Ok(mut reads) = Uring::new(Arc::new([file]), &memory, 4) else { return };

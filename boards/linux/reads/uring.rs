@@ -116,7 +116,7 @@ impl Uring {
         if let Ok(read) = result {
             self.files[request.file].forget(request.offset, read);
         }
-        Some(request.end(result))
+        Some(Completion { id: request.id, result })
     }
 
     fn running(&self) -> usize {
@@ -195,8 +195,6 @@ unsafe impl Reads for Uring {
 impl Drop for Uring {
     fn drop(&mut self) {
         self.queue.clear();
-        // Nobody asks for the bytes any more.
-        self.running.iter_mut().flatten().for_each(|request| request.then = None);
         let until = Instant::now() + GRACE;
         while self.running() > 0 && Instant::now() < until {
             if self.reap().is_none() {

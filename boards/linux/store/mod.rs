@@ -8,14 +8,13 @@ mod tests;
 
 pub use catalogue::{Catalogue, CatalogueError, LowBit};
 
-use crate::reads::{self, READERS, Reader, Reading, Reads, Request, is_transient};
+use crate::reads::{self, Reader, Reading, Reads, Request, is_transient};
 use crate::slot_memory::Memory;
 use catalogue::{PARTS, Source, Span};
-use preparation::{Change, Job, Preparation};
+use preparation::{Change, Job};
 use rustix::io::Errno;
 use std::fmt;
 use std::io;
-use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use wick_core::{
@@ -29,10 +28,12 @@ const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 /// Experts read from a model's files, or from a block device, into slots of its own memory.
 ///
 /// Files that are not packed have matrices row by row, and anywhere in their blocks: they are read
-/// with the blocks around them, by threads, which arrange them at once.
+/// with the blocks around them, by threads, and arranged when they have come, one after the other, so
+/// that the first is there before the last.
 pub struct FileStore {
     reads: Box<dyn Reads>,
-    preparation: Arc<Preparation>,
+    /// A copy of what is being arranged or expanded.
+    copy: Vec<u8>,
     memory: Arc<Memory>,
     catalogue: Catalogue,
     slots: Vec<Tenant>,
@@ -47,8 +48,8 @@ struct Tenant {
     expert: Option<(ExpertKey, bool)>,
     /// Of each part: whether it is being read into.
     is_open: [bool; PARTS],
-    /// Of each part that was submitted: where in the memory it stands when it has come.
-    bytes: [Range<usize>; PARTS],
+    /// What is done with each part that was submitted, and where it stands then.
+    jobs: [Job; PARTS],
 }
 
 impl fmt::Debug for FileStore {
@@ -87,13 +88,11 @@ impl FileStore {
             reading.reader = Reader::Threads;
         }
         let reads = reading.open(catalogue.shared_files(), &memory)?;
-        let (jobs, longest) = (slots * PARTS, catalogue.largest_copied());
-        let preparation = Preparation::new(Arc::clone(&memory), jobs, READERS, longest);
         let mut reads = wrap(reads);
         reads.reserve(slots * PARTS);
         Ok(FileStore {
             reads,
-            preparation: Arc::new(preparation),
+            copy: vec![0; catalogue.largest_copied()],
             memory,
             slots: vec![Tenant::default(); slots],
             catalogue,
@@ -111,7 +110,7 @@ impl FileStore {
     ///
     /// # Panics
     /// If the part, or any part of another expert, is being read into the slot.
-    fn admit(&mut self, read: &Read, bytes: Range<usize>) {
+    fn admit(&mut self, read: &Read, job: Job) {
         let (expert, part) = (Some((read.key, read.low_bit)), read.part as usize);
         let tenant = &mut self.slots[read.slot.0];
         if tenant.expert != expert {
@@ -120,12 +119,18 @@ impl FileStore {
         }
         assert!(!tenant.is_open[part], "the {} is on its way to slot {}", read.part, read.slot.0);
         tenant.is_open[part] = true;
-        tenant.bytes[part] = bytes;
+        tenant.jobs[part] = job;
     }
 
-    /// What has come with a read that has ended.
-    fn arrival(&self, id: usize, result: io::Result<usize>) -> Result<Arrival, ReadError> {
-        let Job { shift, size, skip, sums, sum, .. } = *self.preparation.job(id);
+    /// What has come with a read that has ended, ready for use.
+    fn arrival(
+        &mut self,
+        slot: SlotId,
+        part: Part,
+        result: io::Result<usize>,
+    ) -> Result<Arrival, ReadError> {
+        let job = &self.slots[slot.0].jobs[part as usize];
+        let Job { shift, size, skip, .. } = *job;
         let refused = |error: io::Error| {
             let unknown = Errno::IO.raw_os_error();
             let code = error.raw_os_error().unwrap_or(unknown);
@@ -137,7 +142,9 @@ impl FileStore {
             let reason = StoreReason::Short { expected: size, found };
             return Err(ReadError { reason, may_pass: true });
         }
-        Ok(Arrival { bytes, checksum: sums.then_some(sum) })
+        // SAFETY: the read has ended; the store is borrowed uniquely, so that nothing is lent.
+        let checksum = unsafe { job.run(&self.memory, &mut self.copy) };
+        Ok(Arrival { bytes, checksum })
     }
 }
 
@@ -178,9 +185,8 @@ impl ExpertStore for FileStore {
         let change = Change { layout: tensor.layout, cols: tensor.cols, size: tensor.size };
         let change = (read.low_bit || tensor.is_arranged).then_some(change);
         let start = room + if change.is_some() { 0 } else { shift };
-        self.admit(&read, start..start + tensor.size);
-        let (size, sums) = (source.size, read.sums);
-        *self.preparation.job(id) = Job { room, shift, size, skip, change, sums, sum: 0 };
+        let (size, sums, bytes) = (source.size, read.sums, start..start + tensor.size);
+        self.admit(&read, Job { room, shift, size, skip, change, sums, bytes });
         let request = Request {
             id: id as u64,
             file: source.file,
@@ -189,7 +195,6 @@ impl ExpertStore for FileStore {
             start: room + skip,
             len: len - skip,
             least: shift + read.range.end - skip,
-            then: Some(self.preparation.clone()),
         };
         // SAFETY: the slot has room for the blocks of each part, and nobody has its bytes: the part is
         // admitted, and what is open is not lent. A dropped store lends nothing.
@@ -200,12 +205,12 @@ impl ExpertStore for FileStore {
         let reads::Completion { id, result } = self.reads.complete(wait)?;
         let (slot, part) = (SlotId(id as usize / PARTS), Part::ALL[id as usize % PARTS]);
         self.slots[slot.0].is_open[part as usize] = false;
-        Some(Completion { slot, part, result: self.arrival(id as usize, result) })
+        Some(Completion { slot, part, result: self.arrival(slot, part, result) })
     }
 
     fn lend(&self, slot: SlotId, part: Part) -> &[u8] {
-        let Tenant { is_open, bytes, .. } = &self.slots[slot.0];
-        let (is_open, bytes) = (is_open[part as usize], &bytes[part as usize]);
+        let Tenant { is_open, jobs, .. } = &self.slots[slot.0];
+        let (is_open, bytes) = (is_open[part as usize], &jobs[part as usize].bytes);
         assert!(!is_open && !bytes.is_empty(), "the {part} is not in slot {}", slot.0);
         let target = self.memory.target(bytes.clone());
         // SAFETY: nothing is read into the part before `submit` has the store to itself, when nobody

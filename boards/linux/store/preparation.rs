@@ -1,26 +1,15 @@
 //! What is done with a matrix that has been read, before it is used.
 
-use crate::reads::Then;
 use crate::slot_memory::Memory;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::ops::Range;
 use wick_kernels::Layout;
 
-/// Checks, arranges and expands matrices in the slots, on the thread that read them.
-pub(super) struct Preparation {
-    memory: Arc<Memory>,
-    /// What is to be done, for each part of each slot.
-    jobs: Vec<Mutex<Job>>,
-    /// Copies of what is being arranged or expanded; each is as long as the longest.
-    scratch: Mutex<Vec<Vec<u8>>>,
-    scratch_len: usize,
-}
-
-/// What is to be done with a matrix.
-#[derive(Clone, Copy, Debug, Default)]
+/// Where a matrix is read to, and what is to be done with it.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Job {
     /// Where its room begins in the memory.
     pub(super) room: usize,
-    /// Where in the room it has been read to.
+    /// Where in the room it is read to.
     pub(super) shift: usize,
     /// Its bytes.
     pub(super) size: usize,
@@ -30,12 +19,12 @@ pub(super) struct Job {
     pub(super) change: Option<Change>,
     /// Whether its checksum is wanted.
     pub(super) sums: bool,
-    /// CRC-32 of what has been read, if it was wanted.
-    pub(super) sum: u32,
+    /// Where in the memory it stands at last.
+    pub(super) bytes: Range<usize>,
 }
 
 /// What becomes of a matrix that has been read.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Change {
     /// How it stands at last.
     pub(super) layout: Layout,
@@ -55,50 +44,25 @@ impl Change {
     }
 }
 
-impl Preparation {
-    /// Prepares up to `jobs` matrices in `memory`, `threads` at once; the longest that is arranged
-    /// has `scratch_len` bytes.
-    pub(super) fn new(
-        memory: Arc<Memory>,
-        jobs: usize,
-        threads: usize,
-        scratch_len: usize,
-    ) -> Preparation {
-        let jobs = (0..jobs).map(|_| Mutex::default()).collect();
-        let count = if scratch_len > 0 { threads } else { 0 };
-        let scratch = Mutex::new((0..count).map(|_| vec![0; scratch_len]).collect());
-        Preparation { memory, jobs, scratch, scratch_len }
-    }
-
-    /// What is to be done, or was done, with a matrix.
-    pub(super) fn job(&self, id: usize) -> MutexGuard<'_, Job> {
-        lock(&self.jobs[id])
-    }
-}
-
-impl Then for Preparation {
-    fn run(&self, id: u64) {
-        let mut job = self.job(id as usize);
-        let Job { room, shift, size, change, sums, .. } = *job;
-        let read = self.memory.target(room + shift..room + shift + size);
-        // SAFETY: the read into the room has ended, and its end has not been reported: until then the
-        // room belongs to the read.
+impl Job {
+    /// Arranges or expands what has been read, and returns its CRC-32 if that is wanted. `copy` is as
+    /// long as the longest matrix that is changed.
+    ///
+    /// # Safety
+    /// The matrix has been read, nothing is on its way to its room, and nobody has bytes of it.
+    pub(super) unsafe fn run(&self, memory: &Memory, copy: &mut [u8]) -> Option<u32> {
+        let Job { room, shift, size, change, sums, .. } = *self;
+        let read = memory.target(room + shift..room + shift + size);
+        // SAFETY: as the caller promises.
         let read = unsafe { std::slice::from_raw_parts(read.as_ptr(), size) };
-        if sums {
-            job.sum = crc32fast::hash(read);
+        let sum = sums.then(|| crc32fast::hash(read));
+        if let Some(change) = change {
+            copy[..size].copy_from_slice(read);
+            let target = memory.target(room..room + change.size);
+            // SAFETY: as the caller promises; `read` is not used any more.
+            let target = unsafe { std::slice::from_raw_parts_mut(target.as_ptr(), change.size) };
+            change.make(&copy[..size], target);
         }
-        let Some(change) = change else { return };
-        let copy = lock(&self.scratch).pop();
-        let mut copy = copy.unwrap_or_else(|| vec![0; self.scratch_len]);
-        copy[..size].copy_from_slice(read);
-        let target = self.memory.target(room..room + change.size);
-        // SAFETY: as above; `read` is not used any more.
-        let target = unsafe { std::slice::from_raw_parts_mut(target.as_ptr(), change.size) };
-        change.make(&copy[..size], target);
-        lock(&self.scratch).push(copy);
+        sum
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
