@@ -67,12 +67,12 @@ impl<B: Block32, D: Dot> SideBySide<LANES> for Four<B, D> {
     unsafe fn add_rows<const T: usize>(
         totals: &mut [float32x4_t; T],
         starts: [*const u8; LANES],
-        offset: usize,
         xs: [&Q8<'_>; T],
         b: usize,
     ) {
         // SAFETY: the caller's promise.
         unsafe {
+            let offset = b * B::FORMAT.block_bytes();
             let scales = widen_four(&starts, offset);
             let mut weights = [[vdupq_n_s8(0); 2]; LANES];
             for (weights, start) in weights.iter_mut().zip(starts) {
@@ -92,14 +92,15 @@ impl<B: Block32, D: Dot> SideBySide<LANES> for Four<B, D> {
     }
 
     #[inline(always)]
-    unsafe fn blocks(start: *const u8, x: &Q8<'_>, blocks: [usize; LANES]) -> [f32; LANES] {
+    unsafe fn blocks(start: *const u8, x: &Q8<'_>, first: usize, count: usize) -> [f32; LANES] {
         let mut values = [0f32; LANES];
         // SAFETY: the caller's promise.
         unsafe {
             let mut starts = [start; LANES];
             let mut products = [vdupq_n_s32(0); LANES];
             let mut scales = [0f32; LANES];
-            for (i, b) in blocks.into_iter().enumerate() {
+            for i in 0..LANES {
+                let b = first + i.min(count - 1);
                 starts[i] = start.add(b * B::FORMAT.block_bytes());
                 let quants = load(x.quants.as_ptr().add(b * BLOCK));
                 products[i] = D::signed(B::weights(starts[i].add(SCALE)), quants);

@@ -26,24 +26,24 @@ pub(crate) trait SideBySide<const LANES: usize> {
     /// The processor has the variant's features.
     unsafe fn zero() -> Self::Totals;
 
-    /// Adds to the totals of some rows, for each of `xs`, the products of their blocks, which stand at
-    /// `offset` from the rows' starts, with block `b` of `xs`.
+    /// Adds to the totals of some rows, for each of `xs`, the products of their blocks `b` with
+    /// block `b` of `xs`.
     ///
     /// # Safety
     /// There are such blocks, and the processor has the variant's features.
     unsafe fn add_rows<const T: usize>(
         totals: &mut [Self::Totals; T],
         starts: [*const u8; LANES],
-        offset: usize,
         xs: [&Q8<'_>; T],
         b: usize,
     );
 
-    /// The products of some blocks of the row that starts at a place with the same blocks of `x`.
+    /// The products of `count` blocks from `first` on of the row that starts at a place with the same
+    /// blocks of `x`. Lanes without a block repeat the last one.
     ///
     /// # Safety
     /// There are such blocks, and the processor has the variant's features.
-    unsafe fn blocks(start: *const u8, x: &Q8<'_>, blocks: [usize; LANES]) -> [f32; LANES];
+    unsafe fn blocks(start: *const u8, x: &Q8<'_>, first: usize, count: usize) -> [f32; LANES];
 
     /// Stores totals.
     ///
@@ -108,7 +108,7 @@ unsafe fn some_rows<S: SideBySide<LANES>, const LANES: usize, const T: usize>(
                 let bytes = LANES * S::FORMAT.block_bytes();
                 S::prefetch(starts[0].wrapping_add((blocks + b) * bytes), bytes);
             }
-            S::add_rows::<T>(&mut totals, starts, b * S::FORMAT.block_bytes(), xs, b);
+            S::add_rows::<T>(&mut totals, starts, xs, b);
         }
         totals
     }
@@ -127,10 +127,8 @@ unsafe fn one_row<S: SideBySide<LANES>, const LANES: usize>(
     let mut total = 0.0;
     for first in (0..blocks).step_by(LANES) {
         let count = LANES.min(blocks - first);
-        // Lanes without a block repeat the last one.
-        let some = core::array::from_fn(|i| first + i.min(count - 1));
         // SAFETY: the caller's promise.
-        let values = unsafe { S::blocks(start, x, some) };
+        let values = unsafe { S::blocks(start, x, first, count) };
         values[..count].iter().for_each(|value| total += value);
     }
     total

@@ -127,12 +127,12 @@ impl<B: Block32, D: Dot> SideBySide<LANES> for Eight<B, D> {
     unsafe fn add_rows<const T: usize>(
         totals: &mut [__m256; T],
         starts: [*const u8; LANES],
-        offset: usize,
         xs: [&Q8<'_>; T],
         b: usize,
     ) {
         // SAFETY: the caller's promise.
         unsafe {
+            let offset = b * B::FORMAT.block_bytes();
             let mut quants = starts;
             for quants in &mut quants {
                 *quants = quants.add(offset + SCALE);
@@ -142,14 +142,15 @@ impl<B: Block32, D: Dot> SideBySide<LANES> for Eight<B, D> {
     }
 
     #[inline(always)]
-    unsafe fn blocks(start: *const u8, x: &Q8<'_>, blocks: [usize; LANES]) -> [f32; LANES] {
+    unsafe fn blocks(start: *const u8, x: &Q8<'_>, first: usize, count: usize) -> [f32; LANES] {
         let mut values = [0f32; LANES];
         // SAFETY: the caller's promise.
         unsafe {
             let mut starts = [start; LANES];
             let mut products = [_mm256_setzero_si256(); LANES];
             let (mut scales, mut biases) = ([0f32; LANES], [0i32; LANES]);
-            for (i, b) in blocks.into_iter().enumerate() {
+            for i in 0..LANES {
+                let b = first + i.min(count - 1);
                 starts[i] = start.add(b * B::FORMAT.block_bytes());
                 let quants = _mm256_loadu_si256(x.quants.as_ptr().add(b * BLOCK).cast());
                 products[i] = D::multiply(B::weights(starts[i].add(SCALE)), quants);
