@@ -34,7 +34,7 @@ impl StopStrings {
         }
         self.pending.push_str(text);
         let found = self.stops.iter().enumerate();
-        let found = found.filter_map(|(i, stop)| Some((self.pending.find(stop.as_str())?, i)));
+        let found = found.filter_map(|(i, stop)| Some((self.place_of(stop)?, i)));
         if let Some((start, stop)) = found.min() {
             out.push_str(&self.pending[..start]);
             self.pending.clear();
@@ -50,6 +50,12 @@ impl StopStrings {
     pub(crate) fn finish(&mut self, out: &mut String) {
         out.push_str(&self.pending);
         self.pending.clear();
+    }
+
+    /// Where a stop string begins in the pending text, which is short.
+    fn place_of(&self, stop: &str) -> Option<usize> {
+        let mut windows = self.pending.as_bytes().windows(stop.len());
+        windows.position(|window| window == stop.as_bytes())
     }
 
     /// Bytes at the end of the pending text with which a stop string may begin.
