@@ -5,7 +5,8 @@ use crate::exit::Failure;
 use crate::memory::{MEMORY, MemoryArguments};
 use clap::builder::PossibleValuesParser;
 use clap::{Args, ValueEnum};
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::time::Duration;
 use wick_core::{Approximation, Arena, Engine, KvFormat, Options, Output, Sampling};
 use wick_linux::host::{self, Model, Setup};
 use wick_linux::reads::Device;
@@ -62,10 +63,11 @@ impl EngineArguments {
     }
 
     fn setup(&self, prompt: Option<usize>) -> Setup {
-        let ReadArguments { depth, emulate } = &self.reads;
+        let ReadArguments { depth, read_timeout, emulate } = &self.reads;
+        let read_timeout = read_timeout.map(|seconds| Duration::from_secs(seconds.get().into()));
         let emulate = emulate.as_deref().and_then(Device::from_name);
         let low_bit = self.approximations.low_bit;
-        Setup { depth: *depth, emulate, low_bit, ..self.compute.setup(prompt) }
+        Setup { depth: *depth, read_timeout, emulate, low_bit, ..self.compute.setup(prompt) }
     }
 }
 
@@ -75,6 +77,9 @@ struct ReadArguments {
     /// Reads that the device is given at once, such as `wick plan --measure` finds best [default: 64]
     #[arg(long, value_name = "N", help_heading = MEMORY)]
     depth: Option<NonZeroUsize>,
+    /// Give a read up when the device has completed none for so long [default: 30]
+    #[arg(long, value_name = "SECONDS", help_heading = MEMORY)]
+    read_timeout: Option<NonZeroU32>,
     /// Read experts as slowly as such a device does
     #[arg(
         long,

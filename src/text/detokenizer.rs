@@ -3,16 +3,8 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use crate::control::Control;
 use crate::tokenizer::Tokenizer;
-
-/// What becomes of control tokens in the output. User-defined tokens are always shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Control {
-    /// They yield nothing.
-    Hide,
-    /// They are shown as they are written.
-    Show,
-}
 
 /// Bytes of a token that there is room for from the start, so that hardly any takes memory.
 const ROOM: usize = 256;

@@ -35,6 +35,7 @@ extern crate alloc;
 
 mod alphabet;
 mod bpe;
+mod control;
 mod detokenizer;
 mod error;
 mod merges;
@@ -49,7 +50,8 @@ mod tests;
 
 pub use alphabet::stored_char;
 pub use bpe::Scratch;
-pub use detokenizer::{Control, Detokenizer};
+pub use control::Control;
+pub use detokenizer::Detokenizer;
 pub use error::Error;
 pub use special::Special;
 pub use split::{Pieces, split};

@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use crate::bpe::Scratch;
-use crate::detokenizer::Control;
+use crate::control::Control;
 use crate::error::Error;
 use crate::merges::Merges;
 use crate::special::{Special, Specials};

@@ -4,6 +4,7 @@ use crate::Cpus;
 use crate::host::budget::Budget;
 use crate::reads::{Device, Reading};
 use std::num::NonZeroUsize;
+use std::time::Duration;
 use wick_core::{Config, KvFormat, Options, Output};
 
 /// Tokens that go through a model together while a prompt is read, if all experts stand in memory.
@@ -21,6 +22,9 @@ pub struct Setup {
     pub prompt: Option<usize>,
     /// Reads that the device is given at once; by default more than any device of a board takes.
     pub depth: Option<NonZeroUsize>,
+    /// How long no read may end before those on their way count as lost; by default
+    /// [`TIME_LIMIT`](wick_core::TIME_LIMIT).
+    pub read_timeout: Option<Duration>,
     /// A device as slowly as which experts are read.
     pub emulate: Option<Device>,
     /// Whether low-bit copies of experts are to be at hand.
@@ -41,7 +45,9 @@ impl Setup {
     /// How experts are read.
     pub(super) fn reading(&self) -> Reading {
         let reading = Reading::default();
-        Reading { depth: self.depth.map_or(reading.depth, NonZeroUsize::get), ..reading }
+        let depth = self.depth.map_or(reading.depth, NonZeroUsize::get);
+        let time_limit = self.read_timeout.unwrap_or(reading.time_limit);
+        Reading { depth, time_limit, ..reading }
     }
 }
 
