@@ -327,3 +327,31 @@ fn approximations_spare_the_prompt() {
     let (exact, other) = (first(Approximation::NONE), first(approximation));
     assert!(exact.0 == other.0 && exact.1 != other.1);
 }
+
+/// What was computed in another way is not taken for what the model computes.
+#[test]
+fn an_approximate_text_is_only_gone_on_with_alike() {
+    let model = nano();
+    let approximation = Approximation { prefer_resident: 9.0, skip_missing: 0.9, low_bit: false };
+    let store = Box::leak(Box::new(MemoryStore::new(model.weights, 12, 1)));
+    let engine = model.streaming(options(1, 8, Output::Exact), store, &LeastRecent, &Serial);
+    let mut scheduler = scheduler(engine);
+    let mut cached = |prompt: &[u32], approximation, most| {
+        let request = Request::new(prompt.to_vec(), most, Sampler::new(Sampling::GREEDY));
+        let id = scheduler.start(Request { approximation, ..request }).unwrap();
+        let cached = scheduler.generation(id).unwrap().cached_tokens();
+        while !scheduler.is_idle() {
+            scheduler.step(&TOKENIZER);
+        }
+        let text = [prompt, scheduler.generation(id).unwrap().drawn()].concat();
+        scheduler.release(id);
+        (cached, text)
+    };
+    let prompt = ids("what can you do?");
+    let (_, text) = cached(&prompt, approximation, 9);
+    assert!(text.len() > prompt.len() + 4);
+    // The last token that was drawn is not held, and the last one of a prompt is read anew.
+    assert_eq!(cached(&text, approximation, 0).0, text.len() - 1);
+    assert_eq!(cached(&text, Approximation::NONE, 0).0, prompt.len());
+    assert_eq!(cached(&text, approximation, 0).0, text.len() - 1);
+}

@@ -24,6 +24,8 @@ pub struct Generation {
     /// Of the ids: how many the KV cache holds, and how many it held at first.
     held: usize,
     cached: usize,
+    /// Of those that it holds: how many were computed as the model has it, with all that they attend to.
+    exact: usize,
     context: usize,
     most: usize,
     sampler: Sampler,
@@ -39,15 +41,42 @@ pub struct Generation {
     ended: Option<Ended>,
 }
 
+/// What the KV cache of a sequence holds, and how that was computed.
+#[derive(Debug, Default)]
+pub(crate) struct Held {
+    /// The tokens.
+    pub(crate) ids: Vec<u32>,
+    /// How many of them were computed as the model has it.
+    exact: usize,
+    /// How the others may differ.
+    approximation: Approximation,
+}
+
+impl Held {
+    /// Tokens that a prompt begins with and need not be read again: what was computed in another way is
+    /// of use only for those who ask for the same. The last token of the prompt is not among them.
+    pub(crate) fn common(&self, request: &Request) -> usize {
+        let is_alike = self.approximation == request.approximation;
+        let usable = if is_alike { &self.ids[..] } else { &self.ids[..self.exact] };
+        let before_last = &request.prompt[..request.prompt.len().saturating_sub(1)];
+        usable.iter().zip(before_last).take_while(|(a, b)| a == b).count()
+    }
+
+    /// How many of the tokens were computed as the model has it.
+    pub(crate) fn exact(&self) -> usize {
+        self.exact
+    }
+}
+
 impl Generation {
     /// The generation of a request in a sequence of `context` positions, whose KV cache holds the
-    /// first `cached` ids of the prompt already: not the last one, since its logits are wanted. `ids`
-    /// lends its memory.
+    /// first `cached` ids of the prompt already: not the last one, since its logits are wanted; `exact`
+    /// of these were computed as the model has it. `ids` lends its memory.
     pub(crate) fn new(
         request: Request,
         sequence: usize,
         context: usize,
-        cached: usize,
+        (cached, exact): (usize, usize),
         mut ids: Vec<u32>,
     ) -> Generation {
         let Request { prompt, most, sampler, stop, output, approximation, .. } = request;
@@ -66,6 +95,7 @@ impl Generation {
             ids,
             held: cached,
             cached,
+            exact: exact.min(cached),
             context,
             most,
             sampler,
@@ -107,6 +137,11 @@ impl Generation {
         tokenizer: &Tokenizer,
         candidates: &mut Candidates<'_>,
     ) {
+        if self.exact == self.held {
+            let is_exact = self.approximation == Approximation::NONE;
+            let end = if is_exact { usize::MAX } else { self.prompt };
+            self.exact = (self.held + tokens).min(end).max(self.held);
+        }
         self.held += tokens;
         if self.held < self.ids.len() {
             return;
@@ -150,10 +185,10 @@ impl Generation {
         self.ended = Some(stop.map_or(ended, Ended::StopString));
     }
 
-    /// The ids that the KV cache holds, with the memory they stand in.
-    pub(crate) fn into_held(mut self) -> Vec<u32> {
+    /// What the KV cache holds of it.
+    pub(crate) fn into_held(mut self) -> Held {
         self.ids.truncate(self.held);
-        self.ids
+        Held { ids: self.ids, exact: self.exact, approximation: self.approximation }
     }
 
     /// The sequence of the engine that it is written in.

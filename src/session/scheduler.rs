@@ -1,6 +1,6 @@
 //! Several generations in one step.
 
-use crate::generation::Generation;
+use crate::generation::{Generation, Held};
 use crate::log_probability::MOST_LOG_PROBABILITIES;
 use crate::request::{Ended, Failure, Request, StartError};
 use alloc::vec::Vec;
@@ -40,7 +40,7 @@ pub struct Scheduler<'e> {
 #[derive(Debug, Default)]
 struct Sequence {
     /// What its KV cache holds, while it has no generation.
-    held: Vec<u32>,
+    held: Held,
     generation: Option<Generation>,
     /// The number of its generation, or of the last one that it had.
     number: u64,
@@ -100,7 +100,7 @@ impl<'e> Scheduler<'e> {
     /// No sequence is free, or the request cannot be served.
     pub fn start(&mut self, request: Request) -> Result<GenerationId, StartError> {
         self.check(&request)?;
-        let (sequence, common) = self.choose(&request.prompt)?;
+        let (sequence, common) = self.choose(&request)?;
         let cached = match self.engine.truncate(sequence, common) {
             Ok(()) => common,
             // The windowed layers no longer hold what the next token would see there.
@@ -112,8 +112,9 @@ impl<'e> Scheduler<'e> {
         self.started += 1;
         let (number, context) = (self.started, self.engine.options().context);
         let place = &mut self.sequences[sequence];
-        let ids = core::mem::take(&mut place.held);
-        place.generation = Some(Generation::new(request, sequence, context, cached, ids));
+        let held = core::mem::take(&mut place.held);
+        let cached = (cached, held.exact());
+        place.generation = Some(Generation::new(request, sequence, context, cached, held.ids));
         (place.number, place.row) = (number, None);
         Ok(GenerationId { sequence, number })
     }
@@ -134,14 +135,11 @@ impl<'e> Scheduler<'e> {
         if found > most { Err(StartError::LogProbabilities { found, most }) } else { Ok(()) }
     }
 
-    /// The free sequence that holds most of what `prompt` begins with, of equal ones the one that was
+    /// The free sequence that holds most of what the prompt begins with, of equal ones the one that was
     /// not used for longest, and how many tokens that are.
-    fn choose(&self, prompt: &[u32]) -> Result<(usize, usize), StartError> {
-        let before_last = &prompt[..prompt.len() - 1];
+    fn choose(&self, request: &Request) -> Result<(usize, usize), StartError> {
         let free = self.sequences.iter().enumerate().filter(|(_, s)| s.generation.is_none());
-        let common =
-            |held: &[u32]| held.iter().zip(before_last).take_while(|(a, b)| a == b).count();
-        let rated = free.map(|(i, s)| (common(&s.held), core::cmp::Reverse(s.number), i));
+        let rated = free.map(|(i, s)| (s.held.common(request), core::cmp::Reverse(s.number), i));
         let (common, _, sequence) =
             rated.max().ok_or(StartError::Busy { sequences: self.sequences.len() })?;
         Ok((sequence, common))
