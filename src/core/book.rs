@@ -43,7 +43,7 @@ pub struct Book<'m> {
     open: usize,
     /// Of these, reads into slots in quarantine.
     lost: usize,
-    /// When the last read ended, or the first was submitted for which an expert waits.
+    /// When the last read ended or was submitted, whichever came later.
     quiet_since: Duration,
     /// Since when reads are on their way that are not lost, if there are any.
     busy_since: Option<Duration>,
@@ -197,8 +197,9 @@ impl<'m> Book<'m> {
 
     /// Asks for a part of a slot's expert, of which some bytes have come.
     fn read(&mut self, slot: SlotId, key: ExpertKey, part: Part, come: usize) {
+        // A new read has all its time, whatever the device owes from before.
+        self.quiet_since = self.now();
         if self.is_idle() {
-            self.quiet_since = self.now();
             self.busy_since.get_or_insert(self.quiet_since);
         }
         let low_bit = self.slots.is_low_bit(slot);

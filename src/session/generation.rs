@@ -38,6 +38,8 @@ pub struct Generation {
     text: String,
     /// Whether the last step drew a token.
     has_drawn: bool,
+    /// Whether that is part of the text.
+    has_taken: bool,
     ended: Option<Ended>,
 }
 
@@ -106,6 +108,7 @@ impl Generation {
             log_probability,
             text: String::with_capacity(TEXT_ROOM),
             has_drawn: false,
+            has_taken: false,
             ended: None,
         }
     }
@@ -126,6 +129,7 @@ impl Generation {
     pub(crate) fn begin(&mut self) {
         self.text.clear();
         self.has_drawn = false;
+        self.has_taken = false;
     }
 
     /// Takes note that so many tokens were stepped. If they were all that there are, `logits` follow
@@ -165,6 +169,7 @@ impl Generation {
             return self.end(Ended::Stop);
         }
         self.ids.push(id);
+        self.has_taken = true;
         let piece = self.detokenizer.push(tokenizer, id);
         if let Some(stop) = self.stops.push(piece, &mut self.text) {
             self.ended = Some(Ended::StopString(stop));
@@ -182,7 +187,11 @@ impl Generation {
         if stop.is_none() {
             self.stops.finish(&mut self.text);
         }
-        self.ended = Some(stop.map_or(ended, Ended::StopString));
+        self.ended = Some(match (ended, stop) {
+            // What went wrong is told, whatever the text ends with.
+            (Ended::Failed(_), _) | (_, None) => ended,
+            (_, Some(stop)) => Ended::StopString(stop),
+        });
     }
 
     /// What the KV cache holds of it.
@@ -204,7 +213,7 @@ impl Generation {
 
     /// The token that the last step drew, if it drew one that is part of the text.
     pub fn last_drawn(&self) -> Option<u32> {
-        self.drawn().last().copied().filter(|_| self.has_drawn && self.ended != Some(Ended::Stop))
+        self.drawn().last().copied().filter(|_| self.has_taken)
     }
 
     /// How likely the token was that the last step drew, if that was asked for. The token may be the

@@ -27,16 +27,17 @@ impl LogProbability {
     /// Computes them for a token that was drawn from the logits of the whole vocabulary; as many of the
     /// likeliest as there is room for.
     pub(crate) fn compute(&mut self, logits: &[f32], id: u32) {
-        let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        let exponential = |logit: &f32| libm::exp(f64::from(logit - largest));
-        let sum: f64 = logits.iter().map(exponential).sum();
+        let logits_or_none = || logits.iter().map(|logit| finite(*logit));
+        let largest = logits_or_none().fold(f32::NEG_INFINITY, f32::max);
+        let exponential = |logit: f32| libm::exp(f64::from(logit - largest));
+        let sum: f64 = logits_or_none().map(exponential).sum();
         let log_sum = largest as f64 + libm::log(sum);
         let of = |logit: f32| (f64::from(logit) - log_sum) as f32;
         self.id = id;
-        self.value = logits.get(id as usize).map_or(f32::NEG_INFINITY, |logit| of(*logit));
+        self.value = logits.get(id as usize).map_or(f32::NEG_INFINITY, |logit| of(finite(*logit)));
         self.top.clear();
-        for (logit, id) in logits.iter().zip(0..) {
-            self.insert(id, *logit);
+        for (logit, id) in logits_or_none().zip(0..) {
+            self.insert(id, logit);
         }
         self.top.iter_mut().for_each(|(_, logit)| *logit = of(*logit));
     }
@@ -54,6 +55,11 @@ impl LogProbability {
         }
         self.top.insert(place, (id, logit));
     }
+}
+
+/// A logit that is not finite is never drawn.
+fn finite(logit: f32) -> f32 {
+    if logit.is_finite() { logit } else { f32::NEG_INFINITY }
 }
 
 #[cfg(test)]
@@ -81,5 +87,8 @@ mod tests {
         assert_eq!((found.value, found.top.len()), (f32::NEG_INFINITY, 0));
         found.compute(&[0.0, f32::NEG_INFINITY], 0);
         assert_eq!(found.value, 0.0);
+        let mut found = LogProbability::with_room(1);
+        found.compute(&[f32::NAN, 0.0, f32::INFINITY], 1);
+        assert_eq!((found.value, found.top[0]), (0.0, (1, 0.0)));
     }
 }

@@ -25,8 +25,8 @@ impl StopStrings {
     }
 
     /// Takes a piece of text, and appends what is certain to be shown to `out`. Returns the number of
-    /// the stop string that was found; of several, of the one that begins first, then of the first in
-    /// the list.
+    /// the stop string that was found; of several, of the one that ends first, which is the same
+    /// wherever the text is cut, then of the one that begins first, then of the first in the list.
     pub(crate) fn push(&mut self, text: &str, out: &mut String) -> Option<usize> {
         if self.stops.is_empty() {
             out.push_str(text);
@@ -34,8 +34,11 @@ impl StopStrings {
         }
         self.pending.push_str(text);
         let found = self.stops.iter().enumerate();
-        let found = found.filter_map(|(i, stop)| Some((self.place_of(stop)?, i)));
-        if let Some((start, stop)) = found.min() {
+        let found = found.filter_map(|(i, stop)| {
+            let start = self.place_of(stop)?;
+            Some((start + stop.len(), start, i))
+        });
+        if let Some((_, start, stop)) = found.min() {
             out.push_str(&self.pending[..start]);
             self.pending.clear();
             return Some(stop);
@@ -96,7 +99,9 @@ mod tests {
 
     #[test]
     fn they_are_found_in_any_pieces_and_never_shown() {
-        let cases: [(&[&str], &str, &str, Option<usize>); 7] = [
+        let cases: [(&[&str], &str, &str, Option<usize>); 9] = [
+            (&["abcd", "c"], "abcd", "ab", Some(1)),
+            (&["abc", "ab"], "abc", "", Some(1)),
             (&["END"], "xyEENDz", "xyE", Some(0)),
             (&["aab"], "aaab", "a", Some(0)),
             (&["b", "ab"], "xab", "x", Some(1)),
