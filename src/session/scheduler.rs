@@ -224,22 +224,25 @@ impl<'e> Scheduler<'e> {
 
     /// A generation that has not been released.
     pub fn generation(&self, id: GenerationId) -> Option<&Generation> {
-        let place = self.sequences.get(id.sequence).filter(|place| place.number == id.number)?;
-        place.generation.as_ref()
+        self.place(id)?.generation.as_ref()
     }
 
     /// The logits that the last step drew a generation's token from, one for each entry of the
     /// vocabulary.
     pub fn logits(&self, id: GenerationId) -> Option<&[f32]> {
-        let place = self.sequences.get(id.sequence).filter(|place| place.number == id.number)?;
-        self.engine.logits(place.row?)
+        self.engine.logits(self.place(id)?.row?)
+    }
+
+    /// The sequence of a generation, while no other has been started there.
+    fn place(&self, id: GenerationId) -> Option<&Sequence> {
+        self.sequences.get(id.sequence).filter(|place| place.number == id.number)
     }
 
     /// Ends a generation, if it has not ended, and frees its sequence, which keeps what it holds.
     /// Returns why it ended; `None` if there is no such generation any more.
     pub fn release(&mut self, id: GenerationId) -> Option<Ended> {
-        let place =
-            self.sequences.get_mut(id.sequence).filter(|place| place.number == id.number)?;
+        self.place(id)?;
+        let place = &mut self.sequences[id.sequence];
         let generation = place.generation.take()?;
         let ended = generation.ended().unwrap_or(Ended::Cancelled);
         place.held = generation.into_held();
