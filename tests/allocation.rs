@@ -4,8 +4,8 @@
 //! thread allocates when it likes.
 
 use wick_core::{
-    Arena, Candidates, Engine, KvFormat, LeastRecent, Options, Output, Parallel, Sampler, Sampling,
-    Serial,
+    Arena, Candidates, Engine, HeadRows, KvFormat, LeastRecent, Options, Parallel, Sampler,
+    Sampling, Serial,
 };
 use wick_format::Gguf;
 use wick_linux::reads::Reader;
@@ -29,15 +29,15 @@ fn main() {
     for name in MODELS {
         for parallel in [&Serial as &'static dyn Parallel, pool] {
             let model = Model::golden(name);
-            let outputs = [Output::Exact, Output::Profiler, Output::Coarse];
-            for output in outputs.into_iter().filter(|o| o.check(model.weights).is_ok()) {
-                let model = model.arranged_for(output);
+            let outputs = [HeadRows::Exact, HeadRows::Profiler, HeadRows::Coarse];
+            for head_rows in outputs.into_iter().filter(|o| o.check(model.weights).is_ok()) {
+                let model = model.arranged_for(head_rows);
                 let kept = [KvFormat::F16, KvFormat::Q8_0];
                 for kv in kept.into_iter().filter(|kv| kv.check(model.config.head).is_ok()) {
-                    let options = options(output, kv);
+                    let options = options(head_rows, kv);
                     let found = allocated(&model, model.engine(options, parallel));
                     let threads = parallel.threads();
-                    assert_eq!(found, 0, "{name}, {output:?}, {kv:?}, {threads} threads");
+                    assert_eq!(found, 0, "{name}, {head_rows:?}, {kv:?}, {threads} threads");
                 }
             }
         }
@@ -48,7 +48,7 @@ fn main() {
                 vec![ModelFile::open(&golden_path(&format!("{name}.gguf"))).unwrap()].leak();
             let model = Model::read(&[&files[0]]);
             let store = store(&model, files, reader);
-            let options = options(Output::Exact, KvFormat::F16);
+            let options = options(HeadRows::Exact, KvFormat::F16);
             let engine = model.streaming(options, store, &LeastRecent, pool);
             assert_eq!(allocated(&model, engine), 0, "{name}, experts read by {reader:?}");
         }
@@ -57,8 +57,8 @@ fn main() {
     println!("test result: ok. 1 passed; 0 failed; 0 ignored");
 }
 
-fn options(output: Output, kv: KvFormat) -> Options {
-    Options { context: 64, sequences: 2, batch: 8, outputs: 8, output, kv }
+fn options(head_rows: HeadRows, kv: KvFormat) -> Options {
+    Options { context: 64, sequences: 2, batch: 8, logits: 8, head_rows, kv }
 }
 
 /// A store with fewer slots than there are experts.
@@ -71,7 +71,7 @@ fn store(model: &Model, files: &'static [ModelFile], reader: Reader) -> &'static
 
 /// Bytes that are allocated while an engine reads two texts and speaks.
 fn allocated(model: &Model, mut engine: Engine<'_>) -> usize {
-    let wanted = engine.options().output.logits(20);
+    let wanted = engine.options().head_rows.logits(20);
     let vocab = model.config.vocab;
     let text = ids(40, vocab);
     let memory = vec![0u8; 8 * vocab + 128].leak();
@@ -101,8 +101,8 @@ fn allocated_by_scheduler() -> usize {
     let nano = "../models/nano/nano";
     let gguf = Gguf::parse(golden_bytes(&format!("{nano}.gguf"))).unwrap();
     let tokenizer = wick_session::tokenizer(&gguf).unwrap();
-    let model = Model::golden(nano).arranged_for(Output::Coarse);
-    let options = options(Output::Coarse, KvFormat::F16);
+    let model = Model::golden(nano).arranged_for(HeadRows::Coarse);
+    let options = options(HeadRows::Coarse, KvFormat::F16);
     let vocab = model.config.vocab;
     let mut arena = Arena::new(vec![0u8; 8 * vocab + 128].leak());
     let candidates = Candidates::new(vocab, &mut arena).unwrap();
@@ -110,7 +110,7 @@ fn allocated_by_scheduler() -> usize {
     let request = Request::new(ids(30, vocab), 20, Sampler::new(Sampling::default()));
     let stop = vec!["never said".to_owned()];
     let telling = Request { stop, log_probabilities: Some(20), ..request.clone() };
-    let coarse = Request { output: Output::Coarse, ..request };
+    let coarse = Request { head_rows: HeadRows::Coarse, ..request };
     let generations = [scheduler.start(telling).unwrap(), scheduler.start(coarse).unwrap()];
     let before = process_bytes();
     while !scheduler.is_idle() {

@@ -3,8 +3,8 @@
 
 use std::sync::LazyLock;
 use wick_core::{
-    Arrangement, Config, Engine, EngineError, KvFormat, Layer, Logits, Options, OptionsError,
-    Output, Parallel, Part, Plan, Section, Serial, StepError, Token, TruncateError, Weights,
+    Arrangement, Config, Engine, EngineError, HeadRows, KvFormat, Layer, Logits, Options,
+    OptionsError, Parallel, Part, Plan, Section, Serial, StepError, Token, TruncateError, Weights,
     Window, arranged_bytes,
 };
 use wick_kernels::Kernels;
@@ -97,8 +97,8 @@ fn prefill_ends_with_the_same_logits() {
                 context: 64,
                 sequences: 1,
                 batch,
-                outputs: 1,
-                output: Output::Exact,
+                logits: 1,
+                head_rows: HeadRows::Exact,
                 kv: KvFormat::F16,
             },
             &*TWO,
@@ -121,8 +121,8 @@ fn sequences_do_not_see_each_other() {
             context: 30,
             sequences: 3,
             batch: 9,
-            outputs: 9,
-            output: Output::Exact,
+            logits: 9,
+            head_rows: HeadRows::Exact,
             kv: model.kv,
         };
         let mut engine = model.engine(options, &*FOUR);
@@ -155,8 +155,8 @@ fn truncation_forgets_exactly() {
             context: 64,
             sequences: 2,
             batch: 8,
-            outputs: 8,
-            output: Output::Exact,
+            logits: 8,
+            head_rows: HeadRows::Exact,
             kv: model.kv,
         };
         let mut engine = model.engine(options, &Serial);
@@ -181,8 +181,8 @@ fn a_window_tells_what_it_has_forgotten() {
         context: 400,
         sequences: 1,
         batch: 8,
-        outputs: 1,
-        output: Output::Exact,
+        logits: 1,
+        head_rows: HeadRows::Exact,
         kv: KvFormat::F16,
     };
     let mut engine = model.engine(options, &Serial);
@@ -208,8 +208,8 @@ fn refused_steps_change_nothing() {
             context: 8,
             sequences: 1,
             batch: 4,
-            outputs: 1,
-            output: Output::Exact,
+            logits: 1,
+            head_rows: HeadRows::Exact,
             kv: KvFormat::F16,
         },
         &Serial,
@@ -220,7 +220,7 @@ fn refused_steps_change_nothing() {
     let refused = [
         (vec![token; 5], StepError::Batch { found: 5, most: 4 }),
         (vec![token; 4], StepError::Full { sequence: 0, held: 5, more: 4, context: 8 }),
-        (vec![Token { logits: Logits::All, ..token }; 2], StepError::Outputs { found: 2, most: 1 }),
+        (vec![Token { logits: Logits::All, ..token }; 2], StepError::Logits { found: 2, most: 1 }),
         (
             vec![token, Token { id: vocab as u32, ..token }],
             StepError::Id { id: vocab as u32, vocab },
@@ -251,11 +251,16 @@ fn refused_steps_change_nothing() {
 #[test]
 fn a_plan_is_what_is_taken() {
     for (name, model) in models() {
-        for (context, sequences, batch, outputs) in
-            [(1, 1, 1, 1), (100, 3, 17, 5), (777, 2, 64, 64)]
+        for (context, sequences, batch, logits) in [(1, 1, 1, 1), (100, 3, 17, 5), (777, 2, 64, 64)]
         {
-            let options =
-                Options { context, sequences, batch, outputs, output: Output::Exact, kv: model.kv };
+            let options = Options {
+                context,
+                sequences,
+                batch,
+                logits,
+                head_rows: HeadRows::Exact,
+                kv: model.kv,
+            };
             let plan = Plan::new(&model.config, model.weights, &options).unwrap();
             let mut arena = wick_core::Arena::new(vec![0; plan.arena()].leak());
             let (kernels, serial) = (Kernels::scalar(), &Serial);
@@ -275,8 +280,8 @@ fn keys_and_values_in_q8_0_are_smaller_and_close() {
         context: 1024,
         sequences: 1,
         batch: 1024,
-        outputs: 1,
-        output: Output::Exact,
+        logits: 1,
+        head_rows: HeadRows::Exact,
         kv,
     };
     let plan = |kv| Plan::new(&model.config, model.weights, &options(kv)).unwrap().kv;
@@ -302,8 +307,8 @@ fn heads_that_are_no_blocks_cannot_be_kept_in_q8_0() {
         context: 8,
         sequences: 1,
         batch: 1,
-        outputs: 1,
-        output: Output::Exact,
+        logits: 1,
+        head_rows: HeadRows::Exact,
         kv: model.kv,
     };
     let error = Plan::new(&model.config, model.weights, &options).unwrap_err();
@@ -322,8 +327,8 @@ fn a_step_tells_what_it_computed() {
         context: 64,
         sequences: 1,
         batch: 8,
-        outputs: 8,
-        output: Output::Exact,
+        logits: 8,
+        head_rows: HeadRows::Exact,
         kv: KvFormat::F16,
     };
     let mut together = model.engine(options, &Serial);
@@ -356,8 +361,8 @@ fn arranging_on_the_way_leaves_no_trace() {
         let whole = model.arranged();
         let expected = bits(&model.logits(&ids, 1, &Serial));
         for (pool, at_once) in [(&*TWO, 1), (&*TWO, 2), (&*FOUR, usize::MAX)] {
-            let (output, experts) = (Output::Exact, true);
-            let what = Arrangement { output, experts, section: Section::Whole };
+            let (head_rows, experts) = (HeadRows::Exact, true);
+            let what = Arrangement { head_rows, experts, section: Section::Whole };
             let is_arranged = arranged_bytes(model.weights, what) > 0;
             let memory = Box::leak(Box::new(ArrangedMemory::new(model.weights, what).unwrap()));
             let arranging = Arranging::new(model.weights, what, memory, &[], pool);
@@ -365,8 +370,8 @@ fn arranging_on_the_way_leaves_no_trace() {
                 context: ids.len(),
                 sequences: 1,
                 batch: 1,
-                outputs: 1,
-                output,
+                logits: 1,
+                head_rows,
                 kv: model.kv,
             };
             let mut engine = model.engine(options, pool);

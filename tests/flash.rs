@@ -5,7 +5,7 @@ use std::fs::{self, OpenOptions};
 use std::path::Path;
 use std::time::{Duration, Instant};
 use wick_core::{
-    ATTEMPTS, Decaying, Engine, KvFormat, Logits, Options, Output, Parallel, Serial, StepError,
+    ATTEMPTS, Decaying, Engine, HeadRows, KvFormat, Logits, Options, Parallel, Serial, StepError,
     StoreReason, Token,
 };
 use wick_linux::reads::{Device, Fault, FaultScript, Faults, Reader, Reading, Reads, Throttle};
@@ -61,8 +61,8 @@ fn options(context: usize, batch: usize) -> Options {
         context,
         sequences: 1,
         batch,
-        outputs: batch,
-        output: Output::Exact,
+        logits: batch,
+        head_rows: HeadRows::Exact,
         kv: KvFormat::default(),
     }
 }

@@ -9,7 +9,7 @@ pub mod tiny;
 use std::fs;
 use std::path::PathBuf;
 use wick_core::{
-    Arena, Arrangement, Config, Engine, KvFormat, Location, Logits, Options, Output, Parallel,
+    Arena, Arrangement, Config, Engine, HeadRows, KvFormat, Location, Logits, Options, Parallel,
     Plan, Section, Token, Weights,
 };
 use wick_format::{Gguf, Overrides};
@@ -82,13 +82,13 @@ impl Model {
     /// The same model, arranged for the kernels.
     #[must_use]
     pub fn arranged(self) -> Model {
-        self.arranged_for(Output::Exact)
+        self.arranged_for(HeadRows::Exact)
     }
 
-    /// The same model, arranged for an output.
+    /// The same model, arranged for these rows of the LM head.
     #[must_use]
-    pub fn arranged_for(self, output: Output) -> Model {
-        let what = Arrangement { output, experts: true, section: Section::Whole };
+    pub fn arranged_for(self, head_rows: HeadRows) -> Model {
+        let what = Arrangement { head_rows, experts: true, section: Section::Whole };
         let memory = vec![0; wick_core::arranged_bytes(self.weights, what)].leak();
         wick_core::for_each_piece(self.weights, what, memory, |piece| _ = piece.arrange());
         let mut weights = Box::new(self.weights.clone());
@@ -127,8 +127,8 @@ impl Model {
             context: ids.len(),
             sequences: 1,
             batch,
-            outputs: batch,
-            output: Output::Exact,
+            logits: batch,
+            head_rows: HeadRows::Exact,
             kv: self.kv,
         };
         let mut engine = self.engine(options, parallel);

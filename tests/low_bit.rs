@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::LazyLock;
 use tempfile::TempDir;
 use wick_core::{
-    Approximation, Decaying, Engine, KvFormat, Logits, Options, Output, Parallel, Part, Serial,
+    Approximation, Decaying, Engine, HeadRows, KvFormat, Logits, Options, Parallel, Part, Serial,
     Token,
 };
 use wick_format::{Gguf, Overrides};
@@ -37,7 +37,7 @@ struct Packed {
 
 fn pack(bytes: &'static [u8], path: &Path, low_bit: bool) -> Result<(), String> {
     let files = [Gguf::parse(bytes).unwrap()];
-    let mut pack = Pack::new(wick_format::Model::new(&files).unwrap(), Output::Exact).unwrap();
+    let mut pack = Pack::new(wick_format::Model::new(&files).unwrap(), HeadRows::Exact).unwrap();
     if low_bit {
         pack = pack.with_low_bit().map_err(|e| e.to_string())?;
     }
@@ -86,8 +86,8 @@ impl Packed {
             context: 64,
             sequences: 1,
             batch: 32,
-            outputs: 32,
-            output: Output::Exact,
+            logits: 32,
+            head_rows: HeadRows::Exact,
             kv: KvFormat::default(),
         };
         let policy: &'static Decaying = Box::leak(Box::new(Decaying::default()));

@@ -2,8 +2,8 @@
 //! its approximations, nor an expert of it that cannot be read change a bit of anybody else's.
 
 use wick_core::{
-    Approximation, Engine, ExpertKey, KvFormat, LeastRecent, Logits, Options, Output, Part, Serial,
-    StepError, StoreReason, Token,
+    Approximation, Engine, ExpertKey, HeadRows, KvFormat, LeastRecent, Logits, Options, Part,
+    Serial, StepError, StoreReason, Token,
 };
 use wick_kernels::Format;
 use wick_linux::kernels;
@@ -13,8 +13,8 @@ use wick_tests::{Model, bits, ids};
 
 const TOKENS: usize = 24;
 
-fn options(sequences: usize, output: Output) -> Options {
-    Options { context: TOKENS, sequences, batch: 8, outputs: 8, output, kv: KvFormat::F16 }
+fn options(sequences: usize, head_rows: HeadRows) -> Options {
+    Options { context: TOKENS, sequences, batch: 8, logits: 8, head_rows, kv: KvFormat::F16 }
 }
 
 /// The logits after each of a sequence's ids, which it steps alone.
@@ -27,30 +27,30 @@ fn alone(engine: &mut Engine<'_>, token: Token, ids: &[u32]) -> Vec<Vec<u32>> {
 }
 
 /// Models whose LM head can be multiplied in part.
-fn partial_heads() -> [(Model, Output); 2] {
+fn partial_heads() -> [(Model, HeadRows); 2] {
     let formats = vec![("output", Format::Q4_0)];
     let coarse = Tiny { formats, tied: false, ..Tiny::default() };
     let coarse = Model::read(&[coarse.to_bytes().leak()]);
-    [(coarse, Output::Coarse), (Model::golden("powerinfer"), Output::Profiler)]
+    [(coarse, HeadRows::Coarse), (Model::golden("powerinfer"), HeadRows::Profiler)]
 }
 
 #[test]
 fn each_token_has_the_logits_that_it_wants() {
-    for (model, output) in partial_heads() {
+    for (model, head_rows) in partial_heads() {
         let plain = model.with(kernels());
-        let model = plain.arranged_for(output);
+        let model = plain.arranged_for(head_rows);
         let wanted =
             [Logits::Top(3), Logits::All, Logits::None, Logits::Top(20), Logits::Predicted];
         let texts = ids(5 * TOKENS, model.config.vocab);
         let texts: Vec<_> = texts.chunks(TOKENS).collect();
         let all = plain.logits(texts[1], 1, &Serial);
-        let mut together = model.engine(options(5, output), &Serial);
+        let mut together = model.engine(options(5, head_rows), &Serial);
         let mut expected = Vec::new();
         for (logits, text) in wanted.iter().zip(&texts).filter(|(l, _)| **l != Logits::None) {
-            let mut engine = model.engine(options(1, output), &Serial);
+            let mut engine = model.engine(options(1, head_rows), &Serial);
             expected.push(alone(&mut engine, Token::new(0, 0, *logits), text));
         }
-        assert!(expected[1].concat() == bits(&all), "{output:?}");
+        assert!(expected[1].concat() == bits(&all), "{head_rows:?}");
         for position in 0..TOKENS {
             let sequences = wanted.iter().zip(&texts).enumerate();
             let token = |(s, (logits, text)): (_, (&Logits, &&[u32]))| {
@@ -59,7 +59,7 @@ fn each_token_has_the_logits_that_it_wants() {
             together.step(&sequences.map(token).collect::<Vec<_>>()).unwrap();
             for (i, expected) in expected.iter().enumerate() {
                 let found = bits(together.logits(i).unwrap());
-                assert!(found == expected[position], "{output:?}: {i} at {position}");
+                assert!(found == expected[position], "{head_rows:?}: {i} at {position}");
             }
             assert_eq!(together.logits(4), None);
         }
@@ -77,7 +77,7 @@ fn streaming(
         Some((key, StoreReason::Timeout)) => store.losing.push((key, Part::Up)),
         other => store.failing.extend(other),
     }
-    model.streaming(options(3, Output::Exact), store, &LeastRecent, &Serial)
+    model.streaming(options(3, HeadRows::Exact), store, &LeastRecent, &Serial)
 }
 
 #[test]
@@ -102,7 +102,7 @@ fn approximations_are_those_of_a_token() {
 
 /// Which experts a text wants.
 fn wanted(model: &Model, text: &[u32]) -> Vec<ExpertKey> {
-    let mut engine = model.engine(options(1, Output::Exact), &Serial);
+    let mut engine = model.engine(options(1, HeadRows::Exact), &Serial);
     let mut all = Vec::new();
     for id in text {
         engine.step(&[Token::new(*id, 0, Logits::None)]).unwrap();

@@ -3,7 +3,7 @@
 
 use std::sync::LazyLock;
 use wick_core::{
-    Approximation, Arena, Candidates, Engine, ExpertKey, KvFormat, LeastRecent, Options, Output,
+    Approximation, Arena, Candidates, Engine, ExpertKey, HeadRows, KvFormat, LeastRecent, Options,
     Plan, Sampler, Sampling, Serial, StepError, StoreReason,
 };
 use wick_format::Gguf;
@@ -26,9 +26,9 @@ fn nano() -> Model {
     Model::golden(NANO).with(kernels())
 }
 
-fn options(sequences: usize, batch: usize, output: Output) -> Options {
-    let outputs = sequences.min(batch);
-    Options { context: 96, sequences, batch, outputs, output, kv: KvFormat::F16 }
+fn options(sequences: usize, batch: usize, head_rows: HeadRows) -> Options {
+    let logits = sequences.min(batch);
+    Options { context: 96, sequences, batch, logits, head_rows, kv: KvFormat::F16 }
 }
 
 fn scheduler(engine: Engine<'static>) -> Scheduler<'static> {
@@ -37,9 +37,9 @@ fn scheduler(engine: Engine<'static>) -> Scheduler<'static> {
     Scheduler::new(engine, Candidates::new(vocab, &mut Arena::new(memory)).unwrap())
 }
 
-fn in_memory(sequences: usize, batch: usize, output: Output) -> Scheduler<'static> {
-    let model = if output == Output::Exact { nano() } else { nano().arranged_for(output) };
-    scheduler(model.engine(options(sequences, batch, output), &Serial))
+fn in_memory(sequences: usize, batch: usize, head_rows: HeadRows) -> Scheduler<'static> {
+    let model = if head_rows == HeadRows::Exact { nano() } else { nano().arranged_for(head_rows) };
+    scheduler(model.engine(options(sequences, batch, head_rows), &Serial))
 }
 
 fn ids(text: &str) -> Vec<u32> {
@@ -60,7 +60,7 @@ fn requests() -> Vec<Request> {
     let varied = Sampling { repeat_penalty: 1.3, min_p: 0.05, seed: 3, ..warm };
     vec![
         request("dim the kitchen light to 40 percent", Sampling::GREEDY),
-        Request { output: Output::Coarse, ..request("what can you do?", warm) },
+        Request { head_rows: HeadRows::Coarse, ..request("what can you do?", warm) },
         Request { stop: vec![" ".into()], ..request("what is 7 times 8?", wild) },
         Request { log_probabilities: Some(3), ..request("who are you?", varied) },
     ]
@@ -114,29 +114,29 @@ fn run(scheduler: &mut Scheduler<'_>, requests: Vec<Request>) -> Vec<Came> {
     running.into_iter().map(|(_, came)| came).collect()
 }
 
-fn alone(output: Output) -> Vec<Came> {
-    let one = |request| run(&mut in_memory(1, 64, output), vec![request]).remove(0);
+fn alone(head_rows: HeadRows) -> Vec<Came> {
+    let one = |request| run(&mut in_memory(1, 64, head_rows), vec![request]).remove(0);
     requests().into_iter().map(one).collect()
 }
 
 #[test]
 fn together_each_has_the_text_that_it_has_alone() {
-    for output in [Output::Exact, Output::Coarse] {
-        let expected = alone(output);
+    for head_rows in [HeadRows::Exact, HeadRows::Coarse] {
+        let expected = alone(head_rows);
         assert!(expected.iter().all(|came| !came.drawn.is_empty()));
         assert_eq!(expected[0].ended, Some(Ended::Stop));
         assert_eq!(expected[2].ended, Some(Ended::StopString(0)));
         assert_eq!(expected[3].log_probabilities.len(), expected[3].drawn.len() + 1);
         for (batch, chunk) in [(64, 64), (64, 3), (5, 5), (3, 1), (2, 2)] {
-            let mut scheduler = in_memory(4, batch, output);
+            let mut scheduler = in_memory(4, batch, head_rows);
             scheduler.limit_prompts(chunk);
             let found = run(&mut scheduler, requests());
-            assert!(found == expected, "{output:?}, {batch}, {chunk}: {found:?}\n{expected:?}");
+            assert!(found == expected, "{head_rows:?}, {batch}, {chunk}: {found:?}\n{expected:?}");
             let mut turned = requests();
             turned.reverse();
             let mut found = run(&mut scheduler, turned);
             found.reverse();
-            assert!(found == expected, "{output:?}, {batch}, {chunk}, in sequences used before");
+            assert!(found == expected, "{head_rows:?}, {batch}, {chunk}, in sequences used before");
         }
     }
 }
@@ -145,17 +145,17 @@ fn together_each_has_the_text_that_it_has_alone() {
 #[test]
 fn only_who_wants_an_expert_that_cannot_be_read_fails() {
     let model = nano();
-    let expected = alone(Output::Exact);
+    let expected = alone(HeadRows::Exact);
     let reason = StoreReason::Refused { code: 5 };
     let (mut failures, mut mixed) = (0, 0);
     for expert in 0..model.config.experts {
         let key = ExpertKey { layer: 3, expert };
         let store = Box::leak(Box::new(MemoryStore::new(model.weights, 24, expert as u64)));
         store.failing.push((key, reason));
-        let engine = model.streaming(options(4, 16, Output::Exact), store, &LeastRecent, &Serial);
+        let engine = model.streaming(options(4, 16, HeadRows::Exact), store, &LeastRecent, &Serial);
         let mut scheduler = scheduler(engine);
         let mut requests = requests();
-        requests[1].output = Output::Exact;
+        requests[1].head_rows = HeadRows::Exact;
         let found = run(&mut scheduler, requests);
         let failed = |came: &Came| match came.ended {
             Some(Ended::Failed(Failure::Step(StepError::Store(error)))) => {
@@ -183,8 +183,8 @@ fn only_who_wants_an_expert_that_cannot_be_read_fails() {
 #[test]
 fn a_generation_ends_for_a_reason() {
     let text = "dim the kitchen light to 40 percent";
-    let whole = &alone(Output::Exact)[0];
-    let mut scheduler = in_memory(1, 64, Output::Exact);
+    let whole = &alone(HeadRows::Exact)[0];
+    let mut scheduler = in_memory(1, 64, HeadRows::Exact);
     let mut ended = |request: Request| run(&mut scheduler, vec![request]).remove(0);
     let greedy = || request(text, Sampling::GREEDY);
     let short = ended(Request { most: 5, ..greedy() });
@@ -218,7 +218,7 @@ fn a_generation_ends_for_a_reason() {
 #[test]
 fn the_context_ends_what_does_not_end_itself() {
     let endless = Sampling { temperature: 9.0, top_k: 0, top_p: 1.0, seed: 1, ..Sampling::GREEDY };
-    let mut scheduler = in_memory(1, 64, Output::Exact);
+    let mut scheduler = in_memory(1, 64, HeadRows::Exact);
     let came = run(&mut scheduler, vec![Request { most: 999, ..request("hello", endless) }]);
     assert_eq!(came[0].ended, Some(Ended::Context));
     assert_eq!(ids("hello").len() + came[0].drawn.len(), 96 + 1);
@@ -226,7 +226,7 @@ fn the_context_ends_what_does_not_end_itself() {
 
 #[test]
 fn what_a_sequence_holds_is_not_read_again() {
-    let mut scheduler = in_memory(2, 64, Output::Exact);
+    let mut scheduler = in_memory(2, 64, HeadRows::Exact);
     let (first, other) = ("what is 7 times 8?", "turn on the light in the kitchen");
     let greedy = |text| request(text, Sampling::GREEDY);
     let read = |scheduler: &mut Scheduler<'_>, text| {
@@ -250,10 +250,10 @@ fn what_a_sequence_holds_is_not_read_again() {
 
 #[test]
 fn logarithms_of_probabilities_are_those_of_the_logits() {
-    let mut scheduler = in_memory(1, 64, Output::Coarse);
+    let mut scheduler = in_memory(1, 64, HeadRows::Coarse);
     let coarse = request("who are you?", Sampling::GREEDY);
     let id = scheduler
-        .start(Request { output: Output::Coarse, log_probabilities: Some(20), ..coarse })
+        .start(Request { head_rows: HeadRows::Coarse, log_probabilities: Some(20), ..coarse })
         .unwrap();
     while !scheduler.is_idle() {
         scheduler.step(&TOKENIZER);
@@ -275,7 +275,7 @@ fn logarithms_of_probabilities_are_those_of_the_logits() {
 
 #[test]
 fn what_cannot_be_served_is_refused_and_changes_nothing() {
-    let mut scheduler = in_memory(1, 64, Output::Exact);
+    let mut scheduler = in_memory(1, 64, HeadRows::Exact);
     let vocab = nano().config.vocab;
     let with = |prompt| Request { prompt, ..request("", Sampling::GREEDY) };
     assert_eq!(scheduler.start(with(vec![])), Err(StartError::Empty));
@@ -298,7 +298,7 @@ fn what_cannot_be_served_is_refused_and_changes_nothing() {
 #[test]
 fn a_plan_has_room_for_the_candidates() {
     let model = nano();
-    let options = options(3, 8, Output::Exact);
+    let options = options(3, 8, HeadRows::Exact);
     let plan = Plan::new(&model.config, model.weights, &options).unwrap();
     let mut arena = Arena::new(vec![0; plan.arena()].leak());
     let (weights, kernels) = (model.weights, model.kernels);
@@ -313,7 +313,7 @@ fn approximations_spare_the_prompt() {
     let approximation = Approximation { prefer_resident: 9.0, skip_missing: 0.9, low_bit: false };
     let first = |approximation| {
         let store = Box::leak(Box::new(MemoryStore::new(model.weights, 12, 1)));
-        let engine = model.streaming(options(1, 1, Output::Exact), store, &LeastRecent, &Serial);
+        let engine = model.streaming(options(1, 1, HeadRows::Exact), store, &LeastRecent, &Serial);
         let mut scheduler = scheduler(engine);
         let text = request("what can you do?", Sampling::GREEDY);
         let id = scheduler.start(Request { approximation, ..text }).unwrap();
@@ -334,7 +334,7 @@ fn an_approximate_text_is_only_gone_on_with_alike() {
     let model = nano();
     let approximation = Approximation { prefer_resident: 9.0, skip_missing: 0.9, low_bit: false };
     let store = Box::leak(Box::new(MemoryStore::new(model.weights, 12, 1)));
-    let engine = model.streaming(options(1, 8, Output::Exact), store, &LeastRecent, &Serial);
+    let engine = model.streaming(options(1, 8, HeadRows::Exact), store, &LeastRecent, &Serial);
     let mut scheduler = scheduler(engine);
     let mut cached = |prompt: &[u32], approximation, most| {
         let request = Request::new(prompt.to_vec(), most, Sampler::new(Sampling::GREEDY));

@@ -3,8 +3,8 @@
 
 use std::sync::LazyLock;
 use wick_core::{
-    Decaying, ExpertKey, ExpertStore, KvFormat, LeastFrequent, LeastRecent, Logits, Options,
-    Output, Parallel, Part, Policy, Serial, StepError, StoreReason, Token,
+    Decaying, ExpertKey, ExpertStore, HeadRows, KvFormat, LeastFrequent, LeastRecent, Logits,
+    Options, Parallel, Part, Policy, Serial, StepError, StoreReason, Token,
 };
 use wick_linux::{Cpus, Pool, kernels};
 use wick_tests::store::MemoryStore;
@@ -20,8 +20,8 @@ fn options(context: usize, batch: usize) -> Options {
         context,
         sequences: 1,
         batch,
-        outputs: batch,
-        output: Output::Exact,
+        logits: batch,
+        head_rows: HeadRows::Exact,
         kv: KvFormat::F16,
     }
 }

@@ -14,11 +14,11 @@ pub struct Tiny {
     pub format: Format,
     /// Other formats, by the name of the tensor without layer and `.weight`.
     pub formats: Vec<(&'static str, Format)>,
-    /// Whether the embedding is the output matrix too.
+    /// Whether the embedding is the LM head too.
     pub tied: bool,
     /// Whether the experts' way down has a row for each neuron, as PowerInfer's files do.
     pub down_by_neuron: bool,
-    /// Rank of the predictor of output rows, if the model has one.
+    /// Rank of the predictor of the LM head's rows, if the model has one.
     pub profiler: Option<usize>,
     /// Where the random numbers begin.
     pub seed: u64,

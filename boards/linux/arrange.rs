@@ -32,7 +32,7 @@ impl ArrangedMemory {
     }
 }
 
-/// Weights that are arranged section by section, on all threads: the output first, then layer by
+/// Weights that are arranged section by section, on all threads: the LM head first, then layer by
 /// layer. Pages of the files that were read for it are given back, so that weights are not held twice.
 pub struct Arranging<'m> {
     weights: Weights<'m>,
@@ -80,7 +80,7 @@ impl<'m> Arranging<'m> {
     }
 }
 
-/// The output and the layers.
+/// The LM head and the layers.
 fn sections(weights: &Weights<'_>) -> usize {
     1 + weights.layers.len()
 }
@@ -92,7 +92,7 @@ impl Arranger for Arranging<'_> {
         let all = sections(&self.weights);
         let end = self.done.saturating_add(most).min(all);
         while self.done < end {
-            self.arrange_section(self.done.checked_sub(1).map_or(Section::Output, Section::Layer));
+            self.arrange_section(self.done.checked_sub(1).map_or(Section::LmHead, Section::Layer));
             self.done += 1;
         }
         all - end

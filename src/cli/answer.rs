@@ -6,7 +6,7 @@ use crate::memory::Mib;
 use crate::streaming::{Streamed, Streaming};
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
-use wick_core::{Approximation, Arena, Candidates, Engine, Output, Sampler, Sampling};
+use wick_core::{Approximation, Arena, Candidates, Engine, HeadRows, Sampler, Sampling};
 use wick_session::{
     Ended, Failure as SessionFailure, Generation, GenerationId, Request, Scheduler,
 };
@@ -73,7 +73,7 @@ pub(crate) fn write_now(out: &mut impl Write, text: &str) -> io::Result<()> {
 #[derive(Clone, Copy)]
 pub(crate) struct Drawing {
     pub(crate) sampling: Sampling,
-    pub(crate) output: Output,
+    pub(crate) head_rows: HeadRows,
     pub(crate) approximation: Approximation,
 }
 
@@ -117,9 +117,9 @@ impl<'a, 'e> Answer<'a, 'e> {
     /// again; the answer is the same.
     pub(crate) fn prefill(&mut self, ids: &[u32], most: usize) -> Result<(), Failure> {
         let start = Instant::now();
-        let Drawing { output, approximation, .. } = self.drawing;
+        let Drawing { head_rows, approximation, .. } = self.drawing;
         let request = Request::new(ids.to_vec(), most, self.sampler.clone());
-        let request = Request { output, approximation, ..request };
+        let request = Request { head_rows, approximation, ..request };
         self.figures = Figures::default();
         let id = self.scheduler.start(request).or_exit(Exit::Input)?;
         self.current = Some(id);

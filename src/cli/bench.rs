@@ -1,6 +1,6 @@
 //! `wick bench`: how fast a model runs here, and what bounds it.
 
-use crate::engine::{EngineArguments, OutputArguments, with_engine};
+use crate::engine::{EngineArguments, HeadRowsArguments, with_engine};
 use crate::exit::{Exit, Failure, OrExit};
 use crate::memory::Mib;
 use crate::model::{ModelArguments, tokenizer};
@@ -42,7 +42,7 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     engine: EngineArguments,
     #[command(flatten)]
-    output: OutputArguments,
+    output: HeadRowsArguments,
     /// Leave out how fast memory is read
     #[arg(long)]
     no_bandwidth: bool,
@@ -69,7 +69,7 @@ struct Report {
     weights: Weights,
     /// Share of the neurons of chosen experts that were not zero.
     active_neurons: f64,
-    /// Share of the rows of the output matrix that were multiplied.
+    /// Share of the rows of the LM head that were multiplied.
     output_rows: f64,
     /// Bytes of weights per second at the median speed of decoding.
     decode_bandwidth: f64,
@@ -146,7 +146,7 @@ fn rounds(
     let (prompt, n) = (arguments.prompt.get(), arguments.n.get());
     let ids = ids(prompt + n, engine.config().vocab);
     let (prompt, drawn) = ids.split_at(prompt);
-    let logits = arguments.output.output().logits(Sampling::default().top());
+    let logits = arguments.output.head_rows().logits(Sampling::default().top());
     let read = |engine: &mut Engine<'_>| {
         prompt.chunks(engine.options().batch).try_for_each(|chunk| engine.prefill(0, chunk, logits))
     };
@@ -183,7 +183,7 @@ impl Rounds {
     fn count(&mut self, engine: &Engine<'_>) {
         let config = engine.config();
         let neurons = |layer| engine.active_neurons(layer);
-        let rows = engine.output_rows();
+        let rows = engine.lm_head_rows();
         self.traffic += Traffic::of_token(engine.weights(), config.active, rows, neurons);
         self.output_rows += rows;
         self.neurons += (0..config.layers).map(neurons).sum::<usize>();
@@ -254,7 +254,7 @@ impl Weights {
             gate: sum.gate / tokens,
             up: sum.up / tokens,
             down: sum.down / tokens,
-            output: sum.output / tokens,
+            output: sum.lm_head / tokens,
             total: sum.total() / tokens,
         }
     }

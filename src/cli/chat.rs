@@ -1,7 +1,7 @@
 //! `wick chat`: a conversation, line by line.
 
 use crate::answer::{Answer, report_load, write_now};
-use crate::engine::{EngineArguments, OutputArguments, with_engine};
+use crate::engine::{EngineArguments, HeadRowsArguments, with_engine};
 use crate::exit::{Exit, Failure, OrExit};
 use crate::interrupt::Interrupt;
 use crate::model::{ModelArguments, tokenizer};
@@ -54,7 +54,7 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     engine: EngineArguments,
     #[command(flatten)]
-    output: OutputArguments,
+    head_rows: HeadRowsArguments,
     /// Positions for prompts and answers together [default: 4096, or the model's own if that is less]
     #[arg(short, long, value_name = "N")]
     context: Option<usize>,
@@ -71,9 +71,9 @@ pub(crate) fn run(arguments: &Arguments, verbose: bool) -> Result<(), Failure> {
         files.blame("tokenizer.chat_template is missing; wick run --raw continues a text without")
     })?;
 
-    let options = arguments.output.apply(one_sequence(&model.config, arguments.context));
+    let options = arguments.head_rows.apply(one_sequence(&model.config, arguments.context));
     with_engine(&model, options, None, &arguments.engine, |engine, arena| {
-        let drawing = arguments.engine.drawing(arguments.sampling.sampling(), &arguments.output);
+        let drawing = arguments.engine.drawing(arguments.sampling.sampling(), &arguments.head_rows);
         let mut chat = Chat {
             answer: Answer::new(engine, drawing, &tokenizer, &interrupt, arena)?,
             conversation: Conversation::new(

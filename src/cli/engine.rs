@@ -7,7 +7,7 @@ use clap::builder::PossibleValuesParser;
 use clap::{Args, ValueEnum};
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
-use wick_core::{Approximation, Arena, Engine, KvFormat, Options, Output, Sampling};
+use wick_core::{Approximation, Arena, Engine, HeadRows, KvFormat, Options, Sampling};
 use wick_linux::host::{self, Model, Setup};
 use wick_linux::reads::Device;
 
@@ -57,9 +57,9 @@ impl EngineArguments {
     }
 
     /// How an answer is drawn.
-    pub(crate) fn drawing(&self, sampling: Sampling, output: &OutputArguments) -> Drawing {
-        let (output, approximation) = (output.output(), self.approximation());
-        Drawing { sampling, output, approximation }
+    pub(crate) fn drawing(&self, sampling: Sampling, head_rows: &HeadRowsArguments) -> Drawing {
+        let (head_rows, approximation) = (head_rows.head_rows(), self.approximation());
+        Drawing { sampling, head_rows, approximation }
     }
 
     fn setup(&self, prompt: Option<usize>) -> Setup {
@@ -113,22 +113,22 @@ struct ApproximationArguments {
         help_heading = APPROXIMATIONS
     )]
     skip_missing: f32,
-    /// Read the low-bit copy of an expert that is not in memory (wick pack --tier 2); other text, fewer
+    /// Read the low-bit copy of an expert that is not in memory (wick pack --low-bit); other text, fewer
     /// bytes
     #[arg(long, help_heading = APPROXIMATIONS)]
     low_bit: bool,
 }
 
-/// How much of the output matrix is multiplied.
+/// How much of the LM head is multiplied.
 #[derive(Args, Clone)]
-pub(crate) struct OutputArguments {
-    /// Rows of the output matrix that a token is multiplied with
-    #[arg(long, value_name = "HOW", default_value = "exact", help_heading = APPROXIMATIONS)]
-    output: OutputArgument,
+pub(crate) struct HeadRowsArguments {
+    /// Rows of the LM head that a token is multiplied with
+    #[arg(long = "output", value_name = "HOW", default_value = "exact", help_heading = APPROXIMATIONS)]
+    head_rows: HeadRowsArgument,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum OutputArgument {
+pub(crate) enum HeadRowsArgument {
     /// All
     Exact,
     /// Those that the predictor in PowerInfer's files counts
@@ -137,29 +137,29 @@ pub(crate) enum OutputArgument {
     Coarse,
 }
 
-impl OutputArguments {
-    /// `options` with this output.
+impl HeadRowsArguments {
+    /// `options` with these rows.
     pub(crate) fn apply(&self, options: Options) -> Options {
-        Options { output: self.output(), ..options }
+        Options { head_rows: self.head_rows(), ..options }
     }
 
     /// Which rows are.
-    pub(crate) fn output(&self) -> Output {
-        self.output.into()
+    pub(crate) fn head_rows(&self) -> HeadRows {
+        self.head_rows.into()
     }
 
     /// Whether all rows are.
     pub(crate) fn is_exact(&self) -> bool {
-        self.output == OutputArgument::Exact
+        self.head_rows == HeadRowsArgument::Exact
     }
 }
 
-impl From<OutputArgument> for Output {
-    fn from(argument: OutputArgument) -> Output {
+impl From<HeadRowsArgument> for HeadRows {
+    fn from(argument: HeadRowsArgument) -> HeadRows {
         match argument {
-            OutputArgument::Exact => Output::Exact,
-            OutputArgument::Profiler => Output::Profiler,
-            OutputArgument::Coarse => Output::Coarse,
+            HeadRowsArgument::Exact => HeadRows::Exact,
+            HeadRowsArgument::Profiler => HeadRows::Profiler,
+            HeadRowsArgument::Coarse => HeadRows::Coarse,
         }
     }
 }

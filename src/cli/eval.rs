@@ -1,7 +1,7 @@
 //! `wick eval`: how well a model knows a text, or answers questions whose answers are known.
 
 use crate::answer::Answer;
-use crate::engine::{EngineArguments, OutputArguments, with_engine};
+use crate::engine::{EngineArguments, HeadRowsArguments, with_engine};
 use crate::exit::{Exit, Failure, OrExit};
 use crate::interrupt::Interrupt;
 use crate::model::{ModelArguments, tokenizer};
@@ -16,7 +16,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
-use wick_core::{Approximation, Engine, KvFormat, Logits, Options, Output, Sampling, Token};
+use wick_core::{Approximation, Engine, HeadRows, KvFormat, Logits, Options, Sampling, Token};
 use wick_linux::host::{Model, one_sequence};
 use wick_text::{Special, Tokenizer};
 
@@ -47,7 +47,7 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     engine: EngineArguments,
     #[command(flatten)]
-    output: OutputArguments,
+    head_rows: HeadRowsArguments,
     /// Write JSON
     #[arg(long)]
     json: bool,
@@ -123,7 +123,7 @@ fn perplexity(
     tokenizer: &Tokenizer,
     text: &str,
 ) -> Result<(), Failure> {
-    if !arguments.output.is_exact() {
+    if !arguments.head_rows.is_exact() {
         return Err(Failure::new(Exit::Usage, "--text needs all logits: --output exact expected"));
     }
     let mut ids = Vec::new();
@@ -135,8 +135,8 @@ fn perplexity(
     }
     // Half a window of logits at a time would take 300 MB of the published models' vocabulary.
     let batch = arguments.batch.get().min(context);
-    let (output, kv) = (Output::Exact, KvFormat::default());
-    let options = Options { context, sequences: 1, batch, outputs: batch, output, kv };
+    let (head_rows, kv) = (HeadRows::Exact, KvFormat::default());
+    let options = Options { context, sequences: 1, batch, logits: batch, head_rows, kv };
     let prefix = tokenizer.prefix();
     // A text that is read as a prompt is read as it is.
     let drawing = arguments.engine.approximation();
@@ -222,10 +222,10 @@ fn skills(
     tokenizer: &Tokenizer,
     questions: &[Question],
 ) -> Result<(), Failure> {
-    let options = arguments.output.apply(one_sequence(&model.config, arguments.context));
+    let options = arguments.head_rows.apply(one_sequence(&model.config, arguments.context));
     let interrupt = Interrupt::watch()?;
     let scores = with_engine(model, options, None, &arguments.engine, |engine, arena| {
-        let drawing = arguments.engine.drawing(Sampling::GREEDY, &arguments.output);
+        let drawing = arguments.engine.drawing(Sampling::GREEDY, &arguments.head_rows);
         let mut answer = Answer::new(engine, drawing, tokenizer, &interrupt, arena)?;
         let mut scores = BTreeMap::<&str, Score>::new();
         for question in questions {

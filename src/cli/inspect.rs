@@ -37,7 +37,7 @@ struct Report {
     bytes: usize,
     gguf_version: u32,
     alignment: usize,
-    /// Layout of the output matrix of a packed file.
+    /// Layout of the LM head of a packed file.
     packed: Option<&'static str>,
     parameters: usize,
     shape: Shape,
@@ -227,7 +227,7 @@ impl Report {
             self.gguf_version, self.alignment
         )?;
         if let Some(output) = self.packed {
-            writeln!(out, "packed      version {PACK_VERSION}, output matrix {output}")?;
+            writeln!(out, "packed      version {PACK_VERSION}, LM head {output}")?;
         }
         writeln!(out, "parameters  {:.3} M", self.parameters as f64 / 1e6)?;
         writeln!(

@@ -10,7 +10,7 @@ use serde::Serialize;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
-use wick_core::{Engine, KvFormat, Logits, Options, Output, Token};
+use wick_core::{Engine, HeadRows, KvFormat, Logits, Options, Token};
 use wick_linux::host::Model;
 use wick_text::Tokenizer;
 
@@ -66,8 +66,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let model = files.model(arguments.model.overrides())?;
 
     let batch = BATCH.min(ids.len());
-    let (output, kv) = (Output::Exact, KvFormat::default());
-    let options = Options { context: ids.len(), sequences: 1, batch, outputs: batch, output, kv };
+    let (head_rows, kv) = (HeadRows::Exact, KvFormat::default());
+    let options = Options { context: ids.len(), sequences: 1, batch, logits: batch, head_rows, kv };
     let options = arguments.compute.apply(options);
     let setup = arguments.compute.setup(Some(ids.len()));
     with_setup(&model, options, &setup, |engine, _| {

@@ -1,6 +1,6 @@
 //! `wick pack` and `wick unpack`: weights arranged for the kernels in a file, and back.
 
-use crate::engine::OutputArgument;
+use crate::engine::HeadRowsArgument;
 use crate::exit::{Exit, Failure, OrExit};
 use crate::interrupt::Interrupt;
 use crate::memory::Mib;
@@ -36,15 +36,18 @@ pub(crate) struct PackArguments {
     /// File to write
     #[arg(short, long, value_name = "OUT", required_unless_present = "verify")]
     out: Option<PathBuf>,
-    /// Rows of the output matrix that a token will be multiplied with
-    #[arg(long, value_name = "HOW", default_value = "exact")]
-    output: OutputArgument,
-    /// Add copies of all experts with so many bits a weight, which are read in their place with --low-bit;
+    /// Rows of the LM head that a token will be multiplied with
+    #[arg(long = "output", value_name = "HOW", default_value = "exact")]
+    head_rows: HeadRowsArgument,
+    /// Add copies of all experts with two bits a weight, which are read in their place with run --low-bit;
     /// the file grows by 5/9 of the experts
-    #[arg(long, value_name = "BITS", value_parser = clap::value_parser!(u32).range(2..=2))]
+    #[arg(long)]
+    low_bit: bool,
+    /// Another spelling of --low-bit
+    #[arg(long, hide = true, value_name = "BITS", value_parser = clap::value_parser!(u32).range(2..=2))]
     tier: Option<u32>,
     /// Check structure and checksums of a packed file, and name all that is damaged
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["file", "model", "out", "output", "tier"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["file", "model", "out", "head_rows", "low_bit", "tier"])]
     verify: Option<PathBuf>,
 }
 
@@ -89,8 +92,8 @@ pub(crate) fn pack(arguments: &PackArguments) -> Result<(), Failure> {
     refuse_input(&files, out)?;
     let parts = files.parse()?;
     let model = Model::new(&parts).map_err(|e| files.blame(e))?;
-    let mut pack = Pack::new(model, arguments.output.into()).map_err(|e| files.blame(e))?;
-    if arguments.tier.is_some() {
+    let mut pack = Pack::new(model, arguments.head_rows.into()).map_err(|e| files.blame(e))?;
+    if arguments.low_bit || arguments.tier.is_some() {
         pack = pack.with_low_bit().map_err(|e| files.blame(e))?;
     }
     let start = Instant::now();

@@ -1,6 +1,6 @@
 //! `wick plan`: what a model takes of a board's memory, and how fast it can be there.
 
-use crate::engine::{KvArguments, OutputArguments};
+use crate::engine::{HeadRowsArguments, KvArguments};
 use crate::exit::{Exit, Failure, OrExit};
 use crate::memory::{MemoryArguments, Mib};
 use crate::model::{ModelArguments, tokenizer};
@@ -33,7 +33,7 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     memory: MemoryArguments,
     #[command(flatten)]
-    output: OutputArguments,
+    head_rows: HeadRowsArguments,
     #[command(flatten)]
     kv: KvArguments,
     /// Positions for prompt and answer together [default: 4096, or the model's own if that is less]
@@ -123,7 +123,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     // Held while the process is measured, as it will be.
     let _tokenizer = tokenizer(&files, model.metadata()).ok();
     let budget = Budget::of_process(arguments.memory.bytes());
-    let options = arguments.output.apply(one_sequence(&model.config, arguments.context));
+    let options = arguments.head_rows.apply(one_sequence(&model.config, arguments.context));
     let options = arguments.kv.apply(options);
     let placement = Placement::choose(&model, options, budget.as_ref(), false)?;
     let board = arguments.board.as_deref().and_then(Board::find);

@@ -1,7 +1,7 @@
 //! `wick run`: a prompt in, text out as it is drawn.
 
 use crate::answer::{Answer, report_load, write_now};
-use crate::engine::{EngineArguments, OutputArguments, with_engine};
+use crate::engine::{EngineArguments, HeadRowsArguments, with_engine};
 use crate::exit::{Exit, Failure};
 use crate::interrupt::Interrupt;
 use crate::model::{FlagArguments, GatingArguments, tokenizer};
@@ -37,7 +37,7 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     engine: EngineArguments,
     #[command(flatten)]
-    output: OutputArguments,
+    head_rows: HeadRowsArguments,
     /// Positions for prompt and answer together [default: 4096, or the model's own if that is less]
     #[arg(short, long, value_name = "N")]
     context: Option<usize>,
@@ -59,7 +59,7 @@ pub(crate) fn run(arguments: &Arguments, verbose: bool) -> Result<(), Failure> {
     let text = if arguments.raw { text } else { template(&model, &tokenizer, text)? };
     let ids = encode(&tokenizer, &text)?;
 
-    let options = arguments.output.apply(one_sequence(&model.config, arguments.context));
+    let options = arguments.head_rows.apply(one_sequence(&model.config, arguments.context));
     let context = options.context;
     if ids.len() > context {
         let message = format_args!(
@@ -70,7 +70,7 @@ pub(crate) fn run(arguments: &Arguments, verbose: bool) -> Result<(), Failure> {
         return Err(Failure::new(Exit::Input, message));
     }
     with_engine(&model, options, Some(ids.len()), &arguments.engine, |engine, arena| {
-        let drawing = arguments.engine.drawing(arguments.sampling.sampling(), &arguments.output);
+        let drawing = arguments.engine.drawing(arguments.sampling.sampling(), &arguments.head_rows);
         let mut answer = Answer::new(engine, drawing, &tokenizer, &interrupt, arena)?;
         let loaded = start.elapsed();
         let mut out = io::stdout().lock();

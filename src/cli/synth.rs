@@ -55,13 +55,13 @@ pub(crate) struct Arguments {
     /// Type of all matrices but the router, which is F32
     #[arg(long = "type", value_name = "TYPE", default_value = "q4_0", value_parser = format)]
     format: Format,
-    /// Type of the output matrix, which the model then has [default: --type]
+    /// Type of the LM head, which the model then has [default: --type]
     #[arg(long, value_name = "TYPE", value_parser = format, conflicts_with = "tied")]
     output_type: Option<Format>,
-    /// Use the embedding as output matrix too [default: as the published model: 4b, tiny]
+    /// Use the embedding as LM head too [default: as the published model: 4b, tiny]
     #[arg(long, conflicts_with = "untied")]
     tied: bool,
-    /// Have an output matrix of its own [default: as the published model: 21b]
+    /// Have an LM head of its own [default: as the published model: 21b]
     #[arg(long)]
     untied: bool,
     /// Tokens to run: three quarters random, the rest drawn by the model

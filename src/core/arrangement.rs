@@ -1,13 +1,13 @@
 //! Arranging the weights of a model for the kernels.
 //!
 //! Q4_0 matrices are laid out anew, once, in memory that the caller hands over; the others stay
-//! where they are; the output matrix may get a sketch beside it. The matrices of an expert stand
-//! side by side: gate, up, down. What becomes of the output matrix depends on the [`Output`] that
+//! where they are; the LM head may get a sketch beside it. The matrices of an expert stand
+//! side by side: gate, up, down. What becomes of the LM head depends on the [`HeadRows`] that
 //! the engine is asked for. Products have the same bits before and after, so a model can be used
 //! while it is arranged section by section.
 
+use crate::head_rows::HeadRows;
 use crate::matrix::Matrix;
-use crate::output::Output;
 use crate::role::{Part, Role};
 use crate::weights::{Layer, Weights};
 use core::ops::Range;
@@ -22,8 +22,8 @@ const PIECE: usize = 1 << 20;
 /// What is arranged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Arrangement {
-    /// What the output matrix is arranged for.
-    pub output: Output,
+    /// What the LM head is arranged for.
+    pub head_rows: HeadRows,
     /// Whether experts are arranged; not where they are read into slots.
     pub experts: bool,
     /// Which part of the model.
@@ -35,14 +35,14 @@ pub struct Arrangement {
 pub enum Section {
     /// All of it.
     Whole,
-    /// What comes after the layers: the output matrix, and its predictor where it is used.
-    Output,
+    /// What comes after the layers: the LM head, and its predictor where it is used.
+    LmHead,
     /// A layer.
     Layer(usize),
 }
 
 impl Section {
-    fn has_output(self) -> bool {
+    fn has_lm_head(self) -> bool {
         !matches!(self, Section::Layer(_))
     }
 
@@ -50,7 +50,7 @@ impl Section {
     fn layers(self, all: usize) -> Range<usize> {
         match self {
             Section::Whole => 0..all,
-            Section::Output => 0..0,
+            Section::LmHead => 0..0,
             Section::Layer(i) => i..i + 1,
         }
     }
@@ -69,7 +69,7 @@ pub trait Arranger {
 /// Some rows of a matrix, to be arranged.
 #[derive(Debug)]
 pub struct Piece<'s, 't> {
-    work: Work,
+    task: Task,
     cols: usize,
     source: &'s [u8],
     target: &'t mut [u8],
@@ -77,7 +77,7 @@ pub struct Piece<'s, 't> {
 
 /// What becomes of some rows.
 #[derive(Clone, Copy, Debug)]
-enum Work {
+enum Task {
     Arrange(Layout),
     Sketch(Format),
 }
@@ -85,13 +85,13 @@ enum Work {
 impl<'s> Piece<'s, '_> {
     /// Arranges the rows, and returns the bytes that take their place: they are not read again.
     pub fn arrange(self) -> Option<&'s [u8]> {
-        let Piece { work, cols, source, target } = self;
-        match work {
-            Work::Arrange(layout) => {
+        let Piece { task, cols, source, target } = self;
+        match task {
+            Task::Arrange(layout) => {
                 layout.arrange(cols, source, target);
                 Some(source)
             }
-            Work::Sketch(format) => {
+            Task::Sketch(format) => {
                 sketch(format, cols, source, target);
                 None
             }
@@ -100,12 +100,12 @@ impl<'s> Piece<'s, '_> {
 }
 
 /// How the kernels want a tensor that a model has once, where that fits: the LM head and what does its
-/// work as an [`Output`] has it. `is_tied` says that the embedding is the LM head too.
-pub fn once_layout(role: Role, output: Output, is_tied: bool) -> Layout {
+/// work as [`HeadRows`] have it. `is_tied` says that the embedding is the LM head too.
+pub fn once_layout(role: Role, head_rows: HeadRows, is_tied: bool) -> Layout {
     match role {
-        Role::LmHead => output.layout(),
-        Role::Embedding if is_tied => output.layout(),
-        Role::Profiler if output != Output::Profiler => Layout::Rows,
+        Role::LmHead => head_rows.layout(),
+        Role::Embedding if is_tied => head_rows.layout(),
+        Role::Profiler if head_rows != HeadRows::Profiler => Layout::Rows,
         _ => role.layout(),
     }
 }
@@ -142,12 +142,12 @@ pub fn for_each_piece<'m, 't>(
     let (drawn, mut rest) = memory.split_at_mut(bytes.next_multiple_of(ALIGNMENT));
     if bytes > 0 {
         let (matrix, drawn) = (weights.lm_head(), &mut drawn[..bytes]);
-        let (cols, work) = (matrix.cols(), Work::Sketch(matrix.format()));
+        let (cols, task) = (matrix.cols(), Task::Sketch(matrix.format()));
         let (groups, source) = (matrix.rows() / GROUP, matrix.bytes());
         let some = (PIECE / (source.len() / groups)).max(1);
         let targets = drawn.chunks_mut(bytes / groups * some);
         for (source, target) in source.chunks(source.len() / groups * some).zip(targets) {
-            each(Piece { work, cols, source, target });
+            each(Piece { task, cols, source, target });
         }
     }
     walk(weights, what, |matrix, layout| {
@@ -159,7 +159,7 @@ pub fn for_each_piece<'m, 't>(
         let piece = (PIECE / unit).max(1) * unit;
         let targets = target[..source.len()].chunks_mut(piece);
         for (source, target) in source.chunks(piece).zip(targets) {
-            each(Piece { work: Work::Arrange(layout), cols, source, target });
+            each(Piece { task: Task::Arrange(layout), cols, source, target });
         }
     });
 }
@@ -169,16 +169,16 @@ pub fn for_each_piece<'m, 't>(
 /// # Panics
 /// If `memory` is shorter than [`arranged_bytes`].
 pub fn take_arranged<'a>(weights: &mut Weights<'a>, what: Arrangement, memory: &'a [u8]) {
-    let Arrangement { output, experts, section } = what;
+    let Arrangement { head_rows, experts, section } = what;
     let bytes = sketched_bytes(weights, what);
     let (drawn, mut rest) = memory.split_at(bytes.next_multiple_of(ALIGNMENT));
     if bytes > 0 {
         weights.sketch = Some(&drawn[..bytes]);
     }
-    if section.has_output() {
+    if section.has_lm_head() {
         let is_tied = weights.is_tied();
         for (role, matrix) in weights.once_mut() {
-            take(matrix, once_layout(role, output, is_tied), &mut rest);
+            take(matrix, once_layout(role, head_rows, is_tied), &mut rest);
         }
     }
     let layers = section.layers(weights.layers.len());
@@ -226,9 +226,9 @@ fn room(matrix: &Matrix<'_>, layout: Layout) -> usize {
     fitting(matrix, layout).map_or(0, |_| padded(matrix))
 }
 
-/// Bytes of the sketch that is drawn of the output matrix; none if it needs none.
+/// Bytes of the sketch that is drawn of the LM head; none if it needs none.
 fn sketched_bytes(weights: &Weights<'_>, what: Arrangement) -> usize {
-    if what.section.has_output() { what.output.sketch_bytes(weights) } else { 0 }
+    if what.section.has_lm_head() { what.head_rows.sketch_bytes(weights) } else { 0 }
 }
 
 fn padded(matrix: &Matrix<'_>) -> usize {
@@ -245,12 +245,12 @@ fn fitting(matrix: &Matrix<'_>, layout: Layout) -> Option<Layout> {
 /// the order in which they stand in memory.
 fn walk<'m>(
     weights: &Weights<'m>,
-    Arrangement { output, experts, section }: Arrangement,
+    Arrangement { head_rows, experts, section }: Arrangement,
     mut visit: impl FnMut(&Matrix<'m>, Option<Layout>),
 ) {
     let mut visit = |matrix: &Matrix<'m>, layout| visit(matrix, fitting(matrix, layout));
-    if section.has_output() {
-        let layout = |role| once_layout(role, output, weights.is_tied());
+    if section.has_lm_head() {
+        let layout = |role| once_layout(role, head_rows, weights.is_tied());
         weights.once().for_each(|(role, matrix)| visit(matrix, layout(role)));
     }
     for layer in &weights.layers[section.layers(weights.layers.len())] {

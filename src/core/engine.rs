@@ -5,9 +5,9 @@ use crate::arrangement::Arranger;
 use crate::config::{Config, ConfigError};
 use crate::experts::Experts;
 use crate::figures::ExpertFigures;
+use crate::head_rows::HeadRowsError;
 use crate::kv::{KvCache, KvLayout, TruncateError};
 use crate::options::{Options, OptionsError};
-use crate::output::OutputError;
 use crate::parallel::Parallel;
 use crate::pass::Pass;
 use crate::policy::Policy;
@@ -28,7 +28,7 @@ struct State<'m> {
     /// Tokens of the last step.
     tokens: usize,
     /// Rows of logits that the last step left.
-    outputs: usize,
+    wanted: usize,
 }
 
 impl<'m> State<'m> {
@@ -43,10 +43,10 @@ impl<'m> State<'m> {
         weights.check_layouts()?;
         options.validate()?;
         options.kv.check(config.head)?;
-        options.output.check(weights)?;
+        options.head_rows.check(weights)?;
         let kv = KvCache::new(KvLayout::new(config, &options), options.sequences, arena)?;
         let scratch = Scratch::new(config, weights, &options, arena)?;
-        Ok(State { options, kv, scratch, tokens: 0, outputs: 0 })
+        Ok(State { options, kv, scratch, tokens: 0, wanted: 0 })
     }
 }
 
@@ -159,21 +159,21 @@ impl<'m> Engine<'m> {
     /// [`Engine::failure`] names them; the others have been stepped as ever.
     pub fn step(&mut self, batch: &[Token]) -> Result<(), StepError> {
         self.check(batch)?;
-        let State { options, kv, scratch, tokens, outputs } = &mut self.state;
+        let State { options, kv, scratch, tokens, wanted } = &mut self.state;
         for (token, position) in batch.iter().zip(scratch.tokens.positions.iter_mut()) {
             *position = kv.push(token.sequence);
         }
         *tokens = batch.len();
-        *outputs = batch.iter().filter(|token| token.wants_logits()).count();
+        *wanted = batch.iter().filter(|token| token.wants_logits()).count();
         if batch.is_empty() {
             return Ok(());
         }
         let weights = self.arranger.as_deref().map_or(self.weights, Arranger::weights);
-        let (config, output, products) = (&self.config, options.output, self.products);
-        let pass = Pass { config, weights, output, products };
+        let (config, head_rows, products) = (&self.config, options.head_rows, self.products);
+        let pass = Pass { config, weights, head_rows, products };
         if let Err(error) = pass.forward(batch, kv, &mut self.experts, scratch) {
             scratch.tokens.fail(0..batch.len(), error);
-            *outputs = 0;
+            *wanted = 0;
         }
         self.take_failures_back(batch)
     }
@@ -226,8 +226,8 @@ impl<'m> Engine<'m> {
     /// Logits that follow the `i`-th token of the last step that wanted them, one for each entry
     /// of the vocabulary; `None` if there were fewer, or the token failed.
     pub fn logits(&self, i: usize) -> Option<&[f32]> {
-        let State { scratch: Scratch { lm_head, tokens, .. }, outputs, .. } = &self.state;
-        let row = (i < *outputs).then(|| lm_head.row_of[i])?;
+        let State { scratch: Scratch { lm_head, tokens, .. }, wanted, .. } = &self.state;
+        let row = (i < *wanted).then(|| lm_head.row_of[i])?;
         let vocab = self.config.vocab;
         let is_there = !tokens.has_failed(lm_head.token_of[row]);
         is_there.then(|| &lm_head.logits[row * vocab..][..vocab])
@@ -272,8 +272,8 @@ impl<'m> Engine<'m> {
         (i < self.state.tokens).then(|| &self.state.scratch.stream.residual[i * hidden..][..hidden])
     }
 
-    /// Rows of the output matrix that the last step multiplied, those of all its logits together.
-    pub fn output_rows(&self) -> usize {
+    /// Rows of the LM head that the last step multiplied, those of all its logits together.
+    pub fn lm_head_rows(&self) -> usize {
         self.state.scratch.lm_head.multiplied
     }
 
@@ -304,13 +304,13 @@ impl<'m> Engine<'m> {
     }
 
     fn check(&self, batch: &[Token]) -> Result<(), StepError> {
-        let Options { batch: most, outputs, .. } = self.state.options;
+        let Options { batch: most, logits, .. } = self.state.options;
         if batch.len() > most {
             return Err(StepError::Batch { found: batch.len(), most });
         }
         let found = batch.iter().filter(|token| token.wants_logits()).count();
-        if found > outputs {
-            return Err(StepError::Outputs { found, most: outputs });
+        if found > logits {
+            return Err(StepError::Logits { found, most: logits });
         }
         for (i, token) in batch.iter().enumerate() {
             self.check_id(token.id)?;
@@ -360,8 +360,8 @@ pub enum EngineError {
     Shape(ShapeError),
     /// An option is out of range.
     Options(OptionsError),
-    /// The model has not what the wanted output needs.
-    Output(OutputError),
+    /// The model has not what the wanted rows of the LM head need.
+    LmHead(HeadRowsError),
     /// A matrix is arranged for another product.
     Layout(LayoutError),
     /// The arena is too small.
@@ -376,7 +376,7 @@ impl fmt::Display for EngineError {
             EngineError::Config(e) => e.fmt(f),
             EngineError::Shape(e) => e.fmt(f),
             EngineError::Options(e) => e.fmt(f),
-            EngineError::Output(e) => e.fmt(f),
+            EngineError::LmHead(e) => e.fmt(f),
             EngineError::Layout(e) => e.fmt(f),
             EngineError::Arena(e) => e.fmt(f),
             EngineError::Slots => f.write_str("expert slots: at least 1 expected, 0 found"),
@@ -410,9 +410,9 @@ impl From<LayoutError> for EngineError {
     }
 }
 
-impl From<OutputError> for EngineError {
-    fn from(e: OutputError) -> EngineError {
-        EngineError::Output(e)
+impl From<HeadRowsError> for EngineError {
+    fn from(e: HeadRowsError) -> EngineError {
+        EngineError::LmHead(e)
     }
 }
 
@@ -433,7 +433,7 @@ pub enum StepError {
         most: usize,
     },
     /// More tokens want logits than there is room for.
-    Outputs {
+    Logits {
         /// Tokens that want logits.
         found: usize,
         /// Most that may.
@@ -474,7 +474,7 @@ impl fmt::Display for StepError {
             StepError::Batch { found, most } => {
                 write!(f, "batch: at most {most} tokens expected, {found} found")
             }
-            StepError::Outputs { found, most } => {
+            StepError::Logits { found, most } => {
                 write!(f, "batch: logits of at most {most} tokens expected, of {found} wanted")
             }
             StepError::Id { id, vocab } => {

@@ -20,7 +20,7 @@
 //! ```
 //!
 //! ```
-//! use wick_core::{Arena, Candidates, Engine, KvFormat, Logits, Options, Output, Plan, Sampler};
+//! use wick_core::{Arena, Candidates, Engine, KvFormat, Logits, Options, HeadRows, Plan, Sampler};
 //! use wick_core::{Sampling, Serial};
 //! use wick_format::{Gguf, Model, Overrides};
 //! use wick_kernels::Kernels;
@@ -31,8 +31,8 @@
 //! let config = model.config(Overrides::default()).unwrap();
 //! let weights = model.weights(&config).unwrap();
 //!
-//! let (output, kv) = (Output::Exact, KvFormat::F16);
-//! let options = Options { context: 64, sequences: 1, batch: 16, outputs: 1, output, kv };
+//! let (head_rows, kv) = (HeadRows::Exact, KvFormat::F16);
+//! let options = Options { context: 64, sequences: 1, batch: 16, logits: 1, head_rows, kv };
 //! let plan = Plan::new(&config, &weights, &options)?;
 //! let mut memory = vec![0; plan.arena()];
 //! let mut arena = Arena::new(&mut memory);
@@ -67,6 +67,7 @@ mod ffn;
 mod figures;
 mod forward;
 mod guess;
+mod head_rows;
 mod kv;
 mod lender;
 mod lm_head;
@@ -74,7 +75,6 @@ mod location;
 mod matrix;
 mod name;
 mod options;
-mod output;
 mod parallel;
 mod pass;
 mod plan;
@@ -100,12 +100,12 @@ pub use book::{ATTEMPTS, Book, Waited};
 pub use config::{Config, ConfigError, Gating, MAX_ACTIVE, MAX_EXPERTS, MAX_LAYERS, Window};
 pub use engine::{Engine, EngineError, StepError};
 pub use figures::{ExpertFigures, Prefetch};
+pub use head_rows::{HeadRows, HeadRowsError, MOST_TOP};
 pub use kv::TruncateError;
 pub use location::Location;
 pub use matrix::{Down, ExpertMatrices, Matrix};
 pub use name::TensorName;
 pub use options::{KvFormat, MAX_BATCH, MAX_SEQUENCES, Options, OptionsError};
-pub use output::{MOST_TOP, Output, OutputError};
 pub use parallel::{Bands, Grid, Parallel, Serial, Tile};
 pub use plan::Plan;
 pub use policy::{Decaying, LeastFrequent, LeastRecent, Policy};

@@ -1,6 +1,6 @@
 //! The LM head: logits from the residual stream that leaves the last layer.
 
-use crate::output::MOST_TOP;
+use crate::head_rows::MOST_TOP;
 use crate::parallel::{Bands, Grid};
 use crate::pass::Pass;
 use crate::products::TILE;
@@ -62,21 +62,21 @@ impl Pass<'_> {
     fn needs_all(&self, logits: Logits) -> bool {
         match logits {
             Logits::Top(top) => self.weights.sketch.is_none() || !(1..=MOST_TOP).contains(&top),
-            Logits::Predicted => self.output.profiler(self.weights).is_none(),
+            Logits::Predicted => self.head_rows.profiler(self.weights).is_none(),
             Logits::None | Logits::All => true,
         }
     }
 
     /// Logits = Wout · hidden row, for the first `n` rows. Returns how many products these are.
     fn multiply_all(&self, n: usize, hidden: &Rows<'_>, head: &mut LmHead<'_>) -> usize {
-        let (output, vocab) = (self.weights.lm_head(), self.config.vocab);
-        if output.layout() == Layout::Split {
+        let (matrix, vocab) = (self.weights.lm_head(), self.config.vocab);
+        if matrix.layout() == Layout::Split {
             for (row, logits) in head.logits.chunks_exact_mut(vocab).take(n).enumerate() {
-                self.products.multiply_row(output, &hidden.row(row), logits);
+                self.products.multiply_row(matrix, &hidden.row(row), logits);
             }
         } else if n > 0 {
             let copy = <[f32]>::copy_from_slice;
-            self.products.multiply(&[output], |row| hidden.row(row), n, head.logits, copy);
+            self.products.multiply(&[matrix], |row| hidden.row(row), n, head.logits, copy);
         }
         n * vocab
     }
@@ -84,14 +84,14 @@ impl Pass<'_> {
     /// Logits `i` = Wout · hidden row `i` where the predictor counts a row of the vocabulary, −∞
     /// elsewhere. Returns how many it counts; 0 if there is none.
     fn predict(&self, i: usize, hidden: &Rows<'_>, head: &mut LmHead<'_>) -> usize {
-        let Some(Profiler { fc1, fc2 }) = self.output.profiler(self.weights) else { return 0 };
+        let Some(Profiler { fc1, fc2 }) = self.head_rows.profiler(self.weights) else { return 0 };
         let (x, vocab) = (hidden.row(i), self.config.vocab);
         self.products.multiply_row(&fc1, &x, &mut head.predictor.slab[..fc1.rows()]);
         self.products.for_each_row(&mut head.predictor, 1, fc2.format().encoding(), |_, _| ());
 
         let (features, product) =
             (head.predictor.row(0), self.products.product(fc2.format(), fc2.layout()));
-        let (output, counted) = (self.weights.lm_head(), AtomicUsize::new(0));
+        let (matrix, counted) = (self.weights.lm_head(), AtomicUsize::new(0));
         let logits = &mut head.logits[i * vocab..][..vocab];
         Grid::new(logits, vocab, vocab).for_each_tile(
             self.products.parallel,
@@ -105,7 +105,7 @@ impl Pass<'_> {
                 let above = scores.iter().zip(cols.clone()).filter(|(score, _)| **score > 0.0);
                 let rows: heapless::Vec<u32, TILE> = above.map(|(_, row)| row as u32).collect();
                 let values = &mut values[..rows.len()];
-                self.products.pick(output, &rows, &x, values);
+                self.products.pick(matrix, &rows, &x, values);
                 let logits = tile.row(0);
                 logits.fill(f32::NEG_INFINITY);
                 for (row, value) in rows.iter().zip(values) {
@@ -153,7 +153,7 @@ impl Pass<'_> {
         bounds: &[f32],
         logits: &mut [f32],
     ) -> usize {
-        let (output, prefetch) = (self.weights.lm_head(), self.products.kernels.prefetch());
+        let (matrix, prefetch) = (self.weights.lm_head(), self.products.kernels.prefetch());
         let (vocab, multiplied) = (self.config.vocab, AtomicUsize::new(0));
         Grid::new(logits, vocab, vocab).for_each_tile(
             self.products.parallel,
@@ -165,13 +165,13 @@ impl Pass<'_> {
                 for (i, (bound, logit)) in bounds[start..].iter().zip(&*logits).enumerate() {
                     // What is no number is not left out.
                     if (*bound >= least || bound.is_nan()) && *logit == f32::NEG_INFINITY {
-                        prefetch(output.row_bytes(start + i, 1));
+                        prefetch(matrix.row_bytes(start + i, 1));
                         rows.push((start + i) as u32).expect("a tile has no more rows");
                     }
                 }
                 let mut values = [0.0; SEARCHED];
                 let values = &mut values[..rows.len()];
-                self.products.pick(output, &rows, x, values);
+                self.products.pick(matrix, &rows, x, values);
                 for (row, value) in rows.iter().zip(values) {
                     logits[*row as usize - start] = *value;
                 }

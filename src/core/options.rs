@@ -1,6 +1,6 @@
 //! What an engine is asked to hold.
 
-use crate::output::Output;
+use crate::head_rows::HeadRows;
 use core::fmt;
 use half::f16;
 
@@ -14,9 +14,9 @@ pub struct Options {
     /// Most tokens of one step, of all sequences together.
     pub batch: usize,
     /// Most tokens of one step whose logits are wanted.
-    pub outputs: usize,
-    /// Which rows of the output matrix are multiplied.
-    pub output: Output,
+    pub logits: usize,
+    /// Which rows of the LM head are multiplied.
+    pub head_rows: HeadRows,
     /// How keys and values are kept.
     pub kv: KvFormat,
 }
@@ -68,7 +68,7 @@ impl Options {
         within("context", self.context, 1 << 24)?;
         within("sequences", self.sequences, MAX_SEQUENCES)?;
         within("batch", self.batch, MAX_BATCH)?;
-        within("outputs", self.outputs, self.batch)
+        within("logits", self.logits, self.batch)
     }
 }
 

@@ -1,7 +1,7 @@
 //! What a forward pass reads and never changes.
 
 use crate::config::Config;
-use crate::output::Output;
+use crate::head_rows::HeadRows;
 use crate::products::Products;
 use crate::scratch::Stream;
 use crate::weights::{Matrix, Weights};
@@ -13,7 +13,7 @@ use wick_kernels::{Encoding, scalar};
 pub(crate) struct Pass<'a> {
     pub(crate) config: &'a Config,
     pub(crate) weights: &'a Weights<'a>,
-    pub(crate) output: Output,
+    pub(crate) head_rows: HeadRows,
     pub(crate) products: Products<'a>,
 }
 

@@ -67,7 +67,7 @@ impl Plan {
         let sequences = options.sequences;
         let scratch = measure(|arena| Scratch::new(config, weights, options, arena).map(drop));
         Ok(Plan {
-            weights: options.output.sketch_bytes(weights),
+            weights: options.head_rows.sketch_bytes(weights),
             kv: measure(|arena| KvCache::new(layout, sequences, arena).map(drop)),
             scratch: scratch.saturating_add(Experts::bytes(config, slots)),
             sampler: measure(|arena| Candidates::new(config.vocab, arena).map(drop)),

@@ -158,7 +158,7 @@ impl Role {
     }
 
     /// How the kernels want it, where that fits its format and shape. What becomes of the LM head and
-    /// its predictor is up to the [`Output`](crate::Output): see
+    /// its predictor is up to the [`HeadRows`](crate::HeadRows): see
     /// [`once_layout`](crate::once_layout). Downs with a row for each neuron stay as they are.
     pub const fn layout(self) -> Layout {
         self.row().5

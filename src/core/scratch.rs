@@ -2,8 +2,8 @@
 
 use crate::arena::{Arena, ArenaError};
 use crate::config::Config;
+use crate::head_rows::HeadRows;
 use crate::options::Options;
-use crate::output::Output;
 use crate::store::StoreError;
 use crate::weights::Weights;
 use wick_kernels::{Activation, Encoding, Encodings, RowLayout};
@@ -147,7 +147,7 @@ pub(crate) struct Ffn<'m> {
 /// What becomes of the last residual stream.
 #[derive(Debug)]
 pub(crate) struct LmHead<'m> {
-    /// Logits of the tokens that want them, `outputs × vocab`.
+    /// Logits of the tokens that want them, `logits × vocab`.
     pub(crate) logits: &'m mut [f32],
     /// The token that a row of logits belongs to.
     pub(crate) token_of: &'m mut [usize],
@@ -176,7 +176,7 @@ impl<'m> Scratch<'m> {
         let attended = RowLayout::new(c.query_width(), weights.attention_encodings());
         let neurons = RowLayout::new(c.expert_width, weights.expert_encodings());
         let hidden = RowLayout::new(c.hidden, hidden_encodings(weights, options));
-        let is_coarse = options.output == Output::Coarse;
+        let is_coarse = options.head_rows == HeadRows::Coarse;
         Ok(Scratch {
             tokens: Tokens {
                 positions: arena.take("positions", n)?,
@@ -209,9 +209,9 @@ impl<'m> Scratch<'m> {
                 active_neurons: arena.take("neuron counts", c.layers)?,
             },
             lm_head: LmHead {
-                logits: arena.take("logits", options.outputs * c.vocab)?,
-                token_of: arena.take("logits", options.outputs)?,
-                row_of: arena.take("logits", options.outputs)?,
+                logits: arena.take("logits", options.logits * c.vocab)?,
+                token_of: arena.take("logits", options.logits)?,
+                row_of: arena.take("logits", options.logits)?,
                 predictor: Rows::take(what, 1, predictor_layout(weights, options), arena)?,
                 upper_bounds: arena.take(what, if is_coarse { c.vocab } else { 0 })?,
                 spreads: arena.take(what, if is_coarse { c.hidden / 32 } else { 0 })?,
@@ -222,19 +222,19 @@ impl<'m> Scratch<'m> {
 }
 
 /// The encodings of rows that matrices of `hidden` columns multiply, and of those that are multiplied
-/// with a sketch of the output matrix.
+/// with a sketch of the LM head.
 fn hidden_encodings(weights: &Weights<'_>, options: &Options) -> Encodings {
     let all = weights.hidden_encodings();
-    match options.output.sketch_bytes(weights) {
+    match options.head_rows.sketch_bytes(weights) {
         0 => all,
         _ => all.with(Encoding::Q8_0),
     }
 }
 
-/// The layout of the row that the predictor of output rows goes through, empty if it is not used.
+/// The layout of the row that the predictor of the LM head's rows goes through, empty if it is not used.
 fn predictor_layout(weights: &Weights<'_>, options: &Options) -> RowLayout {
     let encodings = Encodings::default();
-    options.output.profiler(weights).map_or(RowLayout::new(0, encodings), |profiler| {
+    options.head_rows.profiler(weights).map_or(RowLayout::new(0, encodings), |profiler| {
         let encoding = profiler.fc2.format().encoding();
         RowLayout::new(profiler.fc1.rows(), encodings.with(encoding))
     })

@@ -34,11 +34,11 @@ pub enum Logits {
     /// None: the token is only read.
     #[default]
     None,
-    /// So many of the largest, which [`Output::Coarse`](crate::Output::Coarse) makes use of; others
+    /// So many of the largest, which [`HeadRows::Coarse`](crate::HeadRows::Coarse) makes use of; others
     /// may be −∞.
     Top(usize),
     /// Those of the rows that the predictor in the file counts, if the engine has
-    /// [`Output::Profiler`](crate::Output::Profiler); others are −∞.
+    /// [`HeadRows::Profiler`](crate::HeadRows::Profiler); others are −∞.
     Predicted,
     /// All.
     All,

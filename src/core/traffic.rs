@@ -20,24 +20,24 @@ pub struct Traffic {
     /// neurons where a row belongs to a neuron; arranged by columns, all scales and the columns of
     /// active neurons.
     pub down: u64,
-    /// The last norm, the rows of the output matrix that are multiplied, and what chooses them.
-    pub output: u64,
+    /// The last norm, the rows of the LM head that are multiplied, and what chooses them.
+    pub lm_head: u64,
 }
 
 impl Traffic {
     /// What a step of one token reads that wants its logits, with `experts` experts in each layer
-    /// and `active_neurons(layer)` neurons of them together, and multiplies `output_rows` rows of the
-    /// output matrix; see [`Engine::active_neurons`](crate::Engine::active_neurons) and
-    /// [`Engine::output_rows`](crate::Engine::output_rows).
+    /// and `active_neurons(layer)` neurons of them together, and multiplies `lm_head_rows` rows of the
+    /// LM head; see [`Engine::active_neurons`](crate::Engine::active_neurons) and
+    /// [`Engine::lm_head_rows`](crate::Engine::lm_head_rows).
     pub fn of_token(
         weights: &Weights<'_>,
         experts: usize,
-        output_rows: usize,
+        lm_head_rows: usize,
         active_neurons: impl Fn(usize) -> usize,
     ) -> Traffic {
         let mut traffic = Traffic {
             dense: weights.embedding.row_bytes(0, 1).len() as u64,
-            output: output_bytes(weights, output_rows),
+            lm_head: lm_head_bytes(weights, lm_head_rows),
             ..Traffic::default()
         };
         for (i, layer) in weights.layers.iter().enumerate() {
@@ -61,7 +61,7 @@ impl Traffic {
 
     /// All bytes.
     pub fn total(&self) -> u64 {
-        self.dense + self.gate + self.up + self.down + self.output
+        self.dense + self.gate + self.up + self.down + self.lm_head
     }
 }
 
@@ -71,19 +71,19 @@ impl AddAssign for Traffic {
         self.gate += other.gate;
         self.up += other.up;
         self.down += other.down;
-        self.output += other.output;
+        self.lm_head += other.lm_head;
     }
 }
 
-fn output_bytes(weights: &Weights<'_>, rows: usize) -> u64 {
-    let (output, norm) = (weights.lm_head(), len(&[weights.output_norm.bytes()]));
+fn lm_head_bytes(weights: &Weights<'_>, rows: usize) -> u64 {
+    let (head, norm) = (weights.lm_head(), len(&[weights.output_norm.bytes()]));
     let chooser = match (weights.sketch, &weights.profiler) {
-        _ if rows >= output.rows() => 0,
+        _ if rows >= head.rows() => 0,
         (Some(sketch), _) => len(&[sketch]),
         (None, Some(profiler)) => len(&[profiler.fc1.bytes(), profiler.fc2.bytes()]),
         (None, None) => 0,
     };
-    norm + chooser + (output.bytes().len() / output.rows() * rows) as u64
+    norm + chooser + (head.bytes().len() / head.rows() * rows) as u64
 }
 
 fn len(tensors: &[&[u8]]) -> u64 {

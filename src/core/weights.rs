@@ -173,7 +173,7 @@ impl From<&ExpertMatrices<'_>> for Stored {
     }
 }
 
-/// The predictor of output rows that PowerInfer's files carry (`lm_head_profiler.weight`): a row
+/// The predictor of the LM head's rows that PowerInfer's files carry (`lm_head_profiler.weight`): a row
 /// of the vocabulary counts when `fc2 · (fc1 · x)` is positive there.
 #[derive(Clone, Copy, Debug)]
 pub struct Profiler<'m> {
@@ -199,7 +199,7 @@ pub struct Weights<'m> {
     /// Predictor of rows of the LM head, where the file has one.
     pub profiler: Option<Profiler<'m>>,
     /// Sketch of the LM head, once one has been drawn for
-    /// [`Output::Coarse`](crate::Output::Coarse).
+    /// [`HeadRows::Coarse`](crate::HeadRows::Coarse).
     pub sketch: Option<&'m [u8]>,
     /// The layers, in order.
     pub layers: heapless::Vec<Layer<'m>, MAX_LAYERS>,
@@ -315,7 +315,7 @@ impl<'m> Weights<'m> {
     }
 
     /// Checks that every matrix but the LM head, which has a choice
-    /// ([`Output::check`](crate::Output::check)), is arranged for the products that it takes part in.
+    /// ([`HeadRows::check`](crate::HeadRows::check)), is arranged for the products that it takes part in.
     pub fn check_layouts(&self) -> Result<(), LayoutError> {
         for (number, layer) in self.layers.iter().enumerate() {
             for (role, Stored { layout: found, .. }) in layer.tensors() {

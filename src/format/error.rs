@@ -191,7 +191,7 @@ pub enum Error<'m> {
         /// Hidden size and expert width.
         size: usize,
     },
-    /// The predictor of output rows cannot be cut into its two matrices.
+    /// The predictor of the LM head's rows cannot be cut into its two matrices.
     Profiler {
         /// Its dimensions.
         found: Dims,

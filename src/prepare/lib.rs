@@ -15,7 +15,7 @@
 //! ```
 //! use std::num::NonZeroUsize;
 //! use std::ops::ControlFlow;
-//! use wick_core::Output;
+//! use wick_core::HeadRows;
 //! use wick_format::{Gguf, Model};
 //! use wick_kernels::Format;
 //! use wick_prepare::{Pack, Shape, Statistics, Synthetic};
@@ -29,7 +29,7 @@
 //!
 //! let bytes = std::fs::read(&model)?;
 //! let files = [Gguf::parse(&bytes).unwrap()];
-//! let pack = Pack::new(Model::new(&files).unwrap(), Output::Exact)?;
+//! let pack = Pack::new(Model::new(&files).unwrap(), HeadRows::Exact)?;
 //! pack.write(&packed, |_no_longer_needed| ControlFlow::Continue(()))?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```

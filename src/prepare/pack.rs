@@ -7,7 +7,7 @@ use crate::{Entry, Error, Metadata, Writer};
 use std::ops::ControlFlow;
 use std::path::Path;
 use wick_core::{
-    Config, Layer, Output, Part, Role, TensorName, Weights, expert_layout, once_layout,
+    Config, HeadRows, Layer, Part, Role, TensorName, Weights, expert_layout, once_layout,
 };
 use wick_format::{EXTENT_ALIGNMENT, I8, Keys, Model, Overrides, PACK_VERSION, Tensor};
 use wick_kernels::{Format, Layout, low_bit_bytes};
@@ -42,22 +42,22 @@ struct Checksums {
 }
 
 impl<'a, 'm> Pack<'a, 'm> {
-    /// A model to be packed for an `output`.
+    /// A model to be packed for `head_rows`.
     ///
     /// # Errors
-    /// The model is packed already, has not what the output needs, or is none that wick runs.
-    pub fn new(model: Model<'a, 'm>, output: Output) -> Result<Pack<'a, 'm>, Error> {
+    /// The model is packed already, has not what these rows need, or is none that wick runs.
+    pub fn new(model: Model<'a, 'm>, head_rows: HeadRows) -> Result<Pack<'a, 'm>, Error> {
         let refusal = |message: String| Error::Input { message };
         if model.packed().is_some() {
             return Err(refusal("the file is packed already".into()));
         }
         let config = model.config(Overrides::default())?;
         let weights = model.weights(&config)?;
-        output.check(&weights).map_err(|e| refusal(e.to_string()))?;
+        head_rows.check(&weights).map_err(|e| refusal(e.to_string()))?;
         let name = |tensor: &Tensor<'m>| TensorName::parse(tensor.name(), config.layers);
         let experts = |tensor: &Tensor<'m>| name(tensor).and_then(TensorName::experts);
         let tensors = model.tensors().filter(|tensor| experts(tensor).is_none());
-        let dense = tensors.map(|tensor| Dense::new(tensor, &config, &weights, output));
+        let dense = tensors.map(|tensor| Dense::new(tensor, &config, &weights, head_rows));
         let dense = dense.collect::<Result<Vec<Dense<'m>>, Error>>()?;
         let pack = Pack { model, config, weights, dense, low_bit: Vec::new() };
         pack.check_entries()?;
@@ -290,7 +290,7 @@ impl<'m> Dense<'m> {
         tensor: Tensor<'m>,
         config: &Config,
         weights: &Weights<'m>,
-        output: Output,
+        head_rows: HeadRows,
     ) -> Result<Dense<'m>, Error> {
         let Some(bytes) = tensor.bytes() else {
             let (name, number) = (tensor.name(), tensor.number());
@@ -301,7 +301,7 @@ impl<'m> Dense<'m> {
         let name = TensorName::parse(tensor.name(), config.layers);
         let layout = name.map_or(Layout::Rows, |name| match name.layer {
             Some(_) => name.role.layout(),
-            None => once_layout(name.role, output, weights.is_tied()),
+            None => once_layout(name.role, head_rows, weights.is_tied()),
         });
         let matrices = matrices(&tensor, name.map(|name| name.role), bytes, weights);
         let fits = |format: Format| {

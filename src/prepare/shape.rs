@@ -4,14 +4,14 @@ use crate::Error;
 use std::str::FromStr;
 use wick_core::{Config, Gating, Window};
 
-/// The shape of a model, and whether its embedding is its output matrix too.
+/// The shape of a model, and whether its embedding is its LM head too.
 ///
 /// As text: `4b`, `21b` or `tiny`, and after it any sizes that differ: `4b,layers=4,vocab=32000`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Shape {
     /// The sizes.
     pub config: Config,
-    /// Whether there is no output matrix of its own.
+    /// Whether there is no LM head of its own.
     pub tied: bool,
 }
 

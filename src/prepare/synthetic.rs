@@ -72,7 +72,7 @@ enum First {
 }
 
 impl Synthetic {
-    /// A model of `shape`, with all matrices but the router in `format`, and with an output matrix
+    /// A model of `shape`, with all matrices but the router in `format`, and with an LM head
     /// in `output` where it is not tied.
     ///
     /// # Errors

@@ -81,7 +81,7 @@ impl Generation {
         (cached, exact): (usize, usize),
         mut ids: Vec<u32>,
     ) -> Generation {
-        let Request { prompt, most, sampler, stop, output, approximation, .. } = request;
+        let Request { prompt, most, sampler, stop, head_rows, approximation, .. } = request;
         ids.clear();
         ids.reserve_exact(prompt.len().saturating_add(most).min(context) + 1);
         ids.extend_from_slice(&prompt);
@@ -89,7 +89,7 @@ impl Generation {
         // A log-probability is that among all tokens.
         let logits = match log_probability {
             Some(_) => Logits::All,
-            None => output.logits(sampler.sampling().top()),
+            None => head_rows.logits(sampler.sampling().top()),
         };
         Generation {
             sequence,

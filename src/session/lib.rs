@@ -18,7 +18,7 @@
 //! memory but for what a token's text exceeds the room that was taken for it.
 //!
 //! ```
-//! use wick_core::{Arena, Candidates, Engine, KvFormat, Options, Output, Plan, Sampler, Sampling, Serial};
+//! use wick_core::{Arena, Candidates, Engine, KvFormat, Options, HeadRows, Plan, Sampler, Sampling, Serial};
 //! use wick_format::{Gguf, Model, Overrides};
 //! use wick_session::{Ended, Request, Scheduler, tokenizer};
 //! use wick_text::Special;
@@ -31,8 +31,8 @@
 //! let weights = model.weights(&config).unwrap();
 //! let tokenizer = tokenizer(&files[0]).unwrap();
 //!
-//! let (output, kv) = (Output::Exact, KvFormat::F16);
-//! let options = Options { context: 128, sequences: 2, batch: 32, outputs: 2, output, kv };
+//! let (head_rows, kv) = (HeadRows::Exact, KvFormat::F16);
+//! let options = Options { context: 128, sequences: 2, batch: 32, logits: 2, head_rows, kv };
 //! let plan = Plan::new(&config, &weights, &options).unwrap();
 //! let mut memory = vec![0; plan.arena()];
 //! let mut arena = Arena::new(&mut memory);

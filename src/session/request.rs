@@ -3,7 +3,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
-use wick_core::{Approximation, Output, SampleError, Sampler, StepError};
+use wick_core::{Approximation, HeadRows, SampleError, Sampler, StepError};
 use wick_text::Control;
 
 /// What is asked for.
@@ -21,7 +21,7 @@ pub struct Request {
     /// their probabilities; `None` to tell nothing of the kind.
     pub log_probabilities: Option<usize>,
     /// Which logits are computed to draw from.
-    pub output: Output,
+    pub head_rows: HeadRows,
     /// How experts of drawn tokens may differ from the model's; the prompt is read as it is.
     pub approximation: Approximation,
     /// What becomes of control tokens in the text.
@@ -37,7 +37,7 @@ impl Request {
             sampler,
             stop: Vec::new(),
             log_probabilities: None,
-            output: Output::Exact,
+            head_rows: HeadRows::Exact,
             approximation: Approximation::NONE,
             control: Control::Hide,
         }

@@ -190,12 +190,12 @@ impl<'e> Scheduler<'e> {
         self.batch.clear();
         self.parts.clear();
         self.steps += 1;
-        let (room, mut outputs) = (self.engine.options().batch, self.engine.options().outputs);
+        let (room, mut logits) = (self.engine.options().batch, self.engine.options().logits);
         for reading in [false, true] {
             let most = if reading { room.min(self.batch.len() + self.chunk) } else { room };
             while let Some(sequence) = self.next(reading) {
                 let left = most - self.batch.len();
-                if left == 0 || outputs == 0 {
+                if left == 0 || logits == 0 {
                     break;
                 }
                 self.sequences[sequence].stepped = self.steps;
@@ -203,7 +203,7 @@ impl<'e> Scheduler<'e> {
                 let start = self.batch.len();
                 let tokens = generation.feed(left, &mut self.batch);
                 let last = self.batch.last();
-                outputs -= usize::from(last.is_some_and(Token::wants_logits));
+                logits -= usize::from(last.is_some_and(Token::wants_logits));
                 self.parts.push(Part { sequence, start, tokens });
             }
         }

@@ -7,7 +7,7 @@
 //! bits.
 
 use std::process::ExitCode;
-use wick_core::{Engine, KvFormat, Options, Output};
+use wick_core::{Engine, HeadRows, KvFormat, Options};
 use wick_linux::{Cpus, Pool, kernels};
 use wick_tests::{Model, ids, step_for};
 
@@ -36,7 +36,7 @@ fn main() -> ExitCode {
 }
 
 fn measure(bytes: &'static [u8], positions: usize) {
-    let model = Model::read(&[bytes]).arranged_for(Output::Coarse).with(kernels());
+    let model = Model::read(&[bytes]).arranged_for(HeadRows::Coarse).with(kernels());
     let vocab = model.config.vocab;
     let cpus = Cpus::detect();
     let pool: &'static Pool = Box::leak(Box::new(Pool::new(cpus.numbers.len(), &cpus)));
@@ -45,8 +45,8 @@ fn measure(bytes: &'static [u8], positions: usize) {
         context: PIECE,
         sequences: 1,
         batch: BATCH,
-        outputs: BATCH,
-        output: Output::Coarse,
+        logits: BATCH,
+        head_rows: HeadRows::Coarse,
         kv: KvFormat::F16,
     };
     let mut engine = model.engine(options, pool);
@@ -57,7 +57,7 @@ fn measure(bytes: &'static [u8], positions: usize) {
             let exact = logits(&mut engine, i * BATCH, batch, 0);
             for (top, (wrong, rows)) in TOPS.into_iter().zip(wrong.iter_mut().zip(&mut rows)) {
                 let coarse = logits(&mut engine, i * BATCH, batch, top);
-                *rows += engine.output_rows();
+                *rows += engine.lm_head_rows();
                 let pairs = exact.chunks(vocab).zip(coarse.chunks(vocab));
                 *wrong += pairs.filter(|(a, b)| largest(a, top) != largest(b, top)).count();
             }
@@ -75,7 +75,7 @@ fn measure(bytes: &'static [u8], positions: usize) {
 /// The logits of a batch that stands at `position`, of which the `top` largest must be right.
 fn logits(engine: &mut Engine<'_>, position: usize, batch: &[u32], top: usize) -> Vec<f32> {
     engine.truncate(0, position).expect("a whole piece is held");
-    step_for(engine, 0, batch, Output::Coarse.logits(top));
+    step_for(engine, 0, batch, HeadRows::Coarse.logits(top));
     (0..batch.len())
         .flat_map(|i| engine.logits(i).expect("each token wants logits"))
         .copied()

@@ -10,7 +10,7 @@
 use std::collections::HashMap;
 use std::process::ExitCode;
 use wick_core::{
-    Arena, Decaying, ExpertKey, KvFormat, LeastFrequent, LeastRecent, Logits, Options, Output,
+    Arena, Decaying, ExpertKey, HeadRows, KvFormat, LeastFrequent, LeastRecent, Logits, Options,
     Policy, Slots,
 };
 use wick_linux::{Cpus, Pool, kernels};
@@ -37,8 +37,8 @@ impl Trace {
             context,
             sequences: 1,
             batch: BATCH,
-            outputs: 1,
-            output: Output::Exact,
+            logits: 1,
+            head_rows: HeadRows::Exact,
             kv: KvFormat::F16,
         };
         let cpus = Cpus::detect();

@@ -1,14 +1,14 @@
 //! Packed files that contradict themselves.
 
 use crate::{damages, pack};
-use wick_core::Output;
+use wick_core::HeadRows;
 use wick_format::{Gguf, Kind};
 use wick_tests::gguf::{Value, Writer};
 use wick_tests::tiny::Tiny;
 
 /// A good packed file, to be changed.
 fn writer() -> Writer {
-    Writer::from(&Gguf::parse(&pack(&[&Tiny::default().to_bytes()], Output::Exact)).unwrap())
+    Writer::from(&Gguf::parse(&pack(&[&Tiny::default().to_bytes()], HeadRows::Exact)).unwrap())
 }
 
 /// What a file is refused with that was changed.

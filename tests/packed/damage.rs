@@ -1,7 +1,7 @@
 //! Files that were packed well and damaged later.
 
 use crate::{damages, golden, pack, unpack};
-use wick_core::{ExpertKey, Output, Part, StoreReason};
+use wick_core::{ExpertKey, HeadRows, Part, StoreReason};
 use wick_format::{Gguf, Model, Overrides};
 use wick_prepare::Damage;
 use wick_tests::random::Random;
@@ -40,7 +40,7 @@ fn places(bytes: &[u8]) -> Vec<(String, usize)> {
 
 #[test]
 fn every_flipped_bit_is_named() {
-    let good = pack(&golden("q4_0-tied"), Output::Exact);
+    let good = pack(&golden("q4_0-tied"), HeadRows::Exact);
     let places = places(&good);
     assert!(places.len() > 100);
     let mut bytes = good.clone();
@@ -62,7 +62,7 @@ fn every_flipped_bit_is_named() {
 
 #[test]
 fn all_damage_is_found_at_once() {
-    let mut bytes = pack(&golden("powerinfer"), Output::Profiler);
+    let mut bytes = pack(&golden("powerinfer"), HeadRows::Profiler);
     let places = places(&bytes);
     let expert = places.iter().rfind(|(name, _)| name.contains("ffn_down_exps")).unwrap().1;
     let dense = places.iter().find(|(name, _)| name == "lm_head_profiler.weight").unwrap().1;
@@ -81,7 +81,7 @@ fn all_damage_is_found_at_once() {
 /// Cut anywhere, a file is refused.
 #[test]
 fn truncated_files_are_refused() {
-    let bytes = pack(&[&Tiny::default().to_bytes()], Output::Exact);
+    let bytes = pack(&[&Tiny::default().to_bytes()], HeadRows::Exact);
     let head = Gguf::parse(&bytes).unwrap().data_offset();
     // The last part ends in zeros that belong to the experts' tensor.
     for len in (0..head).step_by(7).chain((head..bytes.len()).step_by(997)).chain([bytes.len() - 1])
@@ -94,7 +94,7 @@ fn truncated_files_are_refused() {
 /// Whatever bytes a file has, nothing panics, and tensors that are damaged are never unpacked.
 #[test]
 fn random_damage_never_panics() {
-    let good = pack(&[&Tiny::default().to_bytes()], Output::Exact);
+    let good = pack(&[&Tiny::default().to_bytes()], HeadRows::Exact);
     let head = Gguf::parse(&good).unwrap().data_offset();
     let keys = good.windows(17).position(|bytes| bytes == b"wick.pack.version").unwrap();
     let mut random = Random(11);

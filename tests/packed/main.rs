@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::LazyLock;
 use wick_core::{
-    Arrangement, Config, Down, ExpertKey, KvFormat, LeastRecent, Location, Options, Output, Part,
+    Arrangement, Config, Down, ExpertKey, HeadRows, KvFormat, LeastRecent, Location, Options, Part,
     Section, Serial, TensorName, arranged_bytes,
 };
 use wick_format::{EXTENT_ALIGNMENT, Error, Gguf, Overrides, SplitName, Value as Read};
@@ -22,11 +22,11 @@ use wick_tests::{Model, bits, golden_bytes, ids, step, step_for};
 
 static TWO: LazyLock<Pool> = LazyLock::new(|| Pool::new(2, &Cpus::detect()));
 
-/// Packs a model for an output.
-fn pack(parts: &[&[u8]], output: Output) -> Vec<u8> {
+/// Packs a model for these rows of the LM head.
+fn pack(parts: &[&[u8]], head_rows: HeadRows) -> Vec<u8> {
     in_file(|path| {
         let files: Vec<Gguf<'_>> = parts.iter().map(|part| Gguf::parse(part).unwrap()).collect();
-        let pack = Pack::new(wick_format::Model::new(&files).unwrap(), output).unwrap();
+        let pack = Pack::new(wick_format::Model::new(&files).unwrap(), head_rows).unwrap();
         let mut read = 0;
         let written = pack.write(path, |done| {
             read += done.len() as u64;
@@ -153,23 +153,23 @@ fn odd_bytes() -> Vec<(String, Vec<&'static [u8]>)> {
 }
 
 /// The outputs that a model can be packed for.
-fn outputs(parts: &[&[u8]]) -> Vec<Output> {
+fn outputs(parts: &[&[u8]]) -> Vec<HeadRows> {
     let profiler = parts
         .iter()
         .any(|part| Gguf::parse(part).unwrap().tensor("lm_head_profiler.weight").is_some());
-    if profiler { vec![Output::Exact, Output::Profiler] } else { vec![Output::Exact] }
+    if profiler { vec![HeadRows::Exact, HeadRows::Profiler] } else { vec![HeadRows::Exact] }
 }
 
-/// Everything, for an output.
-fn whole(output: Output) -> Arrangement {
-    Arrangement { output, experts: true, section: Section::Whole }
+/// Everything, for these rows of the LM head.
+fn whole(head_rows: HeadRows) -> Arrangement {
+    Arrangement { head_rows, experts: true, section: Section::Whole }
 }
 
 #[test]
 fn packing_can_be_undone() {
     for (name, parts) in committed().into_iter().chain(odd_bytes()) {
-        for output in outputs(&parts) {
-            let packed = pack(&parts, output);
+        for head_rows in outputs(&parts) {
+            let packed = pack(&parts, head_rows);
             assert_eq!(damages(&packed), Ok(vec![]), "{name}");
             let unpacked = unpack(&packed).unwrap();
             assert!(contents(&[&unpacked]) == contents(&parts), "{name}");
@@ -193,7 +193,7 @@ fn everything_is_kept() {
     writer.add("blk.7.extra.weight", Format::Q4_0, &[32, 8], vec![5; 18 * 8]);
     writer.tensors.reverse();
     let bytes = writer.to_bytes();
-    let packed = pack(&[&bytes], Output::Exact);
+    let packed = pack(&[&bytes], HeadRows::Exact);
     assert!(contents(&[&unpack(&packed).unwrap()]) == contents(&[&bytes]));
     let gguf = Gguf::parse(&packed).unwrap();
     assert_eq!((gguf.version(), gguf.alignment()), (3, EXTENT_ALIGNMENT));
@@ -213,10 +213,10 @@ fn packed_models_give_the_same_bits() {
     for (name, parts) in committed().into_iter().chain(odd_bytes()) {
         let model = Model::read(&parts);
         let ids = ids(40, model.config.vocab);
-        let packed = Model::read(&[pack(&parts, Output::Exact).leak()]);
+        let packed = Model::read(&[pack(&parts, HeadRows::Exact).leak()]);
         assert_eq!(packed.config, model.config, "{name}");
         assert_eq!(packed.weights.bytes(), model.weights.bytes(), "{name}");
-        assert_eq!(arranged_bytes(packed.weights, whole(Output::Exact)), 0, "{name}");
+        assert_eq!(arranged_bytes(packed.weights, whole(HeadRows::Exact)), 0, "{name}");
         let expected = bits(&model.logits(&ids, 1, &Serial));
         for kernels in all_kernels() {
             let found = bits(&packed.with(kernels).logits(&ids, 9, &*TWO));
@@ -229,25 +229,25 @@ fn packed_models_give_the_same_bits() {
 fn files_packed_for_the_profiler_choose_the_same_rows() {
     for parts in [golden("powerinfer"), vec![odd_bytes()[7].1[0]]] {
         let model = Model::read(&parts);
-        let packed = Model::read(&[pack(&parts, Output::Profiler).leak()]);
-        assert_eq!(arranged_bytes(packed.weights, whole(Output::Profiler)), 0);
+        let packed = Model::read(&[pack(&parts, HeadRows::Profiler).leak()]);
+        assert_eq!(arranged_bytes(packed.weights, whole(HeadRows::Profiler)), 0);
         assert_eq!(packed.weights.lm_head().layout(), Layout::Split);
         assert_eq!(packed.weights.profiler.unwrap().fc1.layout(), Layout::Grouped);
         let ids = ids(20, model.config.vocab);
         let [expected, found] = [model, packed].map(|model| {
-            let output = Output::Profiler;
+            let head_rows = HeadRows::Profiler;
             let options = Options {
                 context: 20,
                 sequences: 1,
                 batch: 20,
-                outputs: 20,
-                output,
+                logits: 20,
+                head_rows,
                 kv: KvFormat::default(),
             };
             let mut engine = model.engine(options, &Serial);
-            step_for(&mut engine, 0, &ids, output.logits(0));
+            step_for(&mut engine, 0, &ids, head_rows.logits(0));
             let all: Vec<u32> = (0..20).flat_map(|i| bits(engine.logits(i).unwrap())).collect();
-            (all, engine.output_rows())
+            (all, engine.lm_head_rows())
         });
         assert!(expected == found);
     }
@@ -255,7 +255,7 @@ fn files_packed_for_the_profiler_choose_the_same_rows() {
 
 #[test]
 fn matrices_stand_as_the_kernels_want_them() {
-    let packed = Model::read(&[pack(&golden("q4_0-tied"), Output::Exact).leak()]);
+    let packed = Model::read(&[pack(&golden("q4_0-tied"), HeadRows::Exact).leak()]);
     assert!(packed.weights.is_tied());
     assert_eq!(packed.weights.lm_head().layout(), Layout::Grouped);
     for layer in &packed.weights.layers {
@@ -271,7 +271,7 @@ fn matrices_stand_as_the_kernels_want_them() {
 #[test]
 fn experts_are_pieces_of_the_file() {
     for (name, parts) in [("window8", golden("window8")), ("q4_k_m", golden("q4_k_m"))] {
-        let bytes = pack(&parts, Output::Exact);
+        let bytes = pack(&parts, HeadRows::Exact);
         let files = [Gguf::parse(&bytes).unwrap()];
         let model = wick_format::Model::new(&files).unwrap();
         let config = model.config(Overrides::default()).unwrap();
@@ -309,7 +309,7 @@ fn experts_are_pieces_of_the_file() {
 #[test]
 fn the_front_is_enough_to_stream() {
     for name in ["window8", "powerinfer", "q4_k_m"] {
-        let bytes: &'static [u8] = pack(&golden(name), Output::Exact).leak();
+        let bytes: &'static [u8] = pack(&golden(name), HeadRows::Exact).leak();
         let len = bytes.len() as u64;
         let front = Gguf::parse(bytes).unwrap().front_len() as usize;
         assert!(front.is_multiple_of(EXTENT_ALIGNMENT) && front < bytes.len());
@@ -330,13 +330,13 @@ fn the_front_is_enough_to_stream() {
         let ids = ids(30, config.vocab);
         let expected = bits(&whole.logits(&ids, 30, &Serial));
         let store = Box::leak(Box::new(MemoryStore::new(whole.weights, 3, 1)));
-        let output = Output::Exact;
+        let head_rows = HeadRows::Exact;
         let options = Options {
             context: 30,
             sequences: 1,
             batch: 30,
-            outputs: 30,
-            output,
+            logits: 30,
+            head_rows,
             kv: KvFormat::default(),
         };
         let model = Model { weights, ..whole };
@@ -350,7 +350,7 @@ fn the_front_is_enough_to_stream() {
 /// With the head alone at hand everything has its place; with less, more is asked for.
 #[test]
 fn a_front_may_be_read_bit_by_bit() {
-    for bytes in [pack(&golden("q4_0-tied"), Output::Exact), golden_bytes("q8_0.gguf").to_vec()] {
+    for bytes in [pack(&golden("q4_0-tied"), HeadRows::Exact), golden_bytes("q8_0.gguf").to_vec()] {
         let (len, whole) = (bytes.len() as u64, Gguf::parse(&bytes).unwrap());
         let mut at_hand = 100;
         let head = loop {
@@ -384,7 +384,7 @@ fn a_front_may_be_read_bit_by_bit() {
 fn what_is_broken_off_leaves_nothing_behind() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("file");
-    let packed = pack(&golden("q4_0-tied"), Output::Exact);
+    let packed = pack(&golden("q4_0-tied"), HeadRows::Exact);
     for stop in [1, 20, 60] {
         let mut left = stop;
         let mut flow = |_: &[u8]| {
@@ -392,7 +392,7 @@ fn what_is_broken_off_leaves_nothing_behind() {
             if left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
         let files = [Gguf::parse(golden("q4_0-tied")[0]).unwrap()];
-        let pack = Pack::new(wick_format::Model::new(&files).unwrap(), Output::Exact).unwrap();
+        let pack = Pack::new(wick_format::Model::new(&files).unwrap(), HeadRows::Exact).unwrap();
         let error = pack.write(&path, &mut flow).unwrap_err();
         assert!(matches!(error, wick_prepare::Error::Interrupted));
         left = stop;
@@ -410,19 +410,19 @@ fn what_is_broken_off_leaves_nothing_behind() {
 
 #[test]
 fn what_cannot_be_packed_is_refused() {
-    let refusal = |bytes: &[u8], output| {
+    let refusal = |bytes: &[u8], head_rows| {
         let files = [Gguf::parse(bytes).unwrap()];
         let model = wick_format::Model::new(&files).unwrap();
-        Pack::new(model, output).map(|_| ()).unwrap_err().to_string()
+        Pack::new(model, head_rows).map(|_| ()).unwrap_err().to_string()
     };
-    let packed = pack(&golden("q8_0"), Output::Exact);
-    assert_eq!(refusal(&packed, Output::Exact), "the file is packed already");
-    let error = refusal(golden("q8_0")[0], Output::Profiler);
+    let packed = pack(&golden("q8_0"), HeadRows::Exact);
+    assert_eq!(refusal(&packed, HeadRows::Exact), "the file is packed already");
+    let error = refusal(golden("q8_0")[0], HeadRows::Profiler);
     assert!(error.contains("lm_head_profiler.weight"), "{error}");
     let mut writer = Tiny::default().writer();
     writer.add("extra", Format::F32, &[256], vec![0; 1024]);
     writer.tensor("extra").number = 20;
-    let error = refusal(&writer.to_bytes(), Output::Exact);
+    let error = refusal(&writer.to_bytes(), HeadRows::Exact);
     assert_eq!(error, "extra: a type of known size expected, ggml type 20 found");
     assert_eq!(unpack(golden("q8_0")[0]), Err("the file is not packed".into()));
     assert_eq!(damages(golden("q8_0")[0]), Err("the file is not packed".into()));

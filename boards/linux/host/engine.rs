@@ -9,8 +9,8 @@ use crate::reads::Throttle;
 use crate::{ArrangedMemory, Arranging, Catalogue, Cpus, FileStore, Mib, ModelFile, Pool};
 use log::{info, warn};
 use wick_core::{
-    Arena, Arrangement, Arranger, Config, Decaying, Engine, ExpertStore, Options, Output,
-    OutputError, Parallel, Plan, Policy, Section, Weights,
+    Arena, Arrangement, Arranger, Config, Decaying, Engine, ExpertStore, HeadRows, HeadRowsError,
+    Options, Parallel, Plan, Policy, Section, Weights,
 };
 
 /// Tokens of a prompt that is read sooner with weights as they lie in the file than with arranged ones,
@@ -34,7 +34,7 @@ pub fn with_engine<R, E: From<HostError>>(
     work: impl for<'e> FnOnce(Engine<'e>, &mut Arena<'e>) -> Result<R, E>,
 ) -> Result<R, E> {
     let Model { config, weights, files, .. } = model;
-    check_output(model, options.output)?;
+    check_head_rows(model, options.head_rows)?;
     // Pages of the file's tables are not needed any more.
     files.release();
     let placement = Placement::choose(model, options, setup.budget().as_ref(), setup.low_bit)?;
@@ -46,8 +46,8 @@ pub fn with_engine<R, E: From<HostError>>(
     let pool = pool(setup);
     let kernels = crate::kernels();
     info!("{} threads, {} kernels", pool.threads(), kernels.name());
-    let (output, experts) = (options.output, store.is_none());
-    let what = Arrangement { output, experts, section: Section::Whole };
+    let (head_rows, experts) = (options.head_rows, store.is_none());
+    let what = Arrangement { head_rows, experts, section: Section::Whole };
     let mut arranged = ArrangedMemory::new(weights, what).map_err(HostError::Weights)?;
     let mut arranging = Arranging::new(weights, what, &mut arranged, files.parts(), &pool);
     if !experts || setup.prompt.is_none_or(|tokens| tokens > SHORT) {
@@ -69,14 +69,14 @@ pub fn with_engine<R, E: From<HostError>>(
     work(engine, &mut arena)
 }
 
-/// Refuses an output that the file has no predictor for, or that it is not packed for.
-fn check_output(model: &Model<'_>, wanted: Output) -> Result<(), HostError> {
+/// Refuses rows of the LM head that the file has no predictor for, or is not packed for.
+fn check_head_rows(model: &Model<'_>, wanted: HeadRows) -> Result<(), HostError> {
     let files = model.files;
     match wanted.check(&model.weights) {
         Ok(()) => Ok(()),
-        Err(OutputError::Arranged { found, .. }) => {
-            let all = [Output::Exact, Output::Profiler, Output::Coarse];
-            let packed = all.into_iter().find(|output| output.layout() == found);
+        Err(HeadRowsError::Arranged { found, .. }) => {
+            let all = [HeadRows::Exact, HeadRows::Profiler, HeadRows::Coarse];
+            let packed = all.into_iter().find(|head_rows| head_rows.layout() == found);
             let (file, packed) = (files.name().into(), packed.unwrap_or_default());
             Err(HostError::Packed { file, packed, wanted })
         }

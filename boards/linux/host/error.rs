@@ -5,7 +5,7 @@ use crate::{CatalogueError, MapError, Mib};
 use std::error::Error;
 use std::fmt;
 use std::io;
-use wick_core::{EngineError, OptionsError, Output, StoreError};
+use wick_core::{EngineError, HeadRows, OptionsError, StoreError};
 
 /// Why there is no engine for a model, or why it could not go on reading.
 #[derive(Debug)]
@@ -19,14 +19,14 @@ pub enum HostError {
         /// What is wrong with it, and what to do.
         reason: String,
     },
-    /// The file is packed for another output than the one that is wanted.
+    /// The file is packed for other rows of the LM head than those that are wanted.
     Packed {
         /// Name of the file.
         file: String,
-        /// The output that it is packed for.
-        packed: Output,
-        /// The output that is wanted.
-        wanted: Output,
+        /// What it is packed for.
+        packed: HeadRows,
+        /// What is wanted.
+        wanted: HeadRows,
     },
     /// Experts cannot be read from the model's files.
     Catalogue(CatalogueError),
@@ -83,11 +83,11 @@ impl fmt::Display for HostError {
 impl Error for HostError {}
 
 /// What `--output` calls it.
-fn flag(output: Output) -> &'static str {
-    match output {
-        Output::Exact => "exact",
-        Output::Profiler => "profiler",
-        Output::Coarse => "coarse",
+fn flag(head_rows: HeadRows) -> &'static str {
+    match head_rows {
+        HeadRows::Exact => "exact",
+        HeadRows::Profiler => "profiler",
+        HeadRows::Coarse => "coarse",
     }
 }
 

@@ -70,7 +70,7 @@ fn catalogue(model: &Model<'_>, low_bit: bool) -> Result<Catalogue, HostError> {
         return Ok(catalogue);
     }
     let copies = model.low_bit.clone();
-    let missing = || files.blame("no low-bit copies of experts: pack the model with --tier 2");
+    let missing = || files.blame("no low-bit copies of experts: pack the model with --low-bit");
     Ok(catalogue.with_low_bit(copies.ok_or_else(missing)?))
 }
 
@@ -88,7 +88,7 @@ fn with_larger_batch(
     most: usize,
 ) -> Result<Options, HostError> {
     // Scratch for the logits of all tokens would grow with the batch.
-    let largest = if options.outputs == 1 { STREAMING_BATCH } else { 0 };
+    let largest = if options.logits == 1 { STREAMING_BATCH } else { 0 };
     let halves = std::iter::successors(Some(largest), |batch| Some(batch / 2));
     for batch in halves.take_while(|batch| *batch > options.batch) {
         let larger = Options { batch: batch.min(options.context), ..options };

@@ -5,7 +5,7 @@ use crate::host::budget::Budget;
 use crate::reads::{Device, Reading};
 use std::num::NonZeroUsize;
 use std::time::Duration;
-use wick_core::{Config, KvFormat, Options, Output};
+use wick_core::{Config, HeadRows, KvFormat, Options};
 
 /// Tokens that go through a model together while a prompt is read, if all experts stand in memory.
 pub const BATCH: usize = 64;
@@ -55,6 +55,6 @@ impl Setup {
 /// made for, whichever is less.
 pub fn one_sequence(config: &Config, context: Option<usize>) -> Options {
     let context = context.unwrap_or_else(|| 4096.min(config.context));
-    let (output, kv) = (Output::Exact, KvFormat::F16);
-    Options { context, sequences: 1, batch: BATCH.min(context), outputs: 1, output, kv }
+    let (head_rows, kv) = (HeadRows::Exact, KvFormat::F16);
+    Options { context, sequences: 1, batch: BATCH.min(context), logits: 1, head_rows, kv }
 }

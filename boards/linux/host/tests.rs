@@ -1,7 +1,7 @@
 use super::*;
 use crate::{Cpus, LimitSource};
 use std::path::{Path, PathBuf};
-use wick_core::{OptionsError, Output, Plan, StoreError, StoreReason};
+use wick_core::{HeadRows, OptionsError, Plan, StoreError, StoreReason};
 use wick_format::Overrides;
 
 /// A file of the project's tests.
@@ -129,10 +129,13 @@ fn errors_say_what_and_where() {
     assert!(matches!(error, HostError::Options(OptionsError::Range { what: "context", .. })));
     let options = one_sequence(&model.config, None);
     let error = Placement::choose(&model, options, Some(&budget(17 << 20)), true).unwrap_err();
-    let expected = "no low-bit copies of experts: pack the model with --tier 2";
+    let expected = "no low-bit copies of experts: pack the model with --low-bit";
     assert_eq!(error.to_string(), format!("{}: {expected}", files.name()));
-    let error =
-        HostError::Packed { file: "a.gguf".into(), packed: Output::Exact, wanted: Output::Coarse };
+    let error = HostError::Packed {
+        file: "a.gguf".into(),
+        packed: HeadRows::Exact,
+        wanted: HeadRows::Coarse,
+    };
     assert_eq!(
         error.to_string(),
         "a.gguf: the file is packed for --output exact: run it with that, or pack it again with \

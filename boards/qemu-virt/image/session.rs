@@ -16,7 +16,7 @@ use heapless::Deque;
 use spin::RelaxStrategy;
 use wick_core::{
     Arena, Arrangement, Candidates, Config, Decaying, Engine, EngineError, ExpertFigures,
-    ExpertStore, Options, Output, Parallel, Plan, Policy, Sampler, Sampling, Section, StepError,
+    ExpertStore, HeadRows, Options, Parallel, Plan, Policy, Sampler, Sampling, Section, StepError,
     StoreFigures,
 };
 use wick_session::{Ended, GenerationId, Request, Scheduler};
@@ -30,7 +30,7 @@ use wick_virt::store::{Extents, Store};
 const BATCH: usize = 64;
 /// How weights are arranged that are all in memory.
 const ARRANGEMENT: Arrangement =
-    Arrangement { output: Output::Exact, experts: true, section: Section::Whole };
+    Arrangement { head_rows: HeadRows::Exact, experts: true, section: Section::Whole };
 /// Positions for prompt and answer together, if nothing is said.
 const CONTEXT: usize = 4096;
 
@@ -85,8 +85,8 @@ pub(crate) fn run(
 fn options(settings: &Settings, config: &Config) -> Options {
     let context = settings.context.unwrap_or(CONTEXT.min(config.context));
     let batch = BATCH.min(context);
-    let (output, kv) = (Output::Exact, settings.kv);
-    Options { context, sequences: 1, batch, outputs: 1, output, kv }
+    let (head_rows, kv) = (HeadRows::Exact, settings.kv);
+    Options { context, sequences: 1, batch, logits: 1, head_rows, kv }
 }
 
 /// Slots for experts, `all` bytes being left for them and the engine.

@@ -1,9 +1,9 @@
-//! Multiplying some rows of the output matrix only.
+//! Multiplying some rows of the LM head only.
 
 use std::sync::LazyLock;
 use wick_core::{
-    Config, EngineError, KvFormat, Matrix, Options, Output, OutputError, Parallel, Plan, Serial,
-    Weights,
+    Config, EngineError, HeadRows, HeadRowsError, KvFormat, Matrix, Options, Parallel, Plan,
+    Serial, Weights,
 };
 use wick_kernels::{Encodings, Format, Kernels, Layout, RowLayout};
 use wick_linux::{Cpus, Pool, all_kernels, kernels};
@@ -14,19 +14,19 @@ use wick_tests::{Model, bits, ids, some, step_for};
 static TWO: LazyLock<Pool> = LazyLock::new(|| Pool::new(2, &Cpus::detect()));
 static FOUR: LazyLock<Pool> = LazyLock::new(|| Pool::new(4, &Cpus::detect()));
 
-/// The model with another output matrix.
-fn with_output(model: &Model, output: Matrix<'static>) -> Model {
-    let weights = Weights { own_lm_head: Some(output), ..model.weights.clone() };
+/// The model with another LM head.
+fn with_lm_head(model: &Model, lm_head: Matrix<'static>) -> Model {
+    let weights = Weights { own_lm_head: Some(lm_head), ..model.weights.clone() };
     Model { weights: Box::leak(Box::new(weights)), ..*model }
 }
 
-/// The rows that the output matrix multiplies, read through one that gives them back.
+/// The rows that the LM head multiplies, read through one that gives them back.
 fn hidden(model: &Model, ids: &[u32]) -> Vec<f32> {
     let (vocab, hidden) = (model.config.vocab, model.config.hidden);
     let one = |i: usize| f32::from(u8::from(i.is_multiple_of(hidden + 1) && i < hidden * hidden));
     let bytes: Vec<u8> = (0..vocab * hidden).flat_map(|i| one(i).to_le_bytes()).collect();
     let identity = Matrix::new(Format::F32, vocab, hidden, bytes.leak()).unwrap();
-    let logits = with_output(model, identity).logits(ids, 8, &Serial);
+    let logits = with_lm_head(model, identity).logits(ids, 8, &Serial);
     logits.chunks(vocab).flat_map(|row| row[..hidden].to_vec()).collect()
 }
 
@@ -45,7 +45,7 @@ fn product(matrix: &Matrix<'_>, x: &[f32]) -> Vec<f32> {
 /// The logits after each of `ids`, and the rows that were multiplied for them.
 fn logits(
     model: &Model,
-    output: Output,
+    head_rows: HeadRows,
     top: usize,
     ids: &[u32],
     batch: usize,
@@ -55,15 +55,15 @@ fn logits(
         context: ids.len(),
         sequences: 1,
         batch,
-        outputs: batch,
-        output,
+        logits: batch,
+        head_rows,
         kv: KvFormat::F16,
     };
     let mut engine = model.engine(options, parallel);
     let (mut all, mut rows) = (Vec::new(), 0);
     for chunk in ids.chunks(batch) {
-        step_for(&mut engine, 0, chunk, output.logits(top));
-        rows += engine.output_rows();
+        step_for(&mut engine, 0, chunk, head_rows.logits(top));
+        rows += engine.lm_head_rows();
         (0..chunk.len()).for_each(|i| all.extend_from_slice(engine.logits(i).unwrap()));
     }
     (all, rows)
@@ -86,11 +86,11 @@ fn the_profiler_chooses_rows() {
     let counted = expected.iter().filter(|logit| logit.is_finite()).count();
     assert!(counted > 0 && counted < expected.len());
     for kernels in all_kernels() {
-        for model in [model, model.arranged_for(Output::Profiler)] {
+        for model in [model, model.arranged_for(HeadRows::Profiler)] {
             let pools: [&'static dyn Parallel; 3] = [&Serial, &*TWO, &*FOUR];
             for (pool, batch) in pools.into_iter().zip([7, 1, 40]) {
                 let (found, rows) =
-                    logits(&model.with(kernels), Output::Profiler, 0, &ids, batch, pool);
+                    logits(&model.with(kernels), HeadRows::Profiler, 0, &ids, batch, pool);
                 assert!(bits(&found) == bits(&expected), "{}, batch {batch}", kernels.name());
                 assert_eq!(rows, counted);
             }
@@ -98,7 +98,7 @@ fn the_profiler_chooses_rows() {
     }
 }
 
-/// nano, whose output matrix and embedding are Q8_0, with both in another format.
+/// nano, whose LM head and embedding are Q8_0, with both in another format.
 fn nano(format: Format) -> Model {
     let model = Model::golden("../models/nano/nano");
     let (vocab, hidden) = (model.config.vocab, model.config.hidden);
@@ -143,9 +143,9 @@ fn the_largest_are_found() {
         let dense = model.logits(&ids, 16, &Serial);
         // The reference is scalar; what it is compared with may be fast.
         let model = model.with(kernels());
-        let coarse = model.arranged_for(Output::Coarse);
+        let coarse = model.arranged_for(HeadRows::Coarse);
         for top in [1, 20, 64] {
-            let (found, rows) = logits(&coarse, Output::Coarse, top, &ids, 16, &Serial);
+            let (found, rows) = logits(&coarse, HeadRows::Coarse, top, &ids, 16, &Serial);
             assert!(rows < ids.len() * vocab, "{name}: {rows} rows for {top}");
             for (found, dense) in found.chunks(vocab).zip(dense.chunks(vocab)) {
                 assert_eq!(largest(found, top), largest(dense, top), "{name}, {top}");
@@ -156,25 +156,25 @@ fn the_largest_are_found() {
             for (kernels, pool) in all_kernels().into_iter().flat_map(|k| [(k, &*TWO), (k, &*FOUR)])
             {
                 let ids = &ids[..some(20).max(8)];
-                let again = logits(&coarse.with(kernels), Output::Coarse, top, ids, 7, pool);
+                let again = logits(&coarse.with(kernels), HeadRows::Coarse, top, ids, 7, pool);
                 let expected = bits(&found[..ids.len() * vocab]);
                 assert!(bits(&again.0) == expected, "{name}, {}", kernels.name());
             }
         }
         for top in [0, 65] {
-            let (found, rows) = logits(&coarse, Output::Coarse, top, &ids, 16, &*TWO);
+            let (found, rows) = logits(&coarse, HeadRows::Coarse, top, &ids, 16, &*TWO);
             assert!(bits(&found) == bits(&dense) && rows == ids.len() * vocab, "{name}, {top}");
         }
-        let (found, _) = logits(&model, Output::Coarse, 20, &ids, 16, &Serial);
+        let (found, _) = logits(&model, HeadRows::Coarse, 20, &ids, 16, &Serial);
         assert!(bits(&found) == bits(&dense), "{name}: not arranged");
     }
 }
 
 #[test]
 fn what_the_model_has_not_is_refused() {
-    let refused = |model: &Model, output| {
+    let refused = |model: &Model, head_rows| {
         let options =
-            Options { context: 8, sequences: 1, batch: 1, outputs: 1, output, kv: KvFormat::F16 };
+            Options { context: 8, sequences: 1, batch: 1, logits: 1, head_rows, kv: KvFormat::F16 };
         let plan = Plan::new(&model.config, model.weights, &options).unwrap();
         let mut arena = wick_core::Arena::new(vec![0; plan.arena()].leak());
         let (weights, kernels) = (model.weights, model.kernels);
@@ -182,14 +182,14 @@ fn what_the_model_has_not_is_refused() {
             .unwrap_err()
     };
     let without = Model::golden("q4_0-tied");
-    let error = refused(&without, Output::Profiler);
-    assert_eq!(error, EngineError::Output(OutputError::NoProfiler));
+    let error = refused(&without, HeadRows::Profiler);
+    assert_eq!(error, EngineError::LmHead(HeadRowsError::NoProfiler));
     assert!(error.to_string().contains("lm_head_profiler.weight"), "{error}");
     let odd = Config { vocab: 300, ..Tiny::default().config };
     let odd = Model::read(&[Tiny { config: odd, ..Tiny::default() }.to_bytes().leak()]);
-    let error = refused(&odd, Output::Coarse);
-    assert_eq!(error, EngineError::Output(OutputError::Groups { rows: 300, cols: 64 }));
-    let error = refused(&Model::golden("powerinfer").arranged(), Output::Profiler);
+    let error = refused(&odd, HeadRows::Coarse);
+    assert_eq!(error, EngineError::LmHead(HeadRowsError::Groups { rows: 300, cols: 64 }));
+    let error = refused(&Model::golden("powerinfer").arranged(), HeadRows::Profiler);
     let (expected, found) = (Layout::Split, Layout::Grouped);
-    assert_eq!(error, EngineError::Output(OutputError::Arranged { expected, found }));
+    assert_eq!(error, EngineError::LmHead(HeadRowsError::Arranged { expected, found }));
 }
