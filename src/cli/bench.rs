@@ -282,7 +282,7 @@ impl Report {
         let w = &self.weights;
         writeln!(
             out,
-            "weights    {} a token: dense {}, gate {}, up {}, down {}, output {}",
+            "weights    {} a token: dense {}, gate {}, up {}, down {}, LM head {}",
             mib(w.total),
             mib(w.dense),
             mib(w.gate),
@@ -291,17 +291,8 @@ impl Report {
             mib(w.output)
         )?;
         writeln!(out, "neurons    {:.1} % active", 100.0 * self.active_neurons)?;
-        writeln!(out, "output     {:.2} % of the rows", 100.0 * self.output_rows)?;
-        write!(out, "bandwidth  {:.2} GB/s of weights", self.decode_bandwidth / 1e9)?;
-        match self.memory_bandwidth {
-            None => writeln!(out)?,
-            Some(memory) => writeln!(
-                out,
-                ", {:.0} % of the {:.2} GB/s at which memory is read",
-                100.0 * self.decode_bandwidth / memory,
-                memory / 1e9
-            )?,
-        }
+        writeln!(out, "LM head    {:.2} % of the rows", 100.0 * self.output_rows)?;
+        self.write_bandwidth(out)?;
         for (phase, streamed) in
             [("prefill", &self.prefill_experts), ("decode", &self.decode_experts)]
         {
@@ -313,6 +304,19 @@ impl Report {
             writeln!(out, "memory     {} resident, {} at most", mib(now), mib(most))?;
         }
         Ok(())
+    }
+
+    fn write_bandwidth(&self, out: &mut impl Write) -> io::Result<()> {
+        let found = self.decode_bandwidth / 1e9;
+        let Some(memory) = self.memory_bandwidth.map(|memory| memory / 1e9) else {
+            return writeln!(out, "bandwidth  {found:.2} GB/s of weights");
+        };
+        let percent = 100.0 * found / memory;
+        writeln!(
+            out,
+            "bandwidth  {found:.2} GB/s of weights, {percent:.0} % of the {memory:.2} GB/s at which \
+             memory is read"
+        )
     }
 }
 

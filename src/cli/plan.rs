@@ -211,19 +211,21 @@ impl Report {
             Mib(self.memory_bytes_per_token as usize),
             Mib(self.storage_bytes_per_token as usize)
         )?;
-        for Bounds { source, memory, storage } in &self.bounds {
-            writeln!(out, "by             {source}")?;
-            let by = |what, rate: &f64| format!("{rate:.1} tokens/s by {what}");
-            let bounds = [
-                memory.as_ref().map(|r| by("memory", r)),
-                storage.as_ref().map(|r| by("storage", r)),
-            ];
-            let bounds: Vec<String> = bounds.into_iter().flatten().collect();
-            if !bounds.is_empty() {
-                writeln!(out, "at most        {}", bounds.join(", "))?;
-            }
+        self.bounds.iter().try_for_each(|bounds| bounds.write(out))
+    }
+}
+
+impl Bounds {
+    fn write(&self, out: &mut impl Write) -> io::Result<()> {
+        writeln!(out, "by             {}", self.source)?;
+        let by = |what, rate: f64| format!("{rate:.1} tokens/s by {what}");
+        let bounds = [self.memory.map(|r| by("memory", r)), self.storage.map(|r| by("storage", r))];
+        let bounds: Vec<String> = bounds.into_iter().flatten().collect();
+        if bounds.is_empty() {
+            Ok(())
+        } else {
+            writeln!(out, "at most        {}", bounds.join(", "))
         }
-        Ok(())
     }
 }
 

@@ -107,42 +107,67 @@ impl Pass<'_> {
         let outputs = Grid::new(&mut s.outputs[..n * active * hidden], hidden, hidden);
         match down {
             Down::Outputs(_) if layout == Layout::Columns => {
-                let sum_columns = self.products.kernels.sum_columns();
-                outputs.for_each_tile(self.products.parallel, bands, COLUMNS_TILE, |tile| {
-                    let cols = tile.cols();
-                    let down = experts.matrix(Part::Down, tile.band());
-                    for place in tile.rows() {
-                        sum_columns(
-                            down.bytes(),
-                            &neurons.row(place),
-                            cols.clone(),
-                            tile.row(place),
-                        );
-                    }
-                });
+                self.down_by_columns(experts, bands, neurons, outputs);
             }
-            Down::Outputs(_) => {
-                let product = self.products.product(format, layout);
-                outputs.for_each_tile(self.products.parallel, bands, TILE, |tile| {
-                    let cols = tile.cols();
-                    let down = experts.matrix(Part::Down, tile.band());
-                    let down = down.row_bytes(cols.start, cols.len());
-                    let row = |place: usize| neurons.row(place);
-                    multiply_tile(product, down, tile, row, <[f32]>::copy_from_slice);
-                });
-            }
-            Down::Neurons(_) => {
-                let width = TILE.max(format.block_len());
-                outputs.for_each_tile(self.products.parallel, bands, width, |tile| {
-                    let cols = tile.cols();
-                    let down = experts.matrix(Part::Down, tile.band());
-                    for place in tile.rows() {
-                        let values = neurons.row(place).values;
-                        self.add_neurons(&down, values, cols.start, tile.row(place));
-                    }
-                });
-            }
+            Down::Outputs(_) => self.down_by_rows(experts, bands, neurons, outputs),
+            Down::Neurons(_) => self.down_by_neurons(experts, bands, neurons, outputs),
         }
+    }
+
+    /// Each output is the product of a row and all neurons, summed by the columns of those that are
+    /// active.
+    fn down_by_columns(
+        &self,
+        experts: Lender<'_>,
+        bands: Bands<'_>,
+        neurons: &Rows<'_>,
+        outputs: Grid<'_>,
+    ) {
+        let sum_columns = self.products.kernels.sum_columns();
+        outputs.for_each_tile(self.products.parallel, bands, COLUMNS_TILE, |tile| {
+            let cols = tile.cols();
+            let down = experts.matrix(Part::Down, tile.band());
+            for place in tile.rows() {
+                sum_columns(down.bytes(), &neurons.row(place), cols.clone(), tile.row(place));
+            }
+        });
+    }
+
+    /// Each output is the product of a row and all neurons.
+    fn down_by_rows(
+        &self,
+        experts: Lender<'_>,
+        bands: Bands<'_>,
+        neurons: &Rows<'_>,
+        outputs: Grid<'_>,
+    ) {
+        let product = self.products.product(experts.format(Part::Down), experts.layout(Part::Down));
+        outputs.for_each_tile(self.products.parallel, bands, TILE, |tile| {
+            let cols = tile.cols();
+            let down = experts.matrix(Part::Down, tile.band());
+            let down = down.row_bytes(cols.start, cols.len());
+            let row = |place: usize| neurons.row(place);
+            multiply_tile(product, down, tile, row, <[f32]>::copy_from_slice);
+        });
+    }
+
+    /// The outputs are the sum of a row for each active neuron.
+    fn down_by_neurons(
+        &self,
+        experts: Lender<'_>,
+        bands: Bands<'_>,
+        neurons: &Rows<'_>,
+        outputs: Grid<'_>,
+    ) {
+        let width = TILE.max(experts.format(Part::Down).block_len());
+        outputs.for_each_tile(self.products.parallel, bands, width, |tile| {
+            let cols = tile.cols();
+            let down = experts.matrix(Part::Down, tile.band());
+            for place in tile.rows() {
+                let values = neurons.row(place).values;
+                self.add_neurons(&down, values, cols.start, tile.row(place));
+            }
+        });
     }
 
     /// `out = Σ neuron · row` over the neurons that are not zero, in their order, for the columns of

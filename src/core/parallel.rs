@@ -53,6 +53,31 @@ pub enum Bands<'a> {
     },
 }
 
+impl Bands<'_> {
+    /// How many there are of so many rows.
+    fn count(self, rows: usize) -> usize {
+        match self {
+            Bands::One => 1,
+            Bands::Each => rows,
+            Bands::Bounds(bounds) => bounds.len().saturating_sub(1),
+            Bands::Some { chosen, .. } => chosen.len(),
+        }
+    }
+
+    /// The band in this place, and its rows out of so many.
+    fn band(self, place: usize, rows: usize) -> (usize, Range<usize>) {
+        match self {
+            Bands::One => (place, 0..rows),
+            Bands::Each => (place, place..place + 1),
+            Bands::Bounds(bounds) => (place, bounds[place]..bounds[place + 1]),
+            Bands::Some { bounds, chosen } => {
+                let band = chosen[place] as usize;
+                (band, bounds[band]..bounds[band + 1])
+            }
+        }
+    }
+}
+
 /// Rows of `f32` whose leading columns are to be written by several threads.
 #[derive(Debug)]
 pub struct Grid<'a> {
@@ -107,12 +132,6 @@ impl<'a> Grid<'a> {
         if let Bands::Some { chosen, .. } = bands {
             assert!(chosen.is_sorted_by(|a, b| a < b), "bands {chosen:?} out of order");
         }
-        let band_count = match bands {
-            Bands::One => 1,
-            Bands::Each => rows,
-            Bands::Bounds(bounds) => bounds.len().saturating_sub(1),
-            Bands::Some { chosen, .. } => chosen.len(),
-        };
         let part_tiles = |part: usize| (cuts[part + 1] - cuts[part]).div_ceil(width);
         let parts = cuts.len().saturating_sub(1);
         let across: usize = (0..parts).map(part_tiles).sum();
@@ -120,28 +139,18 @@ impl<'a> Grid<'a> {
         // Bands do not overlap, and tiles of a band do not share columns: tiles are disjoint.
         let tile = |i: usize| {
             let (place, mut start) = (i / across, i % across);
-            let band = match bands {
-                Bands::Some { chosen, .. } => chosen[place] as usize,
-                _ => place,
-            };
+            let (band, rows) = bands.band(place, rows);
             let mut part = 0;
             while start >= part_tiles(part) {
                 start -= part_tiles(part);
                 part += 1;
             }
             let start = cuts[part] + start * width;
-            let rows = match bands {
-                Bands::One => 0..rows,
-                Bands::Each => band..band + 1,
-                Bands::Bounds(bounds) | Bands::Some { bounds, .. } => {
-                    bounds[band]..bounds[band + 1]
-                }
-            };
             let cols = start..cuts[part + 1].min(start + width);
             let (stride, data, grid) = (self.stride, data.get(), PhantomData);
             Tile { band, part, rows, cols, stride, data, grid }
         };
-        for_each_index(parallel, band_count * across, |i| work(&mut tile(i)));
+        for_each_index(parallel, bands.count(rows) * across, |i| work(&mut tile(i)));
     }
 }
 
