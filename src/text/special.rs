@@ -50,21 +50,23 @@ impl Specials {
         Some(self.ids[at])
     }
 
-    /// The first special token in `text`, the longest where several begin there: where it begins, and its id.
+    /// The first special token in `text` from `from` on, the longest where several begin there: where it begins,
+    /// and its id. `reach` tells for a position how many bytes from there on may be a control token.
     pub(crate) fn next_in(
         &self,
         tokens: &Tokens,
         text: &str,
-        special: Special,
+        from: usize,
+        reach: impl Fn(usize) -> usize,
     ) -> Option<(usize, u32)> {
         let bytes = text.as_bytes();
-        (0..bytes.len())
+        (from..bytes.len())
             .filter(|&at| self.first[usize::from(bytes[at])])
-            .find_map(|at| Some((at, self.longest_prefix(tokens, &bytes[at..], special)?)))
+            .find_map(|at| Some((at, self.longest_prefix(tokens, &bytes[at..], reach(at))?)))
     }
 
-    /// The longest special token that `rest` begins with.
-    fn longest_prefix(&self, tokens: &Tokens, rest: &[u8], special: Special) -> Option<u32> {
+    /// The longest special token that `rest` begins with; control tokens of up to `reach` bytes.
+    fn longest_prefix(&self, tokens: &Tokens, rest: &[u8], reach: usize) -> Option<u32> {
         let mut longest = None;
         // The tokens that share the bytes of `rest` seen so far; being sorted, the one that ends here comes first.
         let mut candidates = &self.ids[..];
@@ -77,7 +79,7 @@ impl Specials {
             };
             if tokens.bytes(id).len() == depth + 1 {
                 candidates = longer;
-                if special == Special::Parse || tokens.kind(id) == Kind::UserDefined {
+                if depth < reach || tokens.kind(id) == Kind::UserDefined {
                     longest = Some(id);
                 }
             }

@@ -124,6 +124,36 @@ fn control_tokens_in_plain_text_stay_text() {
 }
 
 #[test]
+fn control_tokens_that_touch_a_users_text_stay_text() {
+    use core::slice::from_ref;
+    let tokenizer = Parts::good().tokenizer();
+    let encode = |text: &str, user: &[core::ops::Range<usize>]| {
+        let mut ids = Vec::new();
+        tokenizer.encode_marked(text, user, &mut ids);
+        ids
+    };
+    let text = "<|im_start|>ab<|im_start|>ab";
+    let [parsed, plain] =
+        [Special::Parse, Special::Text].map(|special| self::encode(&tokenizer, text, special));
+    assert_eq!(encode(text, &[]), parsed);
+    assert_eq!(encode(text, from_ref(&(0..text.len()))), plain);
+    assert_eq!(encode(text, &[12..14, 26..28]), parsed, "between control tokens");
+    for user in [14..26, 14..15, 25..26, 18..20] {
+        let ids = encode(text, from_ref(&user));
+        assert_eq!(ids[0], IM_START);
+        assert_eq!(ids.iter().filter(|&&id| id == IM_START).count(), 1);
+    }
+    // A mark splits no word: the merges are those of the whole text.
+    assert_eq!(encode("abc", from_ref(&(0..1))), encode("abc", &[]));
+    assert_eq!(encode("abc", from_ref(&(1..2))), encode("abc", &[]));
+    assert_eq!(
+        encode("<tool>", from_ref(&(0..6))),
+        [TOOL],
+        "user-defined tokens are found in any text"
+    );
+}
+
+#[test]
 fn a_longer_control_token_hides_no_shorter_user_token() {
     let mut parts = Parts::good();
     parts.tokens.push(b"<tool>!".to_vec());

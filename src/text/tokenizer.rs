@@ -1,6 +1,7 @@
 //! Text to token ids.
 
 use alloc::vec::Vec;
+use core::ops::Range;
 
 use crate::bpe::Scratch;
 use crate::control::Control;
@@ -75,13 +76,39 @@ impl Tokenizer {
         scratch: &mut Scratch,
         out: &mut Vec<u32>,
     ) {
-        let mut rest = text;
-        while let Some((at, id)) = self.specials.next_in(&self.tokens, rest, special) {
-            self.encode_plain(&rest[..at], scratch, out);
+        let reach = match special {
+            Special::Parse => usize::MAX,
+            Special::Text => 0,
+        };
+        self.encode_reaching(text, |_| reach, scratch, out);
+    }
+
+    /// As [`Tokenizer::encode`], of a text of which some is a user's: a control token is one only where none of its
+    /// bytes lies in `user`, which are ranges of bytes in order and apart. Everything else is encoded as one text,
+    /// wherever the ranges begin and end.
+    pub fn encode_marked(&self, text: &str, user: &[Range<usize>], out: &mut Vec<u32>) {
+        let reach = |at: usize| match user.get(user.partition_point(|range| range.end <= at)) {
+            Some(range) => range.start.saturating_sub(at),
+            None => usize::MAX,
+        };
+        self.encode_reaching(text, reach, &mut Scratch::new(), out);
+    }
+
+    /// The ids of a text; `reach` tells for a position how many bytes from there on may be a control token.
+    fn encode_reaching(
+        &self,
+        text: &str,
+        reach: impl Fn(usize) -> usize,
+        scratch: &mut Scratch,
+        out: &mut Vec<u32>,
+    ) {
+        let mut from = 0;
+        while let Some((at, id)) = self.specials.next_in(&self.tokens, text, from, &reach) {
+            self.encode_plain(&text[from..at], scratch, out);
             out.push(id);
-            rest = &rest[at + self.tokens.bytes(id).len()..];
+            from = at + self.tokens.bytes(id).len();
         }
-        self.encode_plain(rest, scratch, out);
+        self.encode_plain(&text[from..], scratch, out);
     }
 
     /// Text in which no special token is looked for.
