@@ -13,21 +13,12 @@ pub const CHATML: &str = "{% for message in messages %}{{ '<|im_start|>' + messa
 /// The token that [`CHATML`] begins messages with.
 const BEGIN: &str = "<|im_start|>";
 
-/// A template by the name that a file has it under; `default` if it is the only one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NamedTemplate<'m> {
-    /// Its name.
-    pub name: &'m str,
-    /// Its text.
-    pub source: &'m str,
-}
-
 /// There is no template to choose.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ChatError {
     /// The file has none, and its vocabulary none of ChatML's tokens.
     Missing,
-    /// None is the default, or has the name that was asked for.
+    /// None has the name that was asked for, or is the default.
     Unknown {
         /// The name.
         name: String,
@@ -51,30 +42,30 @@ impl fmt::Display for ChatError {
 
 impl std::error::Error for ChatError {}
 
-/// Chooses among a file's templates the one of this name, or the default one; `chatml` is always there. Where the file
-/// has none, that is taken if the vocabulary has its tokens.
+/// Chooses among a file's templates, which are names with sources, the one of this name, or else the one called
+/// `default`; `chatml` is always there. Where the file has none, that is taken if the vocabulary has its tokens. Returns
+/// the name and the source.
 ///
 /// # Errors
 /// There is none to choose.
 pub fn choose<'m>(
-    templates: &[NamedTemplate<'m>],
+    templates: &[(&'m str, &'m str)],
     name: Option<&str>,
     tokenizer: &Tokenizer,
-) -> Result<NamedTemplate<'m>, ChatError> {
-    let chatml = NamedTemplate { name: "chatml", source: CHATML };
+) -> Result<(&'m str, &'m str), ChatError> {
     let wanted = name.unwrap_or("default");
-    if let Some(found) = templates.iter().find(|template| template.name == wanted) {
+    if let Some(found) = templates.iter().find(|(name, _)| *name == wanted) {
         return Ok(*found);
     }
-    let speaks_chatml = tokenizer.id_of(BEGIN).is_some_and(|id| tokenizer.is_control(id));
+    let speaks_chatml = || tokenizer.id_of(BEGIN).is_some_and(|id| tokenizer.is_control(id));
     match name {
-        Some("chatml") => Ok(chatml),
-        None if templates.is_empty() && speaks_chatml => Ok(chatml),
+        Some("chatml") => Ok(("chatml", CHATML)),
+        None if templates.is_empty() && speaks_chatml() => Ok(("chatml", CHATML)),
         None if templates.is_empty() => Err(ChatError::Missing),
         _ => {
-            let mut known: Vec<&str> = templates.iter().map(|template| template.name).collect();
-            known.push("chatml");
-            Err(ChatError::Unknown { name: wanted.into(), known: known.join(", ") })
+            let known = templates.iter().map(|(name, _)| *name).chain(["chatml"]);
+            let known = known.collect::<Vec<_>>().join(", ");
+            Err(ChatError::Unknown { name: wanted.into(), known })
         }
     }
 }

@@ -38,7 +38,7 @@ pub mod template;
 #[cfg(test)]
 mod tests;
 
-pub use chat::{CHATML, Chat, ChatError, NamedTemplate, choose};
+pub use chat::{CHATML, Chat, ChatError, choose};
 pub use message::{Message, messages, trust_roles};
 pub use prompt::Prompt;
 pub use template::{

@@ -22,8 +22,9 @@ impl Limits {
     /// Bytes that a search or a copy goes through in one step.
     pub const READ_PER_STEP: usize = 64;
 
-    /// Longest template, in bytes. Those of published models have up to 30 KB.
-    pub const SOURCE: usize = 1 << 20;
+    /// Longest template, in bytes. Those of published models have up to 30 KB; reading one takes up to a hundred times
+    /// its size.
+    pub const SOURCE: usize = 1 << 18;
 
     /// The bounds for a conversation of so many bytes.
     pub fn for_input(bytes: usize) -> Limits {

@@ -1,7 +1,7 @@
 //! Values as Python writes them.
 
 use super::budget::Budget;
-use super::error::Result;
+use super::error::{Result, TemplateError};
 use super::text::{Builder, Text};
 use super::value::{List, Map, Value};
 
@@ -37,9 +37,7 @@ fn write_repr(value: &Value, out: &mut Builder<'_>) -> Result<()> {
         Value::List(list) => write_list(list, out),
         Value::Map(map) => write_map(map, out),
         Value::Object(_) => {
-            out.push_str("<")?;
-            out.push_str(value.kind())?;
-            out.push_str(">")
+            Err(TemplateError::failed(format_args!("a {} cannot be written", value.kind())))
         }
     }
 }

@@ -7,6 +7,12 @@ use std::time::{Duration, Instant};
 /// Half of the least stack that wick runs on.
 const STACK: usize = 128 << 10;
 
+/// A second; more where each instruction is translated.
+fn patience() -> Duration {
+    let is_emulated = std::env::var_os("WICK_EMULATED").is_some();
+    Duration::from_secs(if is_emulated { 30 } else { 1 })
+}
+
 fn render(source: &str) -> Result<String, TemplateError> {
     let said = [Message::new("user", "Hello")];
     let context = Context::new().with("messages", messages(&said));
@@ -20,7 +26,7 @@ fn render_small(source: &str) -> Result<String, TemplateError> {
     let name = source.chars().take(80).collect::<String>();
     let thread = Builder::new().stack_size(STACK).spawn(move || render(&source)).unwrap();
     let rendered = thread.join().unwrap();
-    assert!(started.elapsed() < Duration::from_secs(1), "{name}: {:?}", started.elapsed());
+    assert!(started.elapsed() < patience(), "{name}: {:?}", started.elapsed());
     rendered
 }
 
@@ -107,10 +113,12 @@ fn lists_stay_small() {
 #[test]
 fn nothing_holds_itself() {
     let cycle = "{% set ns = namespace() %}{% set ns.a = ns %}{% set ns.b = [ns] %}";
-    assert_eq!(render_small(&format!("{cycle}{{{{ ns }}}}")).unwrap(), "<namespace>");
-    assert_eq!(render_small(&format!("{cycle}{{{{ ns.a.a.b }}}}")).unwrap(), "[<namespace>]");
+    for written in ["ns", "ns.a.a.b", "[ns.b]", "ns ~ ''", "ns | tojson", "ns.b | string | length"]
+    {
+        let error = render_small(&format!("{cycle}{{{{ {written} }}}}")).unwrap_err();
+        assert_eq!(error.kind(), TemplateErrorKind::Failed, "{written}: {error}");
+    }
     assert_eq!(render_small(&format!("{cycle}{{{{ ns.b == ns.a.b }}}}")).unwrap(), "True");
-    assert!(render_small(&format!("{cycle}{{{{ ns | tojson }}}}")).is_err());
     let namespaces = "{% for i in range(99999) %}{% set ns = namespace(a=1) %}{% endfor %}";
     is_limited(&namespaces.repeat(9));
 }
@@ -192,11 +200,11 @@ fn macros_do_not_recurse_for_ever() {
 #[test]
 fn long_templates_are_refused() {
     is_limited(&"a".repeat(Limits::SOURCE + 1));
-    assert!(render_small(&"{{".repeat(500_000)).is_err());
-    assert!(render_small(&"{%".repeat(500_000)).is_err());
-    assert!(render_small(&"{#".repeat(500_000)).is_err());
-    assert!(render_small(&"{% raw %}{%".repeat(90_000)).is_err());
-    assert!(render_small(&"{% raw ".repeat(90_000)).is_err());
+    assert!(render_small(&"{{".repeat(100_000)).is_err());
+    assert!(render_small(&"{%".repeat(100_000)).is_err());
+    assert!(render_small(&"{#".repeat(100_000)).is_err());
+    assert!(render_small(&"{% raw %}{%".repeat(20_000)).is_err());
+    assert!(render_small(&"{% raw ".repeat(30_000)).is_err());
 }
 
 /// A conversation may be long: the bounds grow with it.
