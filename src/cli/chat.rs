@@ -5,9 +5,9 @@ use crate::engine::{EngineArguments, HeadRowsArguments, with_engine};
 use crate::exit::{Exit, Failure, OrExit};
 use crate::interrupt::Interrupt;
 use crate::model::{ModelArguments, tokenizer};
-use crate::run::{encode, utf8, without_break};
+use crate::run::{utf8, without_break};
 use crate::sampling::SamplingArguments;
-use crate::template::{Message, render};
+use crate::template::{ChatTemplate, TemplateArguments, encode, unescape};
 use clap::Args;
 use rustyline::error::ReadlineError;
 use rustyline::history::MemHistory;
@@ -18,6 +18,7 @@ use rustyline::{
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::time::Instant;
 use wick_linux::host::one_sequence;
+use wick_serve::{ChatError, Message};
 use wick_text::Tokenizer;
 
 const HELP: &str = "\
@@ -46,6 +47,11 @@ pub(crate) struct Arguments {
     /// What the model is told before the conversation
     #[arg(long, value_name = "TEXT")]
     system: Option<String>,
+    /// Take \n, \t, \r, \\ and \xHH in --system for the characters that they stand for
+    #[arg(short, long)]
+    escape: bool,
+    #[command(flatten)]
+    template: TemplateArguments,
     /// Most tokens of an answer
     #[arg(short, long = "tokens", alias = "n", value_name = "N", default_value_t = 512)]
     n: usize,
@@ -67,9 +73,12 @@ pub(crate) fn run(arguments: &Arguments, verbose: bool) -> Result<(), Failure> {
     let files = arguments.model.open()?;
     let model = files.model(arguments.model.overrides())?;
     let tokenizer = tokenizer(&files, model.metadata())?;
-    let template = model.chat_template.ok_or_else(|| {
-        files.blame("tokenizer.chat_template is missing; wick run --raw continues a text without")
+    let template = arguments.template.open(&model, &tokenizer)?.ok_or_else(|| {
+        let hint = "--chat-template takes another, wick run --raw continues a text without";
+        files.blame(format!("{}; {hint}", ChatError::Missing))
     })?;
+    let system = arguments.system.as_deref();
+    let system = system.map(|text| if arguments.escape { unescape(text) } else { text.into() });
 
     let options = arguments.head_rows.apply(one_sequence(&model.config, arguments.context));
     with_engine(&model, options, None, &arguments.engine, |engine, arena| {
@@ -81,7 +90,7 @@ pub(crate) fn run(arguments: &Arguments, verbose: bool) -> Result<(), Failure> {
                 &tokenizer,
                 options.context,
                 arguments.n,
-                arguments.system.clone(),
+                system,
             ),
             most: arguments.n,
             verbose,
@@ -172,7 +181,7 @@ impl Chat<'_, '_> {
 
 /// What was said, and how the model reads it.
 struct Conversation<'a> {
-    template: &'a str,
+    template: ChatTemplate,
     tokenizer: &'a Tokenizer,
     /// Positions that the model has, and those of them that are kept free for an answer.
     context: usize,
@@ -188,7 +197,7 @@ impl<'a> Conversation<'a> {
     /// A conversation in which nothing was said yet. An answer has room for `most` tokens, or for a
     /// quarter of the context if that is less.
     fn new(
-        template: &'a str,
+        template: ChatTemplate,
         tokenizer: &'a Tokenizer,
         context: usize,
         most: usize,
@@ -199,14 +208,14 @@ impl<'a> Conversation<'a> {
             tokenizer,
             context,
             kept_free: most.min(context / 4),
-            system: system.map(|content| Message { role: "system".into(), content }),
+            system: system.map(|content| Message::new("system", content)),
             messages: Vec::new(),
             has_dropped: false,
         }
     }
 
     fn push(&mut self, role: &str, content: String) {
-        self.messages.push(Message { role: role.into(), content });
+        self.messages.push(Message::new(role, content));
     }
 
     fn forget(&mut self) {
@@ -241,8 +250,8 @@ impl<'a> Conversation<'a> {
 
     /// The ids of the system message and of the messages from `first` on.
     fn ids(&self, first: usize) -> Result<Vec<u32>, Failure> {
-        let messages: Vec<&Message> = self.system.iter().chain(&self.messages[first..]).collect();
-        encode(self.tokenizer, &render(self.template, &messages, self.tokenizer)?)
+        let messages = self.system.iter().chain(&self.messages[first..]);
+        encode(self.tokenizer, &self.template.prompt(messages)?)
     }
 
     fn too_long(&self, found: usize) -> Failure {

@@ -5,9 +5,8 @@ use crate::engine::{EngineArguments, HeadRowsArguments, with_engine};
 use crate::exit::{Exit, Failure, OrExit};
 use crate::interrupt::Interrupt;
 use crate::model::{ModelArguments, tokenizer};
-use crate::run::encode;
 use crate::streaming::{Streamed, Streaming};
-use crate::template::{Message, render};
+use crate::template::{ChatTemplate, TemplateArguments, encode, plain};
 use anyhow::Context;
 use clap::Args;
 use serde::{Deserialize, Serialize};
@@ -18,6 +17,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use wick_core::{Approximation, Engine, HeadRows, KvFormat, Logits, Options, Sampling, Token};
 use wick_linux::host::{Model, one_sequence};
+use wick_serve::Message;
 use wick_text::{Special, Tokenizer};
 
 /// Measure a model: perplexity of a text, or exact answers to questions
@@ -48,6 +48,8 @@ pub(crate) struct Arguments {
     engine: EngineArguments,
     #[command(flatten)]
     head_rows: HeadRowsArguments,
+    #[command(flatten)]
+    template: TemplateArguments,
     /// Write JSON
     #[arg(long)]
     json: bool,
@@ -223,13 +225,14 @@ fn skills(
     questions: &[Question],
 ) -> Result<(), Failure> {
     let options = arguments.head_rows.apply(one_sequence(&model.config, arguments.context));
+    let template = arguments.template.open(model, tokenizer)?;
     let interrupt = Interrupt::watch()?;
     let scores = with_engine(model, options, None, &arguments.engine, |engine, arena| {
         let drawing = arguments.engine.drawing(Sampling::GREEDY, &arguments.head_rows);
         let mut answer = Answer::new(engine, drawing, tokenizer, &interrupt, arena)?;
         let mut scores = BTreeMap::<&str, Score>::new();
         for question in questions {
-            let ids = encode(tokenizer, &question.text(model, tokenizer)?)?;
+            let ids = question.ids(template.as_ref(), tokenizer)?;
             let mut found = String::new();
             answer.prefill(&ids, arguments.n)?;
             answer.decode(|text| {
@@ -264,19 +267,24 @@ fn skills(
 
 impl Question {
     /// What the model is asked to continue.
-    fn text(&self, model: &Model<'_>, tokenizer: &Tokenizer) -> Result<String, Failure> {
+    fn ids(
+        &self,
+        template: Option<&ChatTemplate>,
+        tokenizer: &Tokenizer,
+    ) -> Result<Vec<u32>, Failure> {
         let messages = match (&self.messages, &self.prompt) {
             (Some(messages), None) => messages.clone(),
-            (None, Some(prompt)) => vec![Message { role: "user".into(), content: prompt.clone() }],
+            (None, Some(prompt)) => vec![Message::new("user", prompt)],
             _ => {
                 let message = "a question has either \"prompt\" or \"messages\"";
                 return Err(Failure::new(Exit::Input, message));
             }
         };
-        let Some(template) = model.chat_template else {
-            return Ok(messages.into_iter().map(|m| m.content).collect::<Vec<_>>().join("\n"));
+        let prompt = match template {
+            Some(template) => template.prompt(&messages)?,
+            None => plain(&messages),
         };
-        render(template, &messages, tokenizer)
+        encode(tokenizer, &prompt)
     }
 }
 

@@ -203,7 +203,7 @@ fn describe(tokenizer: &Tokenizer, model: &Model<'_>) -> TokenizerReport {
         eos: tokenizer.eos(),
         end: (0..tokenizer.len() as u32).filter(|id| tokenizer.is_end(*id)).collect(),
         adds_bos: tokenizer.prefix().is_some(),
-        chat_template: model.chat_template.is_some(),
+        chat_template: !model.chat_templates.is_empty(),
     }
 }
 

@@ -35,7 +35,8 @@ Exit codes:
   2    the command line is wrong
   3    a model file cannot be read, is damaged, or is none that wick runs
   4    the model does not fit into memory
-  5    the input is wrong: prompt too long, token out of range, text not UTF-8
+  5    the input is wrong: prompt too long, token out of range, text not UTF-8, refused by the
+       chat template
   130  interrupted by ctrl-C";
 
 /// Where `--help` lists options that all verbs have: after those of the verb.

@@ -6,17 +6,19 @@ use crate::exit::{Exit, Failure};
 use crate::interrupt::Interrupt;
 use crate::model::{FlagArguments, GatingArguments, tokenizer};
 use crate::sampling::SamplingArguments;
-use crate::template::{Message, render};
+use crate::template::{TemplateArguments, encode, plain, say, unescape};
 use clap::Args;
 use std::io::{self, IsTerminal, Read, Write};
 use std::time::Instant;
-use wick_linux::host::{Model, one_sequence};
-use wick_text::{Special, Tokenizer};
+use wick_linux::host::one_sequence;
+use wick_serve::{Message, Prompt};
+use wick_text::Tokenizer;
 
 /// Answer a prompt: text goes to stdout as it is drawn
 ///
-/// The prompt is given to the model as a user's message, by the chat template in the model's file.
-/// With --raw it is continued as it stands.
+/// The prompt is given to the model as a user's message, by the chat template in the model's file, and
+/// nothing in it is taken for a control token. With --raw it is continued as it stands, and what
+/// looks like a control token (<|im_end|>) is one.
 ///
 ///   wick run "dim the kitchen light to 40 percent"
 ///   wick run -m model.gguf --temperature 0 -n 100 "Why is the sky blue?"
@@ -41,9 +43,14 @@ pub(crate) struct Arguments {
     /// Positions for prompt and answer together [default: 4096, or the model's own if that is less]
     #[arg(short, long, value_name = "N")]
     context: Option<usize>,
-    /// Continue the prompt as it stands, without chat template
-    #[arg(long)]
+    /// Continue the prompt as it stands, without chat template; control tokens in it are parsed
+    #[arg(long, conflicts_with = "chat_template")]
     raw: bool,
+    /// Take \n, \t, \r, \\ and \xHH in the argument for the characters that they stand for
+    #[arg(short, long)]
+    escape: bool,
+    #[command(flatten)]
+    template: TemplateArguments,
     /// The prompt; "-" or nothing reads it from stdin, but for the line break at its end
     prompt: Option<String>,
 }
@@ -56,8 +63,19 @@ pub(crate) fn run(arguments: &Arguments, verbose: bool) -> Result<(), Failure> {
     let files = arguments.model.open()?;
     let model = files.model(arguments.gating.overrides())?;
     let tokenizer = tokenizer(&files, model.metadata())?;
-    let text = if arguments.raw { text } else { template(&model, &tokenizer, text)? };
-    let ids = encode(&tokenizer, &text)?;
+    let ids = if arguments.raw {
+        raw_ids(&tokenizer, text)?
+    } else {
+        let said = [Message::new("user", text)];
+        let prompt = match arguments.template.open(&model, &tokenizer)? {
+            Some(template) => template.prompt(&said)?,
+            None => {
+                log::info!("the file has no chat template; the prompt is continued as it stands");
+                plain(&said)
+            }
+        };
+        encode(&tokenizer, &prompt)?
+    };
 
     let options = arguments.head_rows.apply(one_sequence(&model.config, arguments.context));
     let context = options.context;
@@ -90,7 +108,9 @@ pub(crate) fn run(arguments: &Arguments, verbose: bool) -> Result<(), Failure> {
 /// The prompt from the command line or from stdin.
 fn prompt(arguments: &Arguments) -> Result<String, Failure> {
     match arguments.prompt.as_deref() {
-        Some(text) if text != "-" => Ok(text.to_owned()),
+        Some(text) if text != "-" => {
+            Ok(if arguments.escape { unescape(text) } else { text.to_owned() })
+        }
         None if io::stdin().is_terminal() => {
             let hint = "a prompt expected: wick run \"dim the kitchen light to 40 percent\"";
             Err(Failure::new(Exit::Usage, hint))
@@ -126,26 +146,13 @@ pub(crate) fn utf8(what: &str, bytes: Vec<u8>) -> Result<String, Failure> {
     })
 }
 
-/// The prompt as the model was trained to read a user's message; as it is, if the file has no
-/// template.
-fn template(model: &Model<'_>, tokenizer: &Tokenizer, text: String) -> Result<String, Failure> {
-    let Some(template) = model.chat_template else {
-        log::info!("the file has no chat template; the prompt is continued as it stands");
-        return Ok(text);
-    };
-    let messages = [Message { role: "user".into(), content: text }];
-    render(template, &messages, tokenizer)
-}
-
-/// The ids of a prompt. An empty one begins like a document, after an end of text.
-pub(crate) fn encode(tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>, Failure> {
-    let mut ids = Vec::from_iter(tokenizer.prefix());
-    tokenizer.encode(text, Special::Parse, &mut ids);
-    if ids.is_empty() {
-        ids.extend(tokenizer.id_of("<|endoftext|>").or(tokenizer.bos()).or(tokenizer.eos()));
-    }
-    if ids.is_empty() {
-        return Err(Failure::new(Exit::Input, "the prompt is empty"));
+/// The ids of a prompt that is continued as it stands. Whoever has control tokens in it is told.
+fn raw_ids(tokenizer: &Tokenizer, text: String) -> Result<Vec<u32>, Failure> {
+    let ids = encode(tokenizer, &Prompt::trusted(text))?;
+    let added = usize::from(tokenizer.prefix().is_some());
+    let control = ids.iter().skip(added).filter(|&&id| tokenizer.is_control(id)).count();
+    if control > 0 && ids.len() > 1 {
+        say(&format!("--raw: {control} control tokens in the prompt are parsed"))?;
     }
     Ok(ids)
 }

@@ -1,97 +1,198 @@
-//! A model's chat template: a Jinja text in its file.
+//! Which chat template, and prompts that are made with it.
 
-use crate::exit::{Exit, Failure, OrExit};
-use anyhow::Context;
-use minijinja::{Environment, Error, ErrorKind, Value, context};
-use serde::{Deserialize, Serialize};
+use crate::exit::{Exit, Failure};
+use clap::Args;
+use std::fs;
+use std::io::{self, Write};
+use wick_linux::host::Model;
+use wick_serve::{Chat, ChatError, Message, Prompt, TemplateError, TemplateErrorKind};
+use wick_serve::{choose, messages};
 use wick_text::Tokenizer;
 
-/// One message of a conversation.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-pub(crate) struct Message {
-    pub(crate) role: String,
-    pub(crate) content: String,
+/// How conversations are written.
+#[derive(Args, Clone)]
+pub(crate) struct TemplateArguments {
+    /// Chat template in place of the model's: a file in Jinja, the name of another one in the model's
+    /// file, or chatml
+    #[arg(long, value_name = "FILE|NAME")]
+    chat_template: Option<String>,
 }
 
-/// Writes `messages` as the model was trained to read them, up to where its answer begins.
-pub(crate) fn render(
-    template: &str,
-    messages: &[impl Serialize],
+/// A chat template, and where it came from.
+pub(crate) struct ChatTemplate {
+    chat: Chat,
+    /// What an error in it says first.
+    origin: String,
+    /// What an error in it ends with.
+    exit: Exit,
+}
+
+impl TemplateArguments {
+    /// The template that was asked for, or else the model's; one for ChatML where the model has none and its
+    /// vocabulary speaks that, which is said on stderr. `None` where there is none at all.
+    pub(crate) fn open(
+        &self,
+        model: &Model<'_>,
+        tokenizer: &Tokenizer,
+    ) -> Result<Option<ChatTemplate>, Failure> {
+        let templates = &model.chat_templates;
+        match (choose(templates, self.chat_template.as_deref(), tokenizer), &self.chat_template) {
+            (Ok((name, source)), asked) => {
+                if asked.is_none() && name == "chatml" {
+                    say("the file has no chat template; messages are written as ChatML")?;
+                }
+                let origin = match name {
+                    "chatml" => "chatml".into(),
+                    "default" => "the file's chat template".into(),
+                    name => format!("the file's chat template {name:?}"),
+                };
+                ChatTemplate::new(source, tokenizer, origin, Exit::Model).map(Some)
+            }
+            (Err(error), Some(path)) => from_file(path, &error, tokenizer).map(Some),
+            (Err(ChatError::Missing), None) => Ok(None),
+            (Err(error), None) => {
+                let hint = "--chat-template takes one of them";
+                Err(Failure::new(
+                    Exit::Model,
+                    format_args!("{}: {error}; {hint}", model.files.name()),
+                ))
+            }
+        }
+    }
+}
+
+/// A line on stderr.
+pub(crate) fn say(line: &str) -> Result<(), Failure> {
+    Ok(writeln!(io::stderr(), "wick: {line}")?)
+}
+
+/// The template in the file at `path`; `unknown` says that no template has this for its name.
+fn from_file(
+    path: &str,
+    unknown: &ChatError,
     tokenizer: &Tokenizer,
-) -> Result<String, Failure> {
-    let name = |id: Option<u32>| {
-        let bytes = id.and_then(|id| tokenizer.token_bytes(id)).unwrap_or_default();
-        String::from_utf8_lossy(bytes).into_owned()
-    };
-    render_with(template, messages, &name(tokenizer.bos()), &name(tokenizer.eos()))
-        .context("the file's chat template (wick run --raw does without)")
-        .or_exit(Exit::Model)
+) -> Result<ChatTemplate, Failure> {
+    match fs::read(path) {
+        Ok(bytes) => {
+            let source = crate::run::utf8(path, bytes)?;
+            ChatTemplate::new(&source, tokenizer, path.into(), Exit::Input)
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let message = format_args!("{unknown}, and there is no such file");
+            Err(Failure::new(Exit::Usage, message))
+        }
+        Err(error) => Err(Failure::new(Exit::Input, format_args!("{path}: {error}"))),
+    }
 }
 
-fn render_with(
-    template: &str,
-    messages: &[impl Serialize],
-    bos_token: &str,
-    eos_token: &str,
-) -> Result<String, Error> {
-    let mut environment = Environment::new();
-    environment.set_trim_blocks(true);
-    environment.set_lstrip_blocks(true);
-    environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-    environment.add_function("raise_exception", |message: String| -> Result<Value, Error> {
-        Err(Error::new(ErrorKind::InvalidOperation, message))
-    });
-    environment.template_from_str(template)?.render(context! {
-        messages,
-        add_generation_prompt => true,
-        bos_token,
-        eos_token,
-    })
+impl ChatTemplate {
+    fn new(
+        source: &str,
+        tokenizer: &Tokenizer,
+        origin: String,
+        exit: Exit,
+    ) -> Result<ChatTemplate, Failure> {
+        match Chat::new(source, tokenizer) {
+            Ok(chat) => Ok(ChatTemplate { chat, origin, exit }),
+            Err(error) => Err(blame(&origin, exit, &error)),
+        }
+    }
+
+    /// Writes messages as the model was trained to read them, up to where its answer begins.
+    pub(crate) fn prompt<'s>(
+        &self,
+        said: impl IntoIterator<Item = &'s Message>,
+    ) -> Result<Prompt, Failure> {
+        let prompt = self.chat.prompt(messages(said));
+        prompt.map_err(|error| blame(&self.origin, self.exit, &error))
+    }
+}
+
+/// A user's messages as they stand, for a model without a template.
+pub(crate) fn plain<'s>(said: impl IntoIterator<Item = &'s Message>) -> Prompt {
+    let contents: Vec<&str> = said.into_iter().map(|message| message.content.as_str()).collect();
+    Prompt::of_user(contents.join("\n"))
+}
+
+/// What is wrong with a template, or what it says is wrong with a conversation.
+fn blame(origin: &str, exit: Exit, error: &TemplateError) -> Failure {
+    match error.kind() {
+        TemplateErrorKind::Raised => {
+            let message = error.message();
+            Failure::new(Exit::Input, format_args!("{origin} refuses the conversation: {message}"))
+        }
+        _ => {
+            let hint = "--chat-template takes another, wick run --raw none";
+            Failure::new(exit, format_args!("{origin}: {error} ({hint})"))
+        }
+    }
+}
+
+/// The ids of a prompt. An empty one begins like a document, after an end of text.
+pub(crate) fn encode(tokenizer: &Tokenizer, prompt: &Prompt) -> Result<Vec<u32>, Failure> {
+    let mut ids = prompt.encode(tokenizer);
+    if ids.is_empty() {
+        ids.extend(tokenizer.id_of("<|endoftext|>").or(tokenizer.bos()).or(tokenizer.eos()));
+    }
+    if ids.is_empty() {
+        return Err(Failure::new(Exit::Input, "the prompt is empty"));
+    }
+    Ok(ids)
+}
+
+/// The text with what `\\n`, `\\r`, `\\t`, `\\\\`, `\\'`, `\\"` and `\\xHH` stand for; other escapes stay as they are.
+pub(crate) fn unescape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('\\') {
+        out.push_str(&rest[..at]);
+        let escape = &rest[at + 1..];
+        let (meant, bytes) = match escape.as_bytes() {
+            [b'n', ..] => ('\n', 1),
+            [b'r', ..] => ('\r', 1),
+            [b't', ..] => ('\t', 1),
+            [quoted @ (b'\\' | b'\'' | b'"'), ..] => (char::from(*quoted), 1),
+            [b'x', high, low, ..] => {
+                match [*high, *low].map(|digit| char::from(digit).to_digit(16)) {
+                    // Below 0x80, so that the text stays UTF-8.
+                    [Some(high @ 0..8), Some(low)] => (char::from((16 * high + low) as u8), 3),
+                    _ => ('\\', 0),
+                }
+            }
+            _ => ('\\', 0),
+        };
+        out.push(meant);
+        rest = &escape[bytes..];
+    }
+    out + rest
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn hello(template: &str) -> Result<String, Error> {
-        let message = Message { role: "user".into(), content: "Hello".into() };
-        render_with(template, &[message], "<s>", "</s>")
-    }
-
-    #[test]
-    fn chatml_is_written() {
-        let template = "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\n' + \
-            message['content'] + '<|im_end|>' + '\n'}}{% endfor %}{% if add_generation_prompt %}\
-            {{ '<|im_start|>assistant\n' }}{% endif %}";
-        let text = hello(template).unwrap();
-        assert_eq!(text, "<|im_start|>user\nHello<|im_end|>\n<|im_start|>assistant\n");
-    }
-
-    #[test]
-    fn python_methods_and_blocks_work() {
-        let template = "{{ bos_token }}{% for m in messages %}\n  {% if m.role.startswith('u') %}\n\
-            {{ m.content.strip() | upper }}\n  {% endif %}\n{% endfor %}";
-        assert_eq!(hello(template).unwrap(), "<s>HELLO\n");
-    }
-
-    #[test]
-    fn a_template_may_refuse() {
-        let error = hello("{{ raise_exception('no user') }}").unwrap_err();
-        assert!(error.to_string().contains("no user"), "{error}");
-    }
-
     /// The image without an operating system has no engine for templates, but knows nano's.
     #[test]
     fn without_an_engine_the_same_is_written() {
         let gguf = wick_format::Gguf::parse(crate::model::NANO).unwrap();
         let template = gguf.need("tokenizer.chat_template").and_then(|entry| entry.str()).unwrap();
+        let tokenizer = wick_session::tokenizer(&gguf).unwrap();
+        let chat = Chat::new(template, &tokenizer).unwrap();
         for content in
             ["Hello", "", " two\n\nlines {{ and }} <|im_end|>", "é 🙂 'quoted' \"twice\""]
         {
-            let message = Message { role: "user".into(), content: content.into() };
+            let prompt = chat.prompt(messages(&[Message::new("user", content)])).unwrap();
             let mut found = String::new();
             assert!(wick_virt::chat::render(template, content, &mut found));
-            assert_eq!(found, render_with(template, &[message], "", "").unwrap());
+            assert_eq!(found, prompt.text());
         }
+    }
+
+    #[test]
+    fn escapes_stand_for_characters() {
+        assert_eq!(unescape(r#"a\nb\tc\r\\n\'\""#), "a\nb\tc\r\\n'\"");
+        assert_eq!(unescape(r"\x41\x7F\xé\q\"), "A\x7f\\xé\\q\\");
+        assert_eq!(unescape(r"\xC3\x"), r"\xC3\x");
+        assert_eq!(unescape("plain"), "plain");
     }
 }

@@ -18,7 +18,11 @@ pub fn tokenizer<'m>(gguf: &Gguf<'m>) -> Result<Tokenizer, TokenizerError<'m>> {
             return Err(TokenizerError::Kind { key, expected, found });
         }
     }
-    let id = |key| gguf.get(key).map(|entry| entry.u32()).transpose();
+    // Some writers have -1 for a token that there is none of.
+    let id = |key| -> Result<Option<u32>, wick_format::Error<'m>> {
+        let id = gguf.get(key).map(|entry| entry.u32()).transpose()?;
+        Ok(id.filter(|&id| id != u32::MAX))
+    };
     let kinds = gguf.get("tokenizer.ggml.token_type").map(|entry| entry.integers()).transpose()?;
     let add_bos = gguf.get("tokenizer.ggml.add_bos_token").map(|entry| entry.bool()).transpose()?;
     let vocabulary = Vocabulary {

@@ -16,4 +16,5 @@ mod program;
 mod refusals;
 mod run;
 mod synth;
+mod templates;
 mod tokenize;

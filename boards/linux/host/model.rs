@@ -6,7 +6,7 @@ use crate::host::files::Files;
 use wick_core::{Config, Location, Weights};
 use wick_format::{Error, Gguf, Overrides, Packed};
 
-/// A model ready to be computed with, and its chat template. Nothing is read but tables: tensors are
+/// A model ready to be computed with, and its chat templates. Nothing is read but tables: tensors are
 /// views into the files.
 pub struct Model<'m> {
     /// Where it came from.
@@ -16,8 +16,8 @@ pub struct Model<'m> {
     pub config: Config,
     /// Its tensors.
     pub weights: Weights<'m>,
-    /// The Jinja template that its conversations are written with.
-    pub chat_template: Option<&'m str>,
+    /// The Jinja templates that its conversations are written with, by name; the usual one is `default`.
+    pub chat_templates: Vec<(&'m str, &'m str)>,
     /// Where gate, up and down of each layer lie in the files.
     pub(super) experts: Vec<[Location; 3]>,
     /// CRC-32 of the gate, up and down of every expert, layer by layer; none if the file has none.
@@ -50,13 +50,12 @@ impl<'m> Model<'m> {
         for tensor in model.unused(config.layers) {
             log::info!("{}: not used", tensor.name());
         }
-        let template = parts[0].get("tokenizer.chat_template").map(|entry| entry.str());
-        let chat_template = template.transpose()?;
+        let chat_templates = chat_templates(&parts[0])?;
         let packed = model.packed();
         let checksums = packed.map(|packed| packed.expert_checksums().collect());
         let checksums = checksums.unwrap_or_default();
         let low_bit = packed.map(|packed| low_bit(&packed, &config)).transpose()?.flatten();
-        Ok(Model { files, parts, config, weights, chat_template, experts, checksums, low_bit })
+        Ok(Model { files, parts, config, weights, chat_templates, experts, checksums, low_bit })
     }
 
     /// The metadata, which stand in the first file.
@@ -71,6 +70,18 @@ impl<'m> Model<'m> {
     pub fn format(&self) -> Result<wick_format::Model<'_, 'm>, HostError> {
         wick_format::Model::new(&self.parts).map_err(|error| self.files.blame(error))
     }
+}
+
+/// The chat templates of a file: one alone, and others whose names stand in their keys.
+fn chat_templates<'m>(gguf: &Gguf<'m>) -> Result<Vec<(&'m str, &'m str)>, Error<'m>> {
+    let mut templates = Vec::new();
+    for entry in gguf.entries() {
+        let Some(name) = entry.key.strip_prefix("tokenizer.chat_template") else { continue };
+        if let Some(name) = if name.is_empty() { Some("default") } else { name.strip_prefix('.') } {
+            templates.push((name, entry.str()?));
+        }
+    }
+    Ok(templates)
 }
 
 /// The low-bit copies of experts that a packed file has.
