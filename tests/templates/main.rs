@@ -4,7 +4,10 @@
 
 use serde_json::{Map, Value as Json};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 use wick_serve::{Context, Moment, Template, Value};
+use wick_tests::random::Random;
+use wick_tests::some;
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("templates")
@@ -68,4 +71,60 @@ fn expressions_have_the_values_of_jinja2() {
         compare(source, &rendered(source, &context), text, &mut wrong);
     }
     assert!(wrong.is_empty(), "{} differ:\n{}", wrong.len(), wrong.join("\n\n"));
+}
+
+/// Tokens of templates and of expressions that ask for much, in any order: an error or a text, and soon.
+#[test]
+fn mutated_templates_neither_panic_nor_hang() {
+    let mut random = Random(7);
+    let mut pieces: Vec<String> = "9223372036854775807 -9223372036854775808 0 -1 1e308 3.5 '' 'é' none messages \
+        tools loop range namespace | . [ ] ( ) { } : , * ** // % ~ == in is not and or if else {% %} {{ }} -%} {%- {# #}"
+        .split(' ')
+        .map(String::from)
+        .collect();
+    let mut sources: Vec<String> =
+        read("rendered.json")["expressions"].as_object().unwrap().keys().cloned().collect();
+    for file in std::fs::read_dir(folder()).unwrap() {
+        let path = file.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "jinja") {
+            sources.push(std::fs::read_to_string(path).unwrap());
+        }
+    }
+    pieces.extend(sources.iter().flat_map(|source| words(source)).map(String::from));
+    let contexts = contexts();
+    for _ in 0..some(30_000) {
+        let source = &sources[random.below(sources.len())];
+        let mut words: Vec<&str> = words(source);
+        for _ in 0..=random.below(4) {
+            let at = random.below(words.len());
+            let piece = pieces[random.below(pieces.len())].as_str();
+            match random.below(3) {
+                0 => words[at] = piece,
+                1 => words.insert(at, piece),
+                _ => drop(words.remove(at)),
+            }
+            if words.is_empty() {
+                break;
+            }
+        }
+        let (_, context) = &contexts[random.below(contexts.len())];
+        let started = Instant::now();
+        let _text_or_error = rendered(&words.concat(), context);
+        assert!(started.elapsed() < Duration::from_secs(1), "{}", words.concat());
+    }
+}
+
+/// The text in words, numbers, runs of white space and single signs.
+fn words(text: &str) -> Vec<&str> {
+    let mut words = Vec::new();
+    let mut start = 0;
+    let kind = |c: char| (c.is_alphanumeric() || c == '_', c.is_whitespace());
+    for ((_, before), (at, c)) in text.char_indices().zip(text.char_indices().skip(1)) {
+        if kind(before) != kind(c) || kind(c) == (false, false) {
+            words.push(&text[start..at]);
+            start = at;
+        }
+    }
+    words.push(&text[start..]);
+    words
 }

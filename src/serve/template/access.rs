@@ -55,7 +55,7 @@ pub(crate) fn slice(value: &Value, bounds: [Option<i64>; 3], budget: &Budget) ->
         }
         Value::Text(text) => slice_text(text, bounds, budget).map(Value::Text),
         Value::Undefined => Err(TemplateError::failed("a slice of what is undefined")),
-        other => Err(TemplateError::failed(format_args!("{} has no slices", other.kind()))),
+        _ => Ok(Value::Undefined),
     }
 }
 

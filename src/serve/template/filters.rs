@@ -60,7 +60,8 @@ fn default(value: Value, arguments: Arguments) -> Result<Value> {
 #[inline(never)]
 fn each(name: &str, value: &Value, arguments: Arguments, budget: &Budget) -> Result<Value> {
     budget.enter()?;
-    let items = value.items(budget)?;
+    // What counts as false is not asked for items.
+    let items = if value.is_true() { value.items(budget)? } else { Vec::new() };
     let made = match name {
         "map" => map(items, arguments, budget)?,
         _ => kept(name, items, arguments, budget)?,

@@ -64,7 +64,9 @@ fn range(arguments: Arguments, budget: &Budget) -> Result<Value> {
         return Err(TemplateError::limit(format_args!("a range of more than {LONGEST}")));
     }
     budget.take(count as usize * size_of::<Value>())?;
-    let items = (0..count as i64).map(|index| Value::Int(start + index * step));
+    // Wrapping on the way is undone: each item lies between start and stop.
+    let item = |index: i64| Value::Int(start.wrapping_add(index.wrapping_mul(step)));
+    let items = (0..count as i64).map(item);
     Value::list(items.collect(), budget)
 }
 

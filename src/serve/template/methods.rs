@@ -259,11 +259,10 @@ fn padded(text: &Text, name: &str, bound: &Bound<2>, budget: &Budget) -> Result<
     let missing = width.saturating_sub(text.chars().count());
     let default = Text::trusted(if name == "zfill" { "0" } else { " " });
     let fill = bound.text(1)?.unwrap_or(&default);
-    let left = match name {
-        "ljust" => 0,
-        "center" => missing / 2 + (missing & width & 1),
-        _ => missing,
-    };
+    if name == "center" {
+        return words::center(text, width, fill, budget).map(Value::Text);
+    }
+    let left = if name == "ljust" { 0 } else { missing };
     let sign = usize::from(name == "zfill" && text.starts_with(['+', '-']));
     let mut out = Builder::new(budget);
     out.push_slice(text, 0..sign)?;

@@ -44,15 +44,23 @@ pub(crate) fn binary(operator: Binary, a: &Value, b: &Value, budget: &Budget) ->
         (Binary::Multiply, _, Value::Text(_) | Value::List(_)) if a.as_int().is_some() => {
             repeated(b, a.as_int().unwrap_or(0), budget)
         }
-        (Binary::Modulo, Value::Text(format), value) => {
-            let values = match value {
-                Value::List(list) if list.is_tuple() => list.items(),
-                value => std::slice::from_ref(value),
-            };
-            printf::format(format, values, &[], budget).map(Value::Text)
-        }
+        (Binary::Modulo, Value::Text(format), value) => formatted(format, value, budget),
         _ => arithmetic(operator, a, b),
     }
+}
+
+/// A format with the values of a tuple, those of a dictionary by their names, or one value.
+fn formatted(format: &Text, value: &Value, budget: &Budget) -> Result<Value> {
+    let text = match value {
+        Value::List(list) if list.is_tuple() => printf::format(format, list.items(), &[], budget),
+        Value::Map(map) => {
+            let named = map.entries().iter().map(|(key, value)| (key.to_string(), value.clone()));
+            budget.take(value.bytes())?;
+            printf::format(format, &[], &named.collect::<Vec<_>>(), budget)
+        }
+        value => printf::format(format, std::slice::from_ref(value), &[], budget),
+    };
+    text.map(Value::Text)
 }
 
 /// A text or a list so many times.

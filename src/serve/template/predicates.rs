@@ -70,12 +70,19 @@ pub(crate) fn holds(
         "number" => value.as_float().is_some(),
         "string" => matches!(value, Value::Text(_)),
         "mapping" => matches!(value, Value::Map(_)),
-        "sequence" => matches!(value, Value::Text(_) | Value::List(_) | Value::Map(_)),
+        "sequence" => {
+            matches!(value, Value::Undefined | Value::Text(_) | Value::List(_) | Value::Map(_))
+        }
         "iterable" => !matches!(
             value,
             Value::None | Value::Bool(_) | Value::Int(_) | Value::Float(_) | Value::Object(_)
         ),
-        "callable" => matches!(value, Value::Object(Object::Macro(_) | Object::Function(_))),
+        "callable" => {
+            matches!(
+                value,
+                Value::Undefined | Value::Object(Object::Macro(_) | Object::Function(_))
+            )
+        }
         "odd" | "even" => parity(name, value)?,
         "divisibleby" => divisible(value, one(name, arguments)?)?,
         "lower" | "upper" => has_case(name, value, budget)?,
@@ -94,8 +101,8 @@ fn one<'a>(name: &str, arguments: &'a [Value]) -> Result<&'a Value> {
 }
 
 fn parity(name: &str, value: &Value) -> Result<bool> {
-    match value.as_int() {
-        Some(number) => Ok((number % 2 == 0) == (name == "even")),
+    match value.as_float() {
+        Some(number) => Ok(number.rem_euclid(2.0) == if name == "even" { 0.0 } else { 1.0 }),
         None => {
             Err(TemplateError::failed(format_args!("{} is neither odd nor even", value.kind())))
         }

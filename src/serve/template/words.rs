@@ -51,6 +51,17 @@ pub(crate) fn replace(
     out.finish()
 }
 
+/// The text in the middle of `width` characters, as Python places it.
+pub(crate) fn center(text: &Text, width: usize, fill: &Text, budget: &Budget) -> Result<Text> {
+    let missing = width.saturating_sub(text.chars().count());
+    let left = missing / 2 + (missing & width & 1);
+    let mut out = Builder::new(budget);
+    out.push_times(fill, left)?;
+    out.push(text)?;
+    out.push_times(fill, missing - left)?;
+    out.finish()
+}
+
 /// The lines of a text without their breaks.
 pub(crate) fn lines(text: &str) -> Vec<Range<usize>> {
     let mut lines = Vec::new();
@@ -107,7 +118,12 @@ pub(crate) fn title(text: &Text, begins: fn(char) -> bool, budget: &Budget) -> R
         let mut out = String::with_capacity(run.len());
         for c in run.chars() {
             match before.is_none_or(begins) {
-                true => out.extend(c.to_uppercase()),
+                // Of several letters for one (ß), only the first is a capital.
+                true => {
+                    let mut letters = c.to_uppercase();
+                    out.extend(letters.next());
+                    out.extend(letters.flat_map(char::to_lowercase));
+                }
                 false => out.extend(c.to_lowercase()),
             }
             before = Some(c);

@@ -75,7 +75,8 @@ fn first(value: Value, arguments: Arguments, budget: &Budget) -> Result<Value> {
             Ok(first.map_or(Value::Undefined, |(key, _)| Value::Text(key.clone())))
         }
         Value::Undefined => Ok(Value::Undefined),
-        other => access::item(other, &Value::Int(0), budget),
+        Value::List(_) | Value::Text(_) => access::item(&value, &Value::Int(0), budget),
+        other => Err(TemplateError::failed(format_args!("first of {}", other.kind()))),
     }
 }
 
@@ -87,7 +88,8 @@ fn last(value: Value, arguments: Arguments, budget: &Budget) -> Result<Value> {
             Ok(last.map_or(Value::Undefined, |(key, _)| Value::Text(key.clone())))
         }
         Value::Undefined => Ok(Value::Undefined),
-        other => access::item(other, &Value::Int(-1), budget),
+        Value::List(_) | Value::Text(_) => access::item(&value, &Value::Int(-1), budget),
+        other => Err(TemplateError::failed(format_args!("last of {}", other.kind()))),
     }
 }
 

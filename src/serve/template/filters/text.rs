@@ -94,7 +94,9 @@ fn replace(value: Value, arguments: Arguments, budget: &Budget) -> Result<Value>
 
 fn indent(value: Value, arguments: Arguments, budget: &Budget) -> Result<Value> {
     let bound = arguments.bind("indent", ["width", "first", "blank"])?;
-    let text = show::text(&value, budget)?;
+    let Value::Text(text) = value else {
+        return Err(TemplateError::failed(format_args!("indent of {}", value.kind())));
+    };
     let unit = match bound.get(0) {
         Some(Value::Text(unit)) => unit.clone(),
         _ => spaces(bound.int(0)?.unwrap_or(4), budget)?,
@@ -127,13 +129,8 @@ fn spaces(count: i64, budget: &Budget) -> Result<Text> {
 fn center(value: Value, arguments: Arguments, budget: &Budget) -> Result<Value> {
     let bound = arguments.bind("center", ["width"])?;
     let text = show::text(&value, budget)?;
-    let missing = bound.int(0)?.unwrap_or(80).saturating_sub(text.chars().count() as i64);
-    let left = missing.max(0) / 2;
-    let mut out = Builder::new(budget);
-    out.push(&spaces(left, budget)?)?;
-    out.push(&text)?;
-    out.push(&spaces(missing.max(0) - left, budget)?)?;
-    out.finish().map(Value::Text)
+    let width = usize::try_from(bound.int(0)?.unwrap_or(80)).unwrap_or(0);
+    words::center(&text, width, &Text::trusted(" "), budget).map(Value::Text)
 }
 
 fn truncate(value: Value, arguments: Arguments, budget: &Budget) -> Result<Value> {
