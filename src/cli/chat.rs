@@ -3,11 +3,11 @@
 use crate::answer::{Answer, report_load, write_now};
 use crate::engine::{EngineArguments, HeadRowsArguments, with_engine};
 use crate::exit::{Exit, Failure, OrExit};
+use crate::input::{unescape, utf8, without_break};
 use crate::interrupt::Interrupt;
 use crate::model::{ModelArguments, tokenizer};
-use crate::run::{utf8, without_break};
 use crate::sampling::SamplingArguments;
-use crate::template::{ChatTemplate, TemplateArguments, encode, unescape};
+use crate::template::{ChatTemplate, TemplateArguments, encode};
 use clap::Args;
 use rustyline::error::ReadlineError;
 use rustyline::history::MemHistory;

@@ -1,8 +1,8 @@
 //! `wick detokenize`: token ids in, the bytes they stand for out.
 
 use crate::exit::{Exit, Failure};
+use crate::input::read_text;
 use crate::model::{FileArguments, tokenizer};
-use crate::run::read_text;
 use clap::Args;
 use std::io::{self, Write};
 use wick_text::Control;

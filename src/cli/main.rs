@@ -7,6 +7,7 @@ mod detokenize;
 mod engine;
 mod eval;
 mod exit;
+mod input;
 mod inspect;
 mod interrupt;
 mod logits;

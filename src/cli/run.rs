@@ -3,12 +3,13 @@
 use crate::answer::{Answer, report_load, write_now};
 use crate::engine::{EngineArguments, HeadRowsArguments, with_engine};
 use crate::exit::{Exit, Failure};
+use crate::input::{read_text, unescape, without_break};
 use crate::interrupt::Interrupt;
 use crate::model::{FlagArguments, GatingArguments, tokenizer};
 use crate::sampling::SamplingArguments;
-use crate::template::{TemplateArguments, encode, plain, say, unescape};
+use crate::template::{TemplateArguments, encode, plain, say};
 use clap::Args;
-use std::io::{self, IsTerminal, Read, Write};
+use std::io::{self, IsTerminal, Write};
 use std::time::Instant;
 use wick_linux::host::one_sequence;
 use wick_serve::{Message, Prompt};
@@ -120,39 +121,15 @@ fn prompt(arguments: &Arguments) -> Result<String, Failure> {
     }
 }
 
-/// A message without the line break that ends a line and most files.
-pub(crate) fn without_break(mut text: String) -> String {
-    if text.ends_with('\n') {
-        text.pop();
-        if text.ends_with('\r') {
-            text.pop();
-        }
-    }
-    text
-}
-
-/// All of stdin, which must be UTF-8.
-pub(crate) fn read_text() -> Result<String, Failure> {
-    let mut bytes = Vec::new();
-    io::stdin().lock().read_to_end(&mut bytes)?;
-    utf8("stdin", bytes)
-}
-
-/// Bytes as text; `what` is named if they are none.
-pub(crate) fn utf8(what: &str, bytes: Vec<u8>) -> Result<String, Failure> {
-    String::from_utf8(bytes).map_err(|e| {
-        let at = e.utf8_error().valid_up_to();
-        Failure::new(Exit::Input, format_args!("{what}: UTF-8 expected, byte {at} is not"))
-    })
-}
-
 /// The ids of a prompt that is continued as it stands. Whoever has control tokens in it is told.
 fn raw_ids(tokenizer: &Tokenizer, text: String) -> Result<Vec<u32>, Failure> {
+    // An empty one begins with a control token that nobody wrote.
+    let is_written = !text.is_empty();
     let ids = encode(tokenizer, &Prompt::trusted(text))?;
-    let added = usize::from(tokenizer.prefix().is_some());
-    let control = ids.iter().skip(added).filter(|&&id| tokenizer.is_control(id)).count();
-    if control > 0 && ids.len() > 1 {
-        say(&format!("--raw: {control} control tokens in the prompt are parsed"))?;
+    let prefix = usize::from(tokenizer.prefix().is_some());
+    let control = ids.iter().skip(prefix).filter(|&&id| tokenizer.is_control(id)).count();
+    if is_written && control > 0 {
+        say(&format!("--raw: control tokens in the prompt are parsed: {control}"))?;
     }
     Ok(ids)
 }

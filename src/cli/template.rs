@@ -1,11 +1,12 @@
 //! Which chat template, and prompts that are made with it.
 
 use crate::exit::{Exit, Failure};
+use crate::input::utf8;
 use clap::Args;
-use std::fs;
-use std::io::{self, Write};
+use std::fs::File;
+use std::io::{self, Read, Write};
 use wick_linux::host::Model;
-use wick_serve::{Chat, ChatError, Message, Prompt, TemplateError, TemplateErrorKind};
+use wick_serve::{Chat, ChatError, Limits, Message, Prompt, TemplateError, TemplateErrorKind};
 use wick_serve::{choose, messages};
 use wick_text::Tokenizer;
 
@@ -72,9 +73,12 @@ fn from_file(
     unknown: &ChatError,
     tokenizer: &Tokenizer,
 ) -> Result<ChatTemplate, Failure> {
-    match fs::read(path) {
-        Ok(bytes) => {
-            let source = crate::run::utf8(path, bytes)?;
+    let mut bytes = Vec::new();
+    // One byte more than a template may have, whatever stands under this path.
+    let most = Limits::SOURCE as u64 + 1;
+    match File::open(path).and_then(|file| file.take(most).read_to_end(&mut bytes)) {
+        Ok(_) => {
+            let source = utf8(path, bytes)?;
             ChatTemplate::new(&source, tokenizer, path.into(), Exit::Input)
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -140,33 +144,6 @@ pub(crate) fn encode(tokenizer: &Tokenizer, prompt: &Prompt) -> Result<Vec<u32>,
     Ok(ids)
 }
 
-/// The text with what `\\n`, `\\r`, `\\t`, `\\\\`, `\\'`, `\\"` and `\\xHH` stand for; other escapes stay as they are.
-pub(crate) fn unescape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) = rest.find('\\') {
-        out.push_str(&rest[..at]);
-        let escape = &rest[at + 1..];
-        let (meant, bytes) = match escape.as_bytes() {
-            [b'n', ..] => ('\n', 1),
-            [b'r', ..] => ('\r', 1),
-            [b't', ..] => ('\t', 1),
-            [quoted @ (b'\\' | b'\'' | b'"'), ..] => (char::from(*quoted), 1),
-            [b'x', high, low, ..] => {
-                match [*high, *low].map(|digit| char::from(digit).to_digit(16)) {
-                    // Below 0x80, so that the text stays UTF-8.
-                    [Some(high @ 0..8), Some(low)] => (char::from((16 * high + low) as u8), 3),
-                    _ => ('\\', 0),
-                }
-            }
-            _ => ('\\', 0),
-        };
-        out.push(meant);
-        rest = &escape[bytes..];
-    }
-    out + rest
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -186,13 +163,5 @@ mod tests {
             assert!(wick_virt::chat::render(template, content, &mut found));
             assert_eq!(found, prompt.text());
         }
-    }
-
-    #[test]
-    fn escapes_stand_for_characters() {
-        assert_eq!(unescape(r#"a\nb\tc\r\\n\'\""#), "a\nb\tc\r\\n'\"");
-        assert_eq!(unescape(r"\x41\x7F\xé\q\"), "A\x7f\\xé\\q\\");
-        assert_eq!(unescape(r"\xC3\x"), r"\xC3\x");
-        assert_eq!(unescape("plain"), "plain");
     }
 }

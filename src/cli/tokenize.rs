@@ -1,8 +1,8 @@
 //! `wick tokenize`: text in, token ids out.
 
 use crate::exit::Failure;
+use crate::input::read_text;
 use crate::model::{FileArguments, tokenizer};
-use crate::run::read_text;
 use clap::Args;
 use std::io::{self, Write};
 use wick_text::Special;

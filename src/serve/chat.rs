@@ -57,7 +57,7 @@ pub fn choose<'m>(
     if let Some(found) = templates.iter().find(|(name, _)| *name == wanted) {
         return Ok(*found);
     }
-    let speaks_chatml = || tokenizer.id_of(BEGIN).is_some_and(|id| tokenizer.is_control(id));
+    let speaks_chatml = || tokenizer.id_of(BEGIN).is_some();
     match name {
         Some("chatml") => Ok(("chatml", CHATML)),
         None if templates.is_empty() && speaks_chatml() => Ok(("chatml", CHATML)),

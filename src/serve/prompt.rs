@@ -43,7 +43,8 @@ impl Prompt {
         let mut ids = Vec::from_iter(tokenizer.prefix());
         let before = ids.len();
         tokenizer.encode_marked(&self.text, &self.user, &mut ids);
-        if before == 1 && ids.get(1) == ids.first() {
+        let begins_trusted = self.user.first().is_none_or(|user| user.start > 0);
+        if before == 1 && begins_trusted && ids.get(1) == ids.first() {
             ids.remove(0);
         }
         ids

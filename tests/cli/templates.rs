@@ -220,7 +220,7 @@ fn raw_prompts_are_parsed_and_that_is_said() {
     let raw = ["run", "--raw", "-n", "1", "<|im_start|>user\nhello<|im_end|>"];
     let output = wick(&raw);
     stdout(&output);
-    assert_eq!(stderr(&output), "wick: --raw: 2 control tokens in the prompt are parsed\n");
+    assert_eq!(stderr(&output), "wick: --raw: control tokens in the prompt are parsed: 2\n");
     assert!(stdout(&wick(&["run", "--help"])).contains("control tokens in it are parsed"));
 }
 

@@ -223,9 +223,9 @@ fn primary(cursor: &mut Cursor<'_>) -> Result<Expression> {
         TokenKind::Int(number) => Value::Int(*number),
         TokenKind::Float(number) => Value::Float(*number),
         TokenKind::Text(_) => return Ok(Expression::Literal(Value::text(&strings(cursor)))),
-        TokenKind::Symbol("(") => return cursor.nested(bracketed),
-        TokenKind::Symbol("[") => return cursor.nested(list),
-        TokenKind::Symbol("{") => return cursor.nested(map),
+        TokenKind::Symbol("(") => return bracketed(cursor),
+        TokenKind::Symbol("[") => return list(cursor),
+        TokenKind::Symbol("{") => return map(cursor),
         _ => return cursor.unexpected("an expression"),
     };
     cursor.next();
@@ -284,7 +284,7 @@ fn postfixes(cursor: &mut Cursor<'_>) -> Result<Vec<Suffix>> {
     loop {
         let suffix = match cursor.peek() {
             TokenKind::Symbol(".") => attribute(cursor)?,
-            TokenKind::Symbol("[") => cursor.nested(subscript)?,
+            TokenKind::Symbol("[") => subscript(cursor)?,
             TokenKind::Symbol("(") => Suffix::Call(arguments(cursor)?),
             _ => return Ok(suffixes),
         };
