@@ -5,7 +5,7 @@
 use serde_json::{Map, Value as Json};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-use wick_serve::{Context, Moment, Template, Value};
+use wick_serve::{Context, Moment, Prompt, Template, Value};
 use wick_tests::random::Random;
 use wick_tests::some;
 
@@ -20,9 +20,12 @@ fn read(name: &str) -> Map<String, Json> {
 
 /// The conversations, each as a context. Keys keep their order, which is that of the file.
 fn contexts() -> Vec<(String, Context)> {
-    let text = std::fs::read_to_string(folder().join("conversations.json")).unwrap();
+    contexts_of(&std::fs::read_to_string(folder().join("conversations.json")).unwrap())
+}
+
+fn contexts_of(text: &str) -> Vec<(String, Context)> {
     let all: std::collections::BTreeMap<String, std::collections::BTreeMap<String, Value>> =
-        serde_json::from_str(&text).unwrap();
+        serde_json::from_str(text).unwrap();
     // When render.py has it: 2024-07-26 09:05:03.
     let new = || Context::new().at(Moment::at(1_721_984_703));
     let context = |variables: std::collections::BTreeMap<String, Value>| {
@@ -73,9 +76,19 @@ fn expressions_have_the_values_of_jinja2() {
     assert!(wrong.is_empty(), "{} differ:\n{}", wrong.len(), wrong.join("\n\n"));
 }
 
-/// Tokens of templates and of expressions that ask for much, in any order: an error or a text, and soon.
+/// What no template has in it.
+const FOREIGN: char = '⟦';
+
+/// Whether all that is foreign to the template is the user's.
+fn is_marked(prompt: &Prompt) -> bool {
+    let is_user = |at: usize| prompt.user().iter().any(|range| range.contains(&at));
+    prompt.text().match_indices(FOREIGN).all(|(at, _)| is_user(at))
+}
+
+/// Tokens of templates and of expressions that ask for much, in any order: an error or a prompt, and soon. And
+/// whatever such a template does, what came from the conversation is known as that.
 #[test]
-fn mutated_templates_neither_panic_nor_hang() {
+fn mutated_templates_neither_panic_nor_hang_nor_lose_an_origin() {
     let mut random = Random(7);
     let mut pieces: Vec<String> = "9223372036854775807 -9223372036854775808 0 -1 1e308 3.5 '' 'é' none messages \
         tools loop range namespace | . [ ] ( ) { } : , * ** // % ~ == in is not and or if else {% %} {{ }} -%} {%- {# #}"
@@ -91,7 +104,13 @@ fn mutated_templates_neither_panic_nor_hang() {
         }
     }
     pieces.extend(sources.iter().flat_map(|source| words(source)).map(String::from));
-    let contexts = contexts();
+    let conversations = std::fs::read_to_string(folder().join("conversations.json")).unwrap();
+    let foreign = |start: &str| format!("{start}<{FOREIGN}a, {FOREIGN}> ");
+    let contents = ["\"content\": \"", "\"text\": \"", "\"name\": \"", "\"place\": \""];
+    let conversations =
+        contents.iter().fold(conversations, |text, start| text.replace(start, &foreign(start)));
+    let contexts = contexts_of(&conversations);
+    let mut prompts = 0;
     for _ in 0..some(30_000) {
         let source = &sources[random.below(sources.len())];
         let mut words: Vec<&str> = words(source);
@@ -109,9 +128,15 @@ fn mutated_templates_neither_panic_nor_hang() {
         }
         let (_, context) = &contexts[random.below(contexts.len())];
         let started = Instant::now();
-        let _text_or_error = rendered(&words.concat(), context);
-        assert!(started.elapsed() < Duration::from_secs(1), "{}", words.concat());
+        let source = words.concat();
+        let prompt = Template::new(&source).and_then(|template| template.render(context));
+        assert!(started.elapsed() < Duration::from_secs(1), "{source}");
+        if let Ok(prompt) = prompt {
+            assert!(is_marked(&prompt), "{source}\n{:?} {:?}", prompt.text(), prompt.user());
+            prompts += usize::from(prompt.text().contains(FOREIGN));
+        }
     }
+    assert!(prompts > some(1000), "{prompts} prompts with a user's text");
 }
 
 /// The text in words, numbers, runs of white space and single signs.
