@@ -2,11 +2,12 @@
 
 use crate::identity::{Identity, size_of};
 use memmap2::{Advice, Mmap, MmapOptions, UncheckedAdvice};
+use rustix::fs::OFlags;
 use std::fmt;
-use std::fs::File;
+use std::fs::{self, Metadata, OpenOptions};
 use std::io;
 use std::ops::Deref;
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// A model file in memory. Pages are read when they are touched and shared with other processes.
@@ -21,11 +22,13 @@ impl ModelFile {
     /// Maps the file or block device at `path`.
     pub fn open(path: &Path) -> Result<ModelFile, MapError> {
         let fail = |reason| MapError { path: path.to_owned(), reason };
-        let file = File::open(path).map_err(|e| fail(Reason::Io(e)))?;
-        let metadata = file.metadata().map_err(|e| fail(Reason::Io(e)))?;
-        if !metadata.is_file() && !metadata.file_type().is_block_device() {
-            return Err(fail(Reason::NotAFile));
-        }
+        let io = |e| fail(Reason::Io(e));
+        // Before it is opened: a pipe would wait for its writer, and some devices act when opened.
+        check_kind(&fs::metadata(path).map_err(io)?).map_err(fail)?;
+        let options = OFlags::NONBLOCK.bits() as i32;
+        let file = OpenOptions::new().read(true).custom_flags(options).open(path).map_err(io)?;
+        let metadata = file.metadata().map_err(io)?;
+        check_kind(&metadata).map_err(fail)?;
         let size = size_of(&file).map_err(|e| fail(Reason::Io(e)))?;
         if size == 0 {
             return Err(fail(Reason::Empty));
@@ -86,6 +89,19 @@ impl Deref for ModelFile {
     }
 }
 
+/// Refuses what has no bytes to be mapped.
+fn check_kind(metadata: &Metadata) -> Result<(), Reason> {
+    let kind = metadata.file_type();
+    let what = match kind {
+        _ if kind.is_file() || kind.is_block_device() => return Ok(()),
+        _ if kind.is_dir() => "directory",
+        _ if kind.is_fifo() => "pipe",
+        _ if kind.is_socket() => "socket",
+        _ => "character device",
+    };
+    Err(Reason::NotAFile(what))
+}
+
 /// A file cannot be mapped.
 #[derive(Debug)]
 pub struct MapError {
@@ -96,7 +112,7 @@ pub struct MapError {
 #[derive(Debug)]
 enum Reason {
     Io(io::Error),
-    NotAFile,
+    NotAFile(&'static str),
     Empty,
     TooLarge,
 }
@@ -106,8 +122,10 @@ impl fmt::Display for MapError {
         write!(f, "{}: ", self.path.display())?;
         match &self.reason {
             Reason::Io(e) => e.fmt(f),
-            Reason::NotAFile => f.write_str("a regular file or a block device expected"),
-            Reason::Empty => f.write_str("the file is empty"),
+            Reason::NotAFile(what) => {
+                write!(f, "a regular file or a block device expected, a {what} found")
+            }
+            Reason::Empty => f.write_str("the file is empty: download it again"),
             Reason::TooLarge => f.write_str("larger than the address space"),
         }
     }
@@ -127,10 +145,10 @@ mod tests {
             error.to_string(),
             "/nowhere/model.gguf: No such file or directory (os error 2)"
         );
-        let error = ModelFile::open(Path::new("/")).unwrap_err();
         let expected = "a regular file or a block device expected";
-        assert_eq!(error.to_string(), format!("/: {expected}"));
-        let error = ModelFile::open(Path::new("/dev/null")).unwrap_err();
-        assert_eq!(error.to_string(), format!("/dev/null: {expected}"));
+        for (path, kind) in [("/", "directory"), ("/dev/null", "character device")] {
+            let error = ModelFile::open(Path::new(path)).unwrap_err();
+            assert_eq!(error.to_string(), format!("{path}: {expected}, a {kind} found"));
+        }
     }
 }

@@ -22,9 +22,11 @@ impl<'m> Model<'_, 'm> {
     /// their shapes and formats, but no bytes.
     ///
     /// # Errors
-    /// A tensor is missing, has other dimensions, or a format that is not supported.
+    /// A tensor is missing, has other dimensions, or a format that is not supported; or there is one that
+    /// SmallThinker has not and that would change what is computed.
     pub fn weights(&self, config: &Config) -> Result<Weights<'m>, Error<'m>> {
         config.validate()?;
+        self.refuse_unknown(config.layers)?;
         let once = |role| self.matrix(config, TensorName::once(role));
         let embedding = once(Role::Embedding)?;
         let mut layers = Vec::new();

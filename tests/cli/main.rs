@@ -6,6 +6,7 @@ mod bench;
 mod chat;
 mod eval;
 mod flags;
+mod foreign;
 mod inspect;
 mod logits;
 mod memory;
