@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io::{self, Write};
 use std::process::ExitCode;
-use wick_core::{StepError, StoreError};
+use wick_core::{SampleError, StepError, StoreError};
 use wick_linux::host::HostError;
 
 /// Exit codes, as `wick --help` lists them.
@@ -67,6 +67,17 @@ impl Failure {
         }
     }
 
+    /// What the model computes that no sound model does, if that is what went wrong.
+    pub(crate) fn damage(&self) -> Option<&dyn fmt::Display> {
+        if let Some(error) = self.error.downcast_ref::<SampleError>() {
+            return Some(error);
+        }
+        match self.error.downcast_ref()? {
+            StepError::Damaged(damage) => Some(damage),
+            _ => None,
+        }
+    }
+
     /// Whether the reader of the output has gone, which is its right.
     pub(crate) fn is_closed_pipe(&self) -> bool {
         let io = self.error.downcast_ref::<io::Error>();
@@ -92,7 +103,7 @@ impl From<io::Error> for Failure {
 impl From<StepError> for Failure {
     fn from(error: StepError) -> Failure {
         let exit = match error {
-            StepError::Store(_) => Exit::Model,
+            StepError::Store(_) | StepError::Damaged(_) => Exit::Model,
             _ => Exit::Input,
         };
         Failure { exit, error: error.into() }

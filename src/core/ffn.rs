@@ -7,6 +7,7 @@ use crate::pass::Pass;
 use crate::products::{TILE, TOKENS, for_some_tokens, multiply_tile};
 use crate::scratch::{Ffn, Rows, Scratch};
 use crate::store::Part;
+use crate::token::Token;
 use crate::weights::{Down, Matrix};
 use wick_kernels::{Activation, GROUP, Layout, scalar};
 
@@ -70,14 +71,14 @@ impl Pass<'_> {
     }
 
     /// Multiplies the neurons with open gates by their rows of `up`, which start at row `first`;
-    /// the others become zero.
+    /// the others become zero. A gate that is not finite counts as open, so that its neuron is not either.
     fn multiply_open(&self, up: &Matrix<'_>, first: usize, z: &Activation<'_>, gates: &mut [f32]) {
         let mut open = heapless::Vec::<u32, NEURONS>::new();
         for (i, gate) in gates.iter_mut().enumerate() {
-            if *gate > 0.0 {
-                let _full = open.push((first + i) as u32);
-            } else {
+            if (f32::MIN..=0.0).contains(gate) {
                 *gate = 0.0;
+            } else {
+                let _full = open.push((first + i) as u32);
             }
         }
         let mut values = [0.0; NEURONS];
@@ -184,8 +185,9 @@ impl Pass<'_> {
 
     /// residual += Σ weight · outputs over each token's choices, best first; a token that has failed
     /// stays as it is.
-    pub(crate) fn add_outputs(&self, index: usize, n: usize, s: &mut Scratch<'_>) {
-        let Config { hidden, active, .. } = *self.config;
+    pub(crate) fn add_outputs(&self, index: usize, batch: &[Token], s: &mut Scratch<'_>) {
+        let (Config { hidden, active, .. }, n) = (*self.config, batch.len());
+        self.check_neurons(index, batch, s);
         let neurons = (0..n * active).map(|place| s.ffn.neurons.row(place).values);
         let open = |row: &[f32]| row.iter().map(|v| u32::from(*v != 0.0)).sum::<u32>() as usize;
         s.ffn.active_neurons[index] = neurons.map(open).sum();

@@ -22,6 +22,7 @@ impl Pass<'_> {
     ) {
         let Config { experts: count, active, gating, .. } = *self.config;
         self.ask_router(layer, batch.len(), s);
+        self.check_router(index, batch, s);
         let router = &mut s.router;
         let chosen = &mut router.chosen[index * router.pairs..][..batch.len() * active];
         let choices = chosen.chunks_exact_mut(active).zip(router.weights.chunks_exact_mut(active));

@@ -12,6 +12,7 @@ use crate::types::GgmlType;
 
 /// The formats that wick computes with.
 const SUPPORTED: &str = "F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0 and Q2_K to Q6_K";
+const DAMAGED: &str = "the file is damaged: download or convert it again";
 const AGAIN: &str = "the file is incomplete or damaged: download it again";
 
 /// Why a file, or a set of them, is not a model that wick runs.
@@ -196,6 +197,23 @@ pub enum Error<'m> {
         tensor: TensorName,
         /// Its format.
         format: Format,
+    },
+    /// The weight of a norm has values that are NaN or infinite.
+    NotFinite {
+        /// Its name.
+        tensor: TensorName,
+    },
+    /// The weight of a norm is nothing but zeros.
+    Zeros {
+        /// Its name.
+        tensor: TensorName,
+    },
+    /// A file ends with nothing but zeros.
+    ZeroTail {
+        /// Name of its last tensor.
+        name: &'m str,
+        /// The byte from which on there are only zeros.
+        from: usize,
     },
     /// The orientation of the experts' way down cannot be told: hidden size and expert width are equal.
     Orientation {
@@ -390,6 +408,15 @@ impl fmt::Display for Error<'_> {
             }
             Error::Blocked { tensor, format } => {
                 write!(f, "{tensor}: F32, F16 or BF16 expected, {format} found")
+            }
+            Error::NotFinite { tensor } => {
+                write!(f, "{tensor}: finite values expected, NaN or infinity found: {DAMAGED}")
+            }
+            Error::Zeros { tensor } => {
+                write!(f, "{tensor}: weights expected, nothing but zeros found: {AGAIN}")
+            }
+            Error::ZeroTail { name, from } => {
+                write!(f, "{}: nothing but zeros from byte {from} on: {AGAIN}", Shown(name))
             }
             Error::Orientation { tensor, size } => {
                 write!(f, "{tensor}: hidden size and expert width are both {size}: ")?;

@@ -46,6 +46,7 @@ mod model;
 mod packed;
 mod place;
 mod split;
+mod tail;
 mod tensor;
 mod types;
 mod value;
