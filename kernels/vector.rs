@@ -31,6 +31,22 @@ pub fn exp(x: f32) -> f32 {
     if x < -87.0 { 0.0 } else { mantissa * scale }
 }
 
+/// Whether all values are finite.
+pub fn all_finite(x: &[f32]) -> bool {
+    // Anything else is NaN times 0, and stays so in a sum.
+    let mut sums = [0f32; 8];
+    let (groups, tail) = x.as_chunks::<8>();
+    for group in groups {
+        for (sum, v) in sums.iter_mut().zip(group) {
+            *sum += v * 0.0;
+        }
+    }
+    for (sum, v) in sums.iter_mut().zip(tail) {
+        *sum += v * 0.0;
+    }
+    add_lanes(sums) == 0.0
+}
+
 /// Whether all magnitudes are at most `limit`, and none is NaN.
 pub fn all_within(x: &[f32], limit: f32) -> bool {
     // All are looked at, without a branch for each.

@@ -10,7 +10,7 @@ use crate::scratch::{Scratch, Tokens};
 use crate::step_error::StepError;
 use crate::store::ExpertKey;
 use crate::token::Token;
-use wick_kernels::scalar::all_within;
+use wick_kernels::scalar::{all_finite, all_within};
 
 impl Pass<'_> {
     /// Router logits, which are spoiled by anything in the residual stream that is not finite.
@@ -18,8 +18,8 @@ impl Pass<'_> {
         let (experts, hidden) = (self.config.experts, self.config.hidden);
         let (logits, residual) = (&*s.router.logits, &*s.stream.residual);
         fail_damaged(batch, &mut s.tokens, |t| {
-            let is_damaged = !is_finite(&logits[t * experts..][..experts]);
-            is_damaged.then(|| match is_finite(&residual[t * hidden..][..hidden]) {
+            let is_damaged = !all_finite(&logits[t * experts..][..experts]);
+            is_damaged.then(|| match all_finite(&residual[t * hidden..][..hidden]) {
                 true => of_layer(layer, Role::Router),
                 false => entering(layer),
             })
@@ -48,7 +48,7 @@ impl Pass<'_> {
         fail_damaged(batch, &mut s.tokens, |t| {
             let (q, kv) = qkv[t * width..][..width].split_at(queries);
             let (k, v) = kv.split_at(keys);
-            let good = [is_finite(q), all_within(k, limit), all_within(v, limit)];
+            let good = [all_finite(q), all_within(k, limit), all_within(v, limit)];
             let roles = [Role::Query, Role::Key, Role::Value];
             let damaged = good.iter().position(|is_good| !is_good);
             damaged.map(|i| of_layer(layer, roles[i]))
@@ -59,7 +59,7 @@ impl Pass<'_> {
     pub(crate) fn check_attended(&self, layer: usize, batch: &[Token], s: &mut Scratch<'_>) {
         let attended = &s.attention.attended;
         fail_damaged(batch, &mut s.tokens, |t| {
-            let is_damaged = !is_finite(attended.row(t).values);
+            let is_damaged = !all_finite(attended.row(t).values);
             is_damaged.then_some(Origin::Attention { layer })
         });
     }
@@ -71,7 +71,7 @@ impl Pass<'_> {
         let chosen = &s.router.chosen[layer * s.router.pairs..];
         fail_damaged(batch, &mut s.tokens, |t| {
             let mut choices = t * active..(t + 1) * active;
-            let choice = choices.find(|choice| !is_finite(neurons.row(places[*choice]).values))?;
+            let choice = choices.find(|choice| !all_finite(neurons.row(places[*choice]).values))?;
             let expert = chosen[choice] as usize;
             Some(Origin::Neurons(ExpertKey { layer, expert }))
         });
@@ -107,7 +107,7 @@ impl Pass<'_> {
         let (t, vocab) = (s.lm_head.token_of[row], self.config.vocab);
         let logits = &s.lm_head.logits[row * vocab..][..vocab];
         let is_good = match is_whole {
-            true => is_finite(logits),
+            true => all_finite(logits),
             false => logits.iter().fold(true, |all, logit| all & (*logit < f32::INFINITY)),
         };
         let oddity = match is_good {
@@ -119,10 +119,6 @@ impl Pass<'_> {
         let origin = Origin::Tensor(TensorName::once(role));
         fail_sequence(t, Damage { origin, oddity }, batch, &mut s.tokens);
     }
-}
-
-fn is_finite(x: &[f32]) -> bool {
-    all_within(x, f32::MAX)
 }
 
 /// Whether there are several logits that are not −∞, and these are equal.
@@ -139,7 +135,7 @@ fn are_equal(logits: &[f32]) -> bool {
 /// What a token's row was spoiled by, if it was: a `norm` whose result is not finite, or what came
 /// `before` it.
 fn blame(normed: &[f32], norm: Origin, residual: &[f32], before: Origin) -> Option<Origin> {
-    if is_finite(normed) {
+    if all_finite(normed) {
         return None;
     }
     // Larger ones have squares that are not finite.

@@ -71,14 +71,15 @@ impl Pass<'_> {
     }
 
     /// Multiplies the neurons with open gates by their rows of `up`, which start at row `first`;
-    /// the others become zero. A gate that is not finite counts as open, so that its neuron is not either.
+    /// the others become zero. Where a gate is not finite, a neuron is not either.
     fn multiply_open(&self, up: &Matrix<'_>, first: usize, z: &Activation<'_>, gates: &mut [f32]) {
+        let is_finite = scalar::all_finite(gates);
         let mut open = heapless::Vec::<u32, NEURONS>::new();
         for (i, gate) in gates.iter_mut().enumerate() {
-            if (f32::MIN..=0.0).contains(gate) {
-                *gate = 0.0;
-            } else {
+            if *gate > 0.0 {
                 let _full = open.push((first + i) as u32);
+            } else {
+                *gate = 0.0;
             }
         }
         let mut values = [0.0; NEURONS];
@@ -86,6 +87,9 @@ impl Pass<'_> {
         self.products.pick(up, &open, z, values);
         for (value, row) in values.iter().zip(&open) {
             gates[*row as usize - first] *= value;
+        }
+        if let Some(gate) = gates.first_mut().filter(|_| !is_finite) {
+            *gate = f32::NAN;
         }
     }
 

@@ -147,7 +147,7 @@ fn check_norm<'m>(tensor: TensorName, norm: &Matrix<'m>) -> Result<(), Error<'m>
     let is_finite = |piece: &[u8]| {
         let values = &mut room[..piece.len() / size];
         scalar::dequantize(norm.format(), piece, values);
-        scalar::all_within(values, f32::MAX)
+        scalar::all_finite(values)
     };
     if !pieces.map(is_finite).fold(true, |all, is_finite| all & is_finite) {
         return Err(Error::NotFinite { tensor });
