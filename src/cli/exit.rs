@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io::{self, Write};
 use std::process::ExitCode;
-use wick_core::{SampleError, StepError, StoreError};
+use wick_core::{SampleError, StepError, StoreError, StoreReason};
 use wick_linux::host::HostError;
 
 /// Exit codes, as `wick --help` lists them.
@@ -56,7 +56,9 @@ impl Failure {
 
     /// Whether the model can go on with another message.
     pub(crate) fn leaves_model_ready(&self) -> bool {
-        matches!(self.exit, Exit::Input | Exit::Interrupted) || self.unread().is_some()
+        let is_lost = |error: &StoreError| error.reason == StoreReason::Changed;
+        matches!(self.exit, Exit::Input | Exit::Interrupted)
+            || self.unread().is_some_and(|error| !is_lost(error))
     }
 
     /// The expert that could not be read, if that is what went wrong.

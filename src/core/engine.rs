@@ -173,7 +173,13 @@ impl<'m> Engine<'m> {
         let weights = self.arranger.as_deref().map_or(self.weights, Arranger::weights);
         let (config, head_rows, products) = (&self.config, options.head_rows, self.products);
         let pass = Pass { config, weights, head_rows, products };
-        if let Err(error) = pass.forward(batch, kv, &mut self.experts, scratch) {
+        let done = pass.forward(batch, kv, &mut self.experts, scratch);
+        let checked = self.arranger.as_deref().map_or(Ok(()), Arranger::check);
+        if checked.is_err() {
+            // Whatever else went wrong came of it.
+            scratch.tokens.begin(batch.len());
+        }
+        if let Err(error) = checked.map_err(StepError::from).and(done) {
             scratch.tokens.fail(0..batch.len(), error);
             *wanted = 0;
         }

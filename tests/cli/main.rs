@@ -3,6 +3,7 @@
 //! A file per verb, what all verbs refuse in `refusals`, what runs them in `program`.
 
 mod bench;
+mod changes;
 mod chat;
 mod eval;
 mod flags;
