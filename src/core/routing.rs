@@ -22,7 +22,6 @@ impl Pass<'_> {
     ) {
         let Config { experts: count, active, gating, .. } = *self.config;
         self.ask_router(layer, batch.len(), s);
-        self.check_router(index, batch, s);
         let router = &mut s.router;
         let chosen = &mut router.chosen[index * router.pairs..][..batch.len() * active];
         let choices = chosen.chunks_exact_mut(active).zip(router.weights.chunks_exact_mut(active));
@@ -38,6 +37,8 @@ impl Pass<'_> {
         }
         let has_failed = |choice: usize| s.tokens.has_failed(choice / active);
         group_by_expert(chosen, has_failed, router.bounds, router.choices, router.places);
+        // A token that fails here has made its choice.
+        self.check_router(index, batch, s);
     }
 
     /// logits = Wrouter · residual.

@@ -5,6 +5,7 @@
 mod bench;
 mod changes;
 mod chat;
+mod damage;
 mod eval;
 mod flags;
 mod foreign;
