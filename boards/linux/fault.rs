@@ -6,7 +6,6 @@
 
 use libc::{c_int, c_void, siginfo_t};
 use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
-use rustix::param::page_size;
 use std::ops::Range;
 use std::sync::Once;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -76,6 +75,13 @@ impl Drop for Watch {
 
 /// Bytes of a page, which a handler had better not ask for.
 static PAGE: AtomicUsize = AtomicUsize::new(4096);
+
+/// Bytes of a page.
+pub(crate) fn page_size() -> usize {
+    // SAFETY: asks for a number, which every system has.
+    let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    usize::try_from(size).unwrap_or(4096)
+}
 
 /// Sets the handler. Where that is refused, faults end the process as they always have.
 fn install() {

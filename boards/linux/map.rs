@@ -1,12 +1,11 @@
 //! Model files, mapped read-only.
 
-use crate::fault::Watch;
+use crate::fault::{Watch, page_size};
 use crate::identity::{Identity, size_of};
 use memmap2::{Advice, Mmap, MmapOptions, UncheckedAdvice};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap_anonymous, mprotect};
-use rustix::param::page_size;
 use std::fmt;
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io;
