@@ -72,7 +72,8 @@ pub fn sketch(format: Format, cols: usize, source: &[u8], target: &mut [u8]) {
 
 /// Adds row `r` to a block of its group.
 fn add_row(r: usize, values: &[f32; BLOCK], block: &mut [u8]) {
-    let larger = |a: f32, b: &f32| if b.abs() > a.abs() { *b } else { a };
+    // What is no number is larger than any: the row is then never left out.
+    let larger = |a: f32, b: &f32| if a.is_nan() || b.abs() <= a.abs() { a } else { *b };
     let scale = f16::from_f32(values.iter().fold(0.0, larger) / -8.0);
     let inverse = if scale == f16::ZERO { 0.0 } else { 1.0 / scale.to_f32() };
     block[r * SCALE..][..SCALE].copy_from_slice(&scale.to_le_bytes());

@@ -31,7 +31,30 @@ pub fn exp(x: f32) -> f32 {
     if x < -87.0 { 0.0 } else { mantissa * scale }
 }
 
-/// Root-mean-square normalization: `out[i] = x[i] / sqrt(mean(x²) + eps) · weight[i]`.
+/// Whether all values are finite.
+pub fn all_finite(x: &[f32]) -> bool {
+    // Anything else is NaN times 0, and stays so in a sum.
+    let mut sums = [0f32; 8];
+    let (groups, tail) = x.as_chunks::<8>();
+    for group in groups {
+        for (sum, v) in sums.iter_mut().zip(group) {
+            *sum += v * 0.0;
+        }
+    }
+    for (sum, v) in sums.iter_mut().zip(tail) {
+        *sum += v * 0.0;
+    }
+    add_lanes(sums) == 0.0
+}
+
+/// Whether all magnitudes are at most `limit`, and none is NaN.
+pub fn all_within(x: &[f32], limit: f32) -> bool {
+    // All are looked at, without a branch for each.
+    x.iter().fold(true, |all, v| all & (v.abs() <= limit))
+}
+
+/// Root-mean-square normalization: `out[i] = x[i] / sqrt(mean(x²) + eps) · weight[i]`; NaN where `x` has a
+/// value that is not finite, or its squares no finite sum.
 pub fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
     let mut sums = [0f32; 8];
     let (groups, tail) = x.as_chunks::<8>();
@@ -43,7 +66,9 @@ pub fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
     for (sum, v) in sums.iter_mut().zip(tail) {
         *sum += v * v;
     }
-    let scale = 1.0 / libm::sqrtf(add_lanes(sums) / x.len() as f32 + eps);
+    let mean = add_lanes(sums) / x.len() as f32;
+    // An infinite sum would make zeros of all values that are finite.
+    let scale = if mean < f32::INFINITY { 1.0 / libm::sqrtf(mean + eps) } else { f32::NAN };
     for ((y, v), w) in out.iter_mut().zip(x).zip(weight) {
         *y = v * scale * w;
     }

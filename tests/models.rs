@@ -275,8 +275,8 @@ fn tensors_that_are_not_used_do_not_matter() {
     writer.add("rope_freqs.weight", Format::F32, &[16], vec![0; 64]);
     writer.add("blk.2.attn_q.weight", Format::F32, &[8], vec![0; 32]);
     writer.add("blk.01.attn_q.weight", Format::F32, &[8], vec![0; 32]);
-    writer.add("blk.0.attn_q.bias", Format::F32, &[8], vec![0; 32]);
-    writer.tensor("blk.0.attn_q.bias").number = 999;
+    writer.add("blk.2.attn_q.bias", Format::F32, &[8], vec![0; 32]);
+    writer.tensor("blk.2.attn_q.bias").number = 999;
     let bytes = writer.to_bytes();
     let files = [Gguf::parse(&bytes).unwrap()];
     let model = Model::new(&files).unwrap();
@@ -284,9 +284,22 @@ fn tensors_that_are_not_used_do_not_matter() {
     model.weights(&config).unwrap();
     let unused: Vec<&str> = model.unused(config.layers).map(|tensor| tensor.name()).collect();
     let expected =
-        ["rope_freqs.weight", "blk.2.attn_q.weight", "blk.01.attn_q.weight", "blk.0.attn_q.bias"];
+        ["rope_freqs.weight", "blk.2.attn_q.weight", "blk.01.attn_q.weight", "blk.2.attn_q.bias"];
     assert_eq!(unused, expected);
-    assert_eq!(model.tensor("blk.0.attn_q.bias").unwrap().range(), None);
+    assert_eq!(model.tensor("blk.2.attn_q.bias").unwrap().range(), None);
+}
+
+#[test]
+fn rope_scaling_by_one_is_none() {
+    for (kind, factor) in [("none", 4.0f32), ("linear", 1.0), ("linear", 0.0)] {
+        let mut writer = Tiny::default().writer();
+        writer.set("smallthinker.rope.scaling.type", kind);
+        writer.set("smallthinker.rope.scaling.factor", factor);
+        assert_eq!(config_of(&writer.to_bytes()), Tiny::default().config, "{kind} {factor}");
+    }
+    let mut writer = Tiny::default().writer();
+    writer.set("smallthinker.rope.scaling.type", "linear");
+    assert_eq!(config_of(&writer.to_bytes()), Tiny::default().config);
 }
 
 #[test]

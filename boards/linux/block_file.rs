@@ -5,7 +5,7 @@ use crate::map::ModelFile;
 use crate::slot_memory::Memory;
 use rustix::fs::{Advice, AtFlags, OFlags, StatxFlags, fadvise, ioctl_blksszget, statx};
 use rustix::io::{Errno, pread};
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::mem::MaybeUninit;
 use std::num::NonZeroU64;
@@ -96,18 +96,14 @@ impl BlockFile {
         self.identity == mapped.identity() && self.size == mapped.len() as u64
     }
 
-    /// Whether the file is still the one that was opened, as it was then. One that is deleted is, as
+    /// Whether the file is still as it was when it was opened. One that was deleted or replaced is, as
     /// long as it is open; a device that is gone is an error.
     pub fn is_unchanged(&self) -> io::Result<bool> {
-        let found = match fs::metadata(&self.path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => self.file.metadata()?,
-            metadata => metadata?,
-        };
         let size = size_of(&self.file)?;
-        if size == 0 && found.file_type().is_block_device() {
+        if size == 0 && self.identity.is_of_device() {
             return Err(Errno::NODEV.into());
         }
-        Ok(Identity::of(&found) == self.identity && size == self.size)
+        Ok(Identity::of(&self.file.metadata()?) == self.identity && size == self.size)
     }
 
     /// Reads once, at `offset`, into the start of `target`.
@@ -164,6 +160,7 @@ fn alignment(file: &File) -> io::Result<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
     use std::io::Write;
 
     fn file(bytes: &[u8]) -> (tempfile::TempDir, PathBuf) {
@@ -174,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_is_noticed_and_a_deleted_file_is_read_on() {
+    fn a_change_is_noticed_and_a_deleted_or_replaced_file_is_read_on() {
         let (_folder, path) = file(&[1; 5000]);
         let block = BlockFile::open(&path, Caching::Direct).unwrap();
         assert_eq!((block.size(), block.is_unchanged().unwrap()), (5000, true));
@@ -182,7 +179,7 @@ mod tests {
         let other = path.with_extension("new");
         fs::write(&other, [2; 5000]).unwrap();
         fs::rename(&other, &path).unwrap();
-        assert!(!block.is_unchanged().unwrap());
+        assert!(block.is_unchanged().unwrap());
         assert!(!block.is_same(&ModelFile::open(&path).unwrap()));
         fs::remove_file(&path).unwrap();
         assert!(block.is_unchanged().unwrap());

@@ -24,6 +24,11 @@ impl Identity {
             modified: (!metadata.file_type().is_block_device()).then_some(modified),
         }
     }
+
+    /// Whether it is that of a block device.
+    pub(crate) fn is_of_device(&self) -> bool {
+        self.modified.is_none()
+    }
 }
 
 /// Bytes of a file or a block device.

@@ -8,6 +8,7 @@ mod block_file;
 mod board;
 mod cgroup;
 mod cpu;
+mod fault;
 pub mod host;
 mod identity;
 mod map;

@@ -23,7 +23,9 @@ use block32::Rows32;
 use block256::Rows256;
 use row::{Row, matmul_rows};
 
-pub use crate::vector::{exp, rms_norm, rope, rope_table, scale_add, softmax};
+pub use crate::vector::{
+    all_finite, all_within, exp, rms_norm, rope, rope_table, scale_add, softmax,
+};
 pub use attention::attention;
 pub use expand::{axpy, dequantize};
 

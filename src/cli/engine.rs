@@ -214,8 +214,11 @@ pub(crate) fn with_setup<R>(
     setup: &Setup,
     work: impl for<'e> FnOnce(Engine<'e>, &mut Arena<'e>) -> Result<R, Failure>,
 ) -> Result<R, Failure> {
-    host::with_engine(model, options, setup, work).map_err(|failure| match failure.unread() {
-        Some(error) => model.files.unread(*error).into(),
-        None => failure,
+    host::with_engine(model, options, setup, work).map_err(|failure: Failure| {
+        match (failure.unread(), failure.damage()) {
+            (Some(error), _) => model.files.unread(*error).into(),
+            (None, Some(damage)) => model.files.blame(damage).into(),
+            (None, None) => failure,
+        }
     })
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io::{self, Write};
 use std::process::ExitCode;
-use wick_core::{StepError, StoreError};
+use wick_core::{SampleError, StepError, StoreError, StoreReason};
 use wick_linux::host::HostError;
 
 /// Exit codes, as `wick --help` lists them.
@@ -56,13 +56,26 @@ impl Failure {
 
     /// Whether the model can go on with another message.
     pub(crate) fn leaves_model_ready(&self) -> bool {
-        matches!(self.exit, Exit::Input | Exit::Interrupted) || self.unread().is_some()
+        let is_lost = |error: &StoreError| error.reason == StoreReason::Changed;
+        matches!(self.exit, Exit::Input | Exit::Interrupted)
+            || self.unread().is_some_and(|error| !is_lost(error))
     }
 
     /// The expert that could not be read, if that is what went wrong.
     pub(crate) fn unread(&self) -> Option<&StoreError> {
         match self.error.downcast_ref()? {
             StepError::Store(error) => Some(error),
+            _ => None,
+        }
+    }
+
+    /// What the model computes that no sound model does, if that is what went wrong.
+    pub(crate) fn damage(&self) -> Option<&dyn fmt::Display> {
+        if let Some(error) = self.error.downcast_ref::<SampleError>() {
+            return Some(error);
+        }
+        match self.error.downcast_ref()? {
+            StepError::Damaged(damage) => Some(damage),
             _ => None,
         }
     }
@@ -92,7 +105,7 @@ impl From<io::Error> for Failure {
 impl From<StepError> for Failure {
     fn from(error: StepError) -> Failure {
         let exit = match error {
-            StepError::Store(_) => Exit::Model,
+            StepError::Store(_) | StepError::Damaged(_) => Exit::Model,
             _ => Exit::Input,
         };
         Failure { exit, error: error.into() }

@@ -8,14 +8,13 @@ use clap::Args;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::io::{self, Write};
-use wick_core::{Config, Down, Gating, Part, Plan, Weights};
-use wick_format::{Overrides, PACK_VERSION};
-use wick_kernels::Format;
+use wick_core::{Config, Down, Gating, Part, Plan};
+use wick_format::{GgmlType, Gguf, Overrides, PACK_VERSION};
 use wick_linux::Cpus;
-use wick_linux::host::{Model, one_sequence};
+use wick_linux::host::{Files, Model, one_sequence};
 use wick_text::Tokenizer;
 
-/// Show what is in a model's file, and how it would run here
+/// Show what is in a model's file, and how it would run here, or why it cannot
 #[derive(Args)]
 pub(crate) struct Arguments {
     #[command(flatten)]
@@ -37,15 +36,18 @@ struct Report {
     bytes: usize,
     gguf_version: u32,
     alignment: usize,
+    architecture: Option<String>,
+    /// Why wick cannot run the model, if it cannot; its shape and what it takes are not known then.
+    refusal: Option<String>,
     /// Layout of the LM head of a packed file.
     packed: Option<&'static str>,
     parameters: usize,
-    shape: Shape,
+    shape: Option<Shape>,
     tensors: usize,
     unused_tensors: Vec<String>,
-    types: BTreeMap<&'static str, TypeTotal>,
+    types: BTreeMap<String, TypeTotal>,
     tokenizer: Option<TokenizerReport>,
-    memory: Memory,
+    memory: Option<Memory>,
     kernels: &'static str,
     processor_features: Vec<&'static str>,
     threads: usize,
@@ -105,31 +107,41 @@ struct Memory {
 
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let files = arguments.file.open()?;
-    let model = files.model(Overrides::default())?;
-    let report = report(&model, arguments.context)?;
+    let parts = files.parse()?;
+    let report = report(&files, &parts, arguments.context)?;
     print(&report, arguments.json, |report, out| report.write(out))
 }
 
-fn report(model: &Model<'_>, context: Option<usize>) -> Result<Report, Failure> {
-    let (file, metadata) = (model.format()?, model.metadata());
-    let types = types(&file, &model.weights);
+/// What is known of files, whether wick can run the model in them or not.
+fn report(files: &Files, parts: &[Gguf<'_>], context: Option<usize>) -> Result<Report, Failure> {
+    let (model, refusal) = match files.model(Overrides::default()) {
+        Ok(model) => (Some(model), None),
+        Err(error) => (None, Some(error.to_string())),
+    };
+    let metadata = &parts[0];
+    let text = |key| metadata.get(key).and_then(|e| e.str().ok()).map(str::to_owned);
+    let file = model.as_ref().map(Model::format).transpose()?;
+    let both = file.as_ref().zip(model.as_ref());
+    let types = types(parts, both);
+    let unused = both.into_iter().flat_map(|(file, model)| file.unused(model.config.layers));
+    let packed = file.and_then(|file| file.packed()).and(model.as_ref());
     Ok(Report {
-        file: model.files.name().into(),
-        name: metadata.get("general.name").and_then(|e| e.str().ok()).map(str::to_owned),
-        files: file.files().len(),
-        bytes: file.bytes(),
+        file: files.name().into(),
+        name: text("general.name"),
+        files: parts.len(),
+        bytes: parts.iter().map(|part| part.file_len() as usize).sum(),
         gguf_version: metadata.version(),
         alignment: metadata.alignment(),
-        packed: file.packed().map(|_| model.weights.lm_head().layout().name()),
+        architecture: text("general.architecture"),
+        refusal,
+        packed: packed.map(|model| model.weights.lm_head().layout().name()),
         parameters: types.values().map(|total| total.weights).sum(),
-        shape: shape(model),
-        tensors: file.tensors().count(),
-        unused_tensors: file.unused(model.config.layers).map(|t| t.name().to_owned()).collect(),
+        shape: model.as_ref().map(shape),
+        tensors: parts.iter().map(Gguf::tensor_count).sum(),
+        unused_tensors: unused.map(|t| t.name().to_owned()).collect(),
         types,
-        tokenizer: tokenizer(model.files, metadata)
-            .ok()
-            .map(|tokenizer| describe(&tokenizer, model)),
-        memory: memory(model, context)?,
+        tokenizer: tokenizer(files, metadata).ok().map(|tokenizer| describe(&tokenizer, metadata)),
+        memory: model.as_ref().map(|model| memory(model, context)).transpose()?,
         kernels: wick_linux::kernels().name(),
         processor_features: wick_linux::features(),
         threads: Cpus::detect().threads(),
@@ -138,25 +150,26 @@ fn report(model: &Model<'_>, context: Option<usize>) -> Result<Report, Failure> 
 
 /// What there is of each type; the matrices of packed experts count as the tensors that they were.
 fn types(
-    file: &wick_format::Model<'_, '_>,
-    weights: &Weights<'_>,
-) -> BTreeMap<&'static str, TypeTotal> {
+    parts: &[Gguf<'_>],
+    model: Option<(&wick_format::Model<'_, '_>, &Model<'_>)>,
+) -> BTreeMap<String, TypeTotal> {
     let mut types = BTreeMap::<_, TypeTotal>::new();
-    let mut add = |format: Option<Format>, weights, bytes| {
-        let total = types.entry(format.map_or("unknown", Format::name)).or_default();
+    let mut add = |number, weights, bytes| {
+        let total = types.entry(GgmlType(number).to_string()).or_default();
         total.tensors += 1;
         total.weights += weights;
         total.bytes += bytes;
     };
-    let packed = file.packed();
-    for tensor in file.tensors().filter(|t| packed.is_none_or(|p| !p.has_experts(t))) {
-        let bytes = tensor.bytes().map_or(0, <[u8]>::len);
-        add(tensor.format(), tensor.dims().elements(), bytes);
+    let packed = model.and_then(|(file, model)| Some((file.packed()?, model)));
+    let tensors = parts.iter().flat_map(Gguf::tensors);
+    for tensor in tensors.filter(|t| packed.is_none_or(|(packed, _)| !packed.has_experts(t))) {
+        let bytes = tensor.stored_bytes().unwrap_or(0);
+        add(tensor.number(), tensor.dims().elements(), bytes);
     }
-    for layer in weights.layers.iter().filter(|_| packed.is_some()) {
+    for layer in packed.iter().flat_map(|(_, model)| &model.weights.layers) {
         for matrices in Part::ALL.map(|part| layer.experts(part)) {
             let weights = matrices.count() * matrices.rows() * matrices.cols();
-            add(Some(matrices.format()), weights, matrices.size());
+            add(matrices.format().ggml(), weights, matrices.size());
         }
     }
     types
@@ -195,7 +208,7 @@ fn shape(model: &Model<'_>) -> Shape {
     }
 }
 
-fn describe(tokenizer: &Tokenizer, model: &Model<'_>) -> TokenizerReport {
+fn describe(tokenizer: &Tokenizer, metadata: &Gguf<'_>) -> TokenizerReport {
     TokenizerReport {
         entries: tokenizer.len(),
         memory: tokenizer.heap_bytes(),
@@ -203,7 +216,7 @@ fn describe(tokenizer: &Tokenizer, model: &Model<'_>) -> TokenizerReport {
         eos: tokenizer.eos(),
         end: (0..tokenizer.len() as u32).filter(|id| tokenizer.is_end(*id)).collect(),
         adds_bos: tokenizer.prefix().is_some(),
-        chat_template: !model.chat_templates.is_empty(),
+        chat_template: metadata.get("tokenizer.chat_template").is_some(),
     }
 }
 
@@ -217,7 +230,6 @@ fn memory(model: &Model<'_>, context: Option<usize>) -> Result<Memory, Failure> 
 impl Report {
     /// The report for people.
     fn write(&self, out: &mut impl Write) -> io::Result<()> {
-        let s = &self.shape;
         let mib = |bytes| Mib(bytes).to_string();
         writeln!(out, "file        {} ({} in {} file(s))", self.file, mib(self.bytes), self.files)?;
         writeln!(out, "name        {}", self.name.as_deref().unwrap_or("none"))?;
@@ -226,35 +238,17 @@ impl Report {
             "format      GGUF version {}, alignment {}",
             self.gguf_version, self.alignment
         )?;
+        if let Some(refusal) = &self.refusal {
+            writeln!(out, "model       {}", self.architecture.as_deref().unwrap_or("unknown"))?;
+            writeln!(out, "cannot run  {refusal}")?;
+        }
         if let Some(output) = self.packed {
             writeln!(out, "packed      version {PACK_VERSION}, LM head {output}")?;
         }
         writeln!(out, "parameters  {:.3} M", self.parameters as f64 / 1e6)?;
-        writeln!(
-            out,
-            "shape       {} layers of {}; {} query and {} KV heads of {}; vocabulary {}",
-            s.layers, s.hidden, s.heads, s.kv_heads, s.head, s.vocabulary
-        )?;
-        writeln!(
-            out,
-            "experts     {} of {} neurons in a layer, {} for a token, {} router",
-            s.experts, s.expert_width, s.active_experts, s.gating
-        )?;
-        match s.window {
-            None => writeln!(out, "attention   every layer sees everything, with RoPE")?,
-            Some(size) => writeln!(
-                out,
-                "attention   window of {size} with RoPE; layers {:?} see everything, without",
-                s.global_layers
-            )?,
+        if let Some(shape) = &self.shape {
+            shape.write(out)?;
         }
-        writeln!(out, "context     {} positions; RoPE base {}", s.context, s.rope_base)?;
-        writeln!(
-            out,
-            "output      {}",
-            if s.tied_output { "tied to the embedding" } else { "own matrix" }
-        )?;
-        writeln!(out, "down        {}", s.down)?;
         writeln!(out, "tensors     {}", self.tensors)?;
         for (name, total) in &self.types {
             let weights = total.weights as f64 / 1e6;
@@ -279,18 +273,50 @@ impl Report {
                 if t.chat_template { "with" } else { "without" }
             )?,
         }
-        let m = &self.memory;
+        if let Some(m) = &self.memory {
+            writeln!(
+                out,
+                "memory      {} for a context of {}: weights {}, KV cache {}, scratch {}, sampler {}",
+                mib(m.total),
+                m.context,
+                mib(m.weights),
+                mib(m.kv),
+                mib(m.scratch),
+                mib(m.sampler)
+            )?;
+            writeln!(out, "runs with   {} kernels, {} threads", self.kernels, self.threads)?;
+        }
+        writeln!(out, "processor   {}", self.processor_features.join(" "))
+    }
+}
+
+impl Shape {
+    /// The shape for people.
+    fn write(&self, out: &mut impl Write) -> io::Result<()> {
         writeln!(
             out,
-            "memory      {} for a context of {}: weights {}, KV cache {}, scratch {}, sampler {}",
-            mib(m.total),
-            m.context,
-            mib(m.weights),
-            mib(m.kv),
-            mib(m.scratch),
-            mib(m.sampler)
+            "shape       {} layers of {}; {} query and {} KV heads of {}; vocabulary {}",
+            self.layers, self.hidden, self.heads, self.kv_heads, self.head, self.vocabulary
         )?;
-        writeln!(out, "runs with   {} kernels, {} threads", self.kernels, self.threads)?;
-        writeln!(out, "processor   {}", self.processor_features.join(" "))
+        writeln!(
+            out,
+            "experts     {} of {} neurons in a layer, {} for a token, {} router",
+            self.experts, self.expert_width, self.active_experts, self.gating
+        )?;
+        match self.window {
+            None => writeln!(out, "attention   every layer sees everything, with RoPE")?,
+            Some(size) => writeln!(
+                out,
+                "attention   window of {size} with RoPE; layers {:?} see everything, without",
+                self.global_layers
+            )?,
+        }
+        writeln!(out, "context     {} positions; RoPE base {}", self.context, self.rope_base)?;
+        writeln!(
+            out,
+            "output      {}",
+            if self.tied_output { "tied to the embedding" } else { "own matrix" }
+        )?;
+        writeln!(out, "down        {}", self.down)
     }
 }

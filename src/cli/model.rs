@@ -106,6 +106,13 @@ fn open(path: Option<&Path>) -> Result<Files, HostError> {
 /// The tokenizer of a model, from the metadata of its first file.
 pub(crate) fn tokenizer(files: &Files, gguf: &Gguf<'_>) -> Result<Tokenizer, Failure> {
     let tokenizer = wick_session::tokenizer(gguf).map_err(|e| files.blame(e))?;
+    for (name, id) in tokenizer.absent() {
+        log::warn!(
+            "{}: tokenizer.ggml.{name}_token_id is {id}, but there are {} tokens; it is taken for missing",
+            files.name(),
+            tokenizer.len()
+        );
+    }
     log::info!("tokenizer: {} entries, {} bytes", tokenizer.len(), tokenizer.heap_bytes());
     Ok(tokenizer)
 }

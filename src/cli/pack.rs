@@ -179,12 +179,14 @@ fn with_progress<'m, R>(
             files.release();
             held = 0;
         }
-        match interrupt.check() {
-            Err(_) => ControlFlow::Break(()),
-            Ok(()) => ControlFlow::Continue(()),
+        match (interrupt.check(), files.check()) {
+            (Ok(()), Ok(())) => ControlFlow::Continue(()),
+            _ => ControlFlow::Break(()),
         }
     });
     bar.finish_and_clear();
+    // What was read of a file that has changed is not what was to be packed, nor damage.
+    files.check()?;
     result.map_err(|error| match &error {
         Error::Interrupted => Failure::interrupted(),
         Error::Input { .. } => files.blame(error).into(),

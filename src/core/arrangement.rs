@@ -9,6 +9,7 @@
 use crate::head_rows::HeadRows;
 use crate::matrix::Matrix;
 use crate::role::{Part, Role};
+use crate::store::StoreError;
 use crate::weights::{Layer, Weights};
 use core::ops::Range;
 use wick_kernels::{Format, GROUP, Layout, sketch};
@@ -64,6 +65,12 @@ pub trait Arranger {
 
     /// The weights, arranged as far as that has come.
     fn weights(&self) -> &Weights<'_>;
+
+    /// Called after each pass over the layers, before anything of it is believed: time to see whether what
+    /// the weights lie in is still what it was. An error fails all tokens of the step.
+    fn check(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
 }
 
 /// Some rows of a matrix, to be arranged.

@@ -13,7 +13,8 @@ use crate::pass::Pass;
 use crate::policy::Policy;
 use crate::products::Products;
 use crate::scratch::Scratch;
-use crate::store::{ExpertStore, StoreError, StoreFigures};
+use crate::step_error::StepError;
+use crate::store::{ExpertStore, StoreFigures};
 use crate::token::{Logits, Token};
 use crate::weights::{LayoutError, ShapeError, Weights};
 use core::fmt;
@@ -155,7 +156,8 @@ impl<'m> Engine<'m> {
     ///
     /// # Errors
     /// A batch that cannot be run is refused before anything changes. Where an expert cannot be read
-    /// ([`StepError::Store`]), the sequences whose tokens wanted it are as they were, and
+    /// ([`StepError::Store`]), or what is computed shows that the model is damaged
+    /// ([`StepError::Damaged`]), the sequences whose tokens it concerns are as they were, and
     /// [`Engine::failure`] names them; the others have been stepped as ever.
     pub fn step(&mut self, batch: &[Token]) -> Result<(), StepError> {
         self.check(batch)?;
@@ -171,7 +173,13 @@ impl<'m> Engine<'m> {
         let weights = self.arranger.as_deref().map_or(self.weights, Arranger::weights);
         let (config, head_rows, products) = (&self.config, options.head_rows, self.products);
         let pass = Pass { config, weights, head_rows, products };
-        if let Err(error) = pass.forward(batch, kv, &mut self.experts, scratch) {
+        let done = pass.forward(batch, kv, &mut self.experts, scratch);
+        let checked = self.arranger.as_deref().map_or(Ok(()), Arranger::check);
+        if checked.is_err() {
+            // Whatever else went wrong came of it.
+            scratch.tokens.begin(batch.len());
+        }
+        if let Err(error) = checked.map_err(StepError::from).and(done) {
             scratch.tokens.fail(0..batch.len(), error);
             *wanted = 0;
         }
@@ -188,12 +196,12 @@ impl<'m> Engine<'m> {
                 first.get_or_insert(error);
             }
         }
-        first.map_or(Ok(()), |error| Err(StepError::Store(error)))
+        first.map_or(Ok(()), Err)
     }
 
     /// Why the `i`-th token of the last step failed, if it did. With a token all of its sequence fail
     /// that were in the step.
-    pub fn failure(&self, i: usize) -> Option<StoreError> {
+    pub fn failure(&self, i: usize) -> Option<StepError> {
         (i < self.state.tokens).then(|| self.state.scratch.tokens.failure(i)).flatten()
     }
 
@@ -421,76 +429,3 @@ impl From<ArenaError> for EngineError {
         EngineError::Arena(e)
     }
 }
-
-/// A batch cannot be run, or not for all its sequences; those are as they were.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StepError {
-    /// More tokens than a step takes.
-    Batch {
-        /// Tokens in the batch.
-        found: usize,
-        /// Most that a step takes.
-        most: usize,
-    },
-    /// More tokens want logits than there is room for.
-    Logits {
-        /// Tokens that want logits.
-        found: usize,
-        /// Most that may.
-        most: usize,
-    },
-    /// No such entry of the vocabulary.
-    Id {
-        /// The token's id.
-        id: u32,
-        /// Entries of the vocabulary.
-        vocab: usize,
-    },
-    /// No such sequence.
-    Sequence {
-        /// The token's sequence.
-        sequence: usize,
-        /// Sequences there are.
-        sequences: usize,
-    },
-    /// The context has no room.
-    Full {
-        /// The sequence.
-        sequence: usize,
-        /// Positions it holds.
-        held: usize,
-        /// Positions that were to be added.
-        more: usize,
-        /// Positions it has room for.
-        context: usize,
-    },
-    /// An expert could not be read.
-    Store(StoreError),
-}
-
-impl fmt::Display for StepError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            StepError::Batch { found, most } => {
-                write!(f, "batch: at most {most} tokens expected, {found} found")
-            }
-            StepError::Logits { found, most } => {
-                write!(f, "batch: logits of at most {most} tokens expected, of {found} wanted")
-            }
-            StepError::Id { id, vocab } => {
-                write!(f, "token {id}: the vocabulary has {vocab} entries")
-            }
-            StepError::Sequence { sequence, sequences } => {
-                write!(f, "sequence {sequence}: there are {sequences}")
-            }
-            StepError::Full { sequence, held, more, context } => write!(
-                f,
-                "sequence {sequence}: {held} positions held and {more} more wanted, but the context \
-                 is {context}; ask for a larger context"
-            ),
-            StepError::Store(e) => e.fmt(f),
-        }
-    }
-}
-
-impl core::error::Error for StepError {}

@@ -7,6 +7,7 @@ use crate::pass::Pass;
 use crate::products::{TILE, TOKENS, for_some_tokens, multiply_tile};
 use crate::scratch::{Ffn, Rows, Scratch};
 use crate::store::Part;
+use crate::token::Token;
 use crate::weights::{Down, Matrix};
 use wick_kernels::{Activation, GROUP, Layout, scalar};
 
@@ -70,8 +71,9 @@ impl Pass<'_> {
     }
 
     /// Multiplies the neurons with open gates by their rows of `up`, which start at row `first`;
-    /// the others become zero.
+    /// the others become zero. Where a gate is not finite, a neuron is not either.
     fn multiply_open(&self, up: &Matrix<'_>, first: usize, z: &Activation<'_>, gates: &mut [f32]) {
+        let is_finite = scalar::all_finite(gates);
         let mut open = heapless::Vec::<u32, NEURONS>::new();
         for (i, gate) in gates.iter_mut().enumerate() {
             if *gate > 0.0 {
@@ -85,6 +87,9 @@ impl Pass<'_> {
         self.products.pick(up, &open, z, values);
         for (value, row) in values.iter().zip(&open) {
             gates[*row as usize - first] *= value;
+        }
+        if let Some(gate) = gates.first_mut().filter(|_| !is_finite) {
+            *gate = f32::NAN;
         }
     }
 
@@ -184,8 +189,9 @@ impl Pass<'_> {
 
     /// residual += Σ weight · outputs over each token's choices, best first; a token that has failed
     /// stays as it is.
-    pub(crate) fn add_outputs(&self, index: usize, n: usize, s: &mut Scratch<'_>) {
-        let Config { hidden, active, .. } = *self.config;
+    pub(crate) fn add_outputs(&self, index: usize, batch: &[Token], s: &mut Scratch<'_>) {
+        let (Config { hidden, active, .. }, n) = (*self.config, batch.len());
+        self.check_neurons(index, batch, s);
         let neurons = (0..n * active).map(|place| s.ffn.neurons.row(place).values);
         let open = |row: &[f32]| row.iter().map(|v| u32::from(*v != 0.0)).sum::<u32>() as usize;
         s.ffn.active_neurons[index] = neurons.map(open).sum();

@@ -3,20 +3,22 @@
 //! Letters in shapes: `n` tokens, `k` active experts. A token's logits are the same bits whatever
 //! batch it comes in and however many threads compute it.
 
+use crate::checks::{entering, of_layer};
 use crate::experts::{Experts, Work};
 use crate::kv::KvCache;
 use crate::parallel::Bands;
 use crate::pass::Pass;
+use crate::role::Role;
 use crate::scratch::{Scratch, Tokens};
-use crate::store::StoreError;
+use crate::step_error::StepError;
 use crate::token::Token;
 use crate::weights::Layer;
 use wick_kernels::scalar;
 
 impl Pass<'_> {
     /// Runs `batch`, whose positions stand in the scratch, and leaves the logits of the tokens that
-    /// want them there. Tokens that want an expert which cannot be read fail, and with them all
-    /// tokens of their sequences; the others do not notice.
+    /// want them there. Tokens that want an expert which cannot be read, or of which something is computed
+    /// that no sound model has, fail, and with them all tokens of their sequences; the others do not notice.
     ///
     /// # Errors
     /// No expert can be read, or every token has failed; what was computed is of no use.
@@ -26,7 +28,7 @@ impl Pass<'_> {
         kv: &mut KvCache<'_>,
         experts: &mut Experts<'_>,
         s: &mut Scratch<'_>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), StepError> {
         s.tokens.begin(batch.len());
         experts.begin(batch)?;
         self.embed(batch, s);
@@ -34,6 +36,7 @@ impl Pass<'_> {
             self.route(i, layer, batch, experts, s);
             self.attend(i, layer, batch, kv, s);
             self.apply_experts(i, layer, batch, experts, s)?;
+            s.tokens.check(batch.len())?;
         }
         self.lm_head(batch, s);
         Ok(())
@@ -81,9 +84,12 @@ impl Pass<'_> {
         s: &mut Scratch<'_>,
     ) {
         self.normalize(&layer.attn_norm, &mut s.stream, batch.len(), |t| t);
+        self.check_normed(of_layer(index, Role::AttnNorm), entering(index), batch, s);
         self.project_qkv(layer, batch.len(), &s.stream, &mut s.attention);
         self.rotate_and_store(index, batch, s.tokens.positions, kv, &mut s.attention);
+        self.check_qkv(index, kv.limit(), batch, s);
         self.attend_to_past(index, batch, s.tokens.positions, kv, &mut s.attention);
+        self.check_attended(index, batch, s);
         self.products.kernels.prefetch()(layer.ffn_norm.bytes());
         self.project_attended(layer, batch.len(), &mut s.attention, s.stream.residual);
     }
@@ -98,10 +104,12 @@ impl Pass<'_> {
         batch: &[Token],
         experts: &mut Experts<'_>,
         s: &mut Scratch<'_>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), StepError> {
         let n = batch.len();
         let active = self.config.active;
         self.normalize(&layer.ffn_norm, &mut s.stream, n, |t| t);
+        let before = of_layer(index, Role::AttnOutput);
+        self.check_normed(of_layer(index, Role::FfnNorm), before, batch, s);
         let mut guessed = false;
         while let Some(work) = experts.next() {
             if !guessed && experts.is_time_to_guess() {
@@ -119,11 +127,11 @@ impl Pass<'_> {
                 Work::Failed { expert, error } => {
                     let places = s.router.bounds[expert]..s.router.bounds[expert + 1];
                     let choices = &s.router.choices[places];
-                    fail_sequences(batch, choices, active, error, &mut s.tokens)?;
+                    fail_sequences(batch, choices, active, error.into(), &mut s.tokens)?;
                 }
             }
         }
-        self.add_outputs(index, n, s);
+        self.add_outputs(index, batch, s);
         Ok(())
     }
 }
@@ -136,14 +144,13 @@ fn fail_sequences(
     batch: &[Token],
     choices: &[usize],
     active: usize,
-    error: StoreError,
+    error: StepError,
     tokens: &mut Tokens<'_>,
-) -> Result<(), StoreError> {
+) -> Result<(), StepError> {
     let made = |token: &Token| {
         let mut sequences = choices.iter().map(|choice| batch[choice / active].sequence);
         sequences.any(|sequence| sequence == token.sequence)
     };
     tokens.fail((0..batch.len()).filter(|t| made(&batch[*t])), error);
-    let all = (0..batch.len()).all(|t| tokens.has_failed(t));
-    if all { Err(error) } else { Ok(()) }
+    tokens.check(batch.len())
 }

@@ -105,6 +105,16 @@ impl<'m> KvCache<'m> {
         self.progress[sequence].len
     }
 
+    /// The largest magnitude of a key or value that can be stored.
+    pub(crate) fn limit(&self) -> f32 {
+        match self.layout.format {
+            // The largest single that is rounded to a finite half.
+            KvFormat::F16 => 65_519.996,
+            // A scale is a half, and the largest quant 127.
+            KvFormat::Q8_0 => 127.0 * 65_504.0,
+        }
+    }
+
     /// Appends a position to a sequence; its keys and values are stored layer by layer later.
     pub(crate) fn push(&mut self, sequence: usize) -> usize {
         let p = &mut self.progress[sequence];

@@ -60,7 +60,9 @@ mod arrangement;
 mod attention;
 mod book;
 mod cache;
+mod checks;
 mod config;
+mod damage;
 mod engine;
 mod experts;
 mod ffn;
@@ -86,6 +88,7 @@ mod routing;
 mod sampler;
 mod scratch;
 mod slots;
+mod step_error;
 mod store;
 mod token;
 mod traffic;
@@ -98,7 +101,8 @@ pub use arrangement::{
 };
 pub use book::{ATTEMPTS, Book, Waited};
 pub use config::{Config, ConfigError, Gating, MAX_ACTIVE, MAX_EXPERTS, MAX_LAYERS, Window};
-pub use engine::{Engine, EngineError, StepError};
+pub use damage::{Damage, Oddity, Origin};
+pub use engine::{Engine, EngineError};
 pub use figures::{ExpertFigures, Prefetch};
 pub use head_rows::{HeadRows, HeadRowsError, MOST_TOP};
 pub use kv::TruncateError;
@@ -112,6 +116,7 @@ pub use policy::{Decaying, LeastFrequent, LeastRecent, Policy};
 pub use role::{Input, Part, Role, TensorShape};
 pub use sampler::{Candidates, REPEAT_WINDOW, SampleError, Sampler, Sampling};
 pub use slots::{Loading, Slots};
+pub use step_error::StepError;
 pub use store::{
     Arrival, Completion, ExpertKey, ExpertStore, Place, Read, ReadError, SlotClass, SlotId,
     StoreError, StoreFigures, StoreReason, TIME_LIMIT,

@@ -31,6 +31,7 @@ impl Pass<'_> {
         let (exact, wanted) = self.order_rows(batch, &mut s.lm_head);
         let token_of = &*s.lm_head.token_of;
         self.normalize(&self.weights.output_norm, &mut s.stream, wanted, |row| token_of[row]);
+        self.check_last(wanted, batch, s);
         let (hidden, head) = (&s.stream.hidden, &mut s.lm_head);
         head.multiplied = self.multiply_all(exact, hidden, head);
         for row in exact..wanted {
@@ -39,6 +40,7 @@ impl Pass<'_> {
                 _ => self.predict(row, hidden, head),
             };
         }
+        (0..wanted).for_each(|row| self.check_logits(row, row < exact, batch, s));
     }
 
     /// Gives each token that wants logits a row of them: first those that want all, whose number is
@@ -109,7 +111,7 @@ impl Pass<'_> {
                 let logits = tile.row(0);
                 logits.fill(f32::NEG_INFINITY);
                 for (row, value) in rows.iter().zip(values) {
-                    logits[*row as usize - cols.start] = *value;
+                    logits[*row as usize - cols.start] = multiplied(*value);
                 }
                 counted.fetch_add(rows.len(), Relaxed);
             },
@@ -154,7 +156,7 @@ impl Pass<'_> {
         logits: &mut [f32],
     ) -> usize {
         let (matrix, prefetch) = (self.weights.lm_head(), self.products.kernels.prefetch());
-        let (vocab, multiplied) = (self.config.vocab, AtomicUsize::new(0));
+        let (vocab, count) = (self.config.vocab, AtomicUsize::new(0));
         Grid::new(logits, vocab, vocab).for_each_tile(
             self.products.parallel,
             Bands::One,
@@ -173,13 +175,18 @@ impl Pass<'_> {
                 let values = &mut values[..rows.len()];
                 self.products.pick(matrix, &rows, x, values);
                 for (row, value) in rows.iter().zip(values) {
-                    logits[*row as usize - start] = *value;
+                    logits[*row as usize - start] = multiplied(*value);
                 }
-                multiplied.fetch_add(rows.len(), Relaxed);
+                count.fetch_add(rows.len(), Relaxed);
             },
         );
-        multiplied.into_inner()
+        count.into_inner()
     }
+}
+
+/// A logit that was multiplied. −∞ is one that was not: a product that is −∞ must not pass for it.
+fn multiplied(logit: f32) -> f32 {
+    if logit == f32::NEG_INFINITY { f32::NAN } else { logit }
 }
 
 /// A number in the order of all numbers.

@@ -36,17 +36,30 @@ impl TensorName {
         let Some((number, stem)) = stem.strip_prefix("blk.").and_then(|s| s.split_once('.')) else {
             return Role::once().find(|role| role.stem() == stem).map(TensorName::once);
         };
-        // Only as it would be printed: neither "07" nor "+7".
-        let canonical = number == "0" || matches!(number.as_bytes().first(), Some(b'1'..=b'9'));
-        let layer = number.parse().ok().filter(|&layer| canonical && layer < layers)?;
+        let layer = layer(number).filter(|&layer| layer < layers)?;
         let role = Role::each_layer().find(|role| role.stem() == stem)?;
         Some(TensorName::of_layer(layer, role))
+    }
+
+    /// Whether a tensor of this name, known or not, is part of a model of `layers` layers: of one of
+    /// them, of the embedding, or of what comes after them.
+    pub fn is_within(name: &str, layers: usize) -> bool {
+        match name.strip_prefix("blk.").and_then(|rest| rest.split_once('.')) {
+            Some((number, _)) => layer(number).is_some_and(|layer| layer < layers),
+            None => name.starts_with("output") || name.starts_with("token_"),
+        }
     }
 
     /// Layer and part of the experts that the tensor has, if it has experts.
     pub fn experts(self) -> Option<(usize, Part)> {
         Some((self.layer?, self.role.part()?))
     }
+}
+
+/// The number of a layer, only as it would be printed: neither "07" nor "+7".
+fn layer(number: &str) -> Option<usize> {
+    let canonical = number == "0" || matches!(number.as_bytes().first(), Some(b'1'..=b'9'));
+    number.parse().ok().filter(|_| canonical)
 }
 
 impl fmt::Display for TensorName {

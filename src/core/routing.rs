@@ -37,6 +37,8 @@ impl Pass<'_> {
         }
         let has_failed = |choice: usize| s.tokens.has_failed(choice / active);
         group_by_expert(chosen, has_failed, router.bounds, router.choices, router.places);
+        // A token that fails here has made its choice.
+        self.check_router(index, batch, s);
     }
 
     /// logits = Wrouter · residual.

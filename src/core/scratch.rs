@@ -4,7 +4,7 @@ use crate::arena::{Arena, ArenaError};
 use crate::config::Config;
 use crate::head_rows::HeadRows;
 use crate::options::Options;
-use crate::store::StoreError;
+use crate::step_error::StepError;
 use crate::weights::Weights;
 use wick_kernels::{Activation, Encoding, Encodings, RowLayout};
 
@@ -58,7 +58,7 @@ pub(crate) struct Tokens<'m> {
     pub(crate) positions: &'m mut [usize],
     /// Of each token, 0, or one more than the place in `errors` of what it failed with.
     causes: &'m mut [u8],
-    errors: heapless::Vec<StoreError, ERRORS>,
+    errors: heapless::Vec<StepError, ERRORS>,
 }
 
 impl Tokens<'_> {
@@ -69,7 +69,7 @@ impl Tokens<'_> {
     }
 
     /// Lets tokens fail, if they have not yet.
-    pub(crate) fn fail(&mut self, tokens: impl Iterator<Item = usize>, error: StoreError) {
+    pub(crate) fn fail(&mut self, tokens: impl Iterator<Item = usize>, error: StepError) {
         let _told_as_the_last = self.errors.push(error);
         for t in tokens {
             if self.causes[t] == 0 {
@@ -78,8 +78,17 @@ impl Tokens<'_> {
         }
     }
 
+    /// # Errors
+    /// Of `n` tokens all have failed; what the first failed with.
+    pub(crate) fn check(&self, n: usize) -> Result<(), StepError> {
+        match (0..n).all(|t| self.has_failed(t)) {
+            true => self.failure(0).map_or(Ok(()), Err),
+            false => Ok(()),
+        }
+    }
+
     /// What a token failed with.
-    pub(crate) fn failure(&self, t: usize) -> Option<StoreError> {
+    pub(crate) fn failure(&self, t: usize) -> Option<StepError> {
         let place = usize::from(self.causes[t]).checked_sub(1)?;
         self.errors.get(place).copied()
     }

@@ -6,7 +6,7 @@ use crate::error::Error;
 use crate::gguf::{Entry, Gguf};
 use crate::model::Model;
 use crate::packed::Keys;
-use crate::tensor::Dims;
+use crate::tensor::{Dims, Tensor};
 use crate::value::{Array, Kind, Value};
 
 /// The `general.architecture` that wick runs.
@@ -59,7 +59,7 @@ impl<'m> Model<'_, 'm> {
             active: number(keys, "smallthinker.expert_used_count")?,
             expert_width: match self.packed() {
                 Some(packed) => packed.width(),
-                None => self.need(UPS)?.dims().padded()[1],
+                None => self.ups(layers)?.dims().padded()[1],
             },
             gating: overrides.gating.map_or_else(|| gating(keys), Ok)?,
             vocab: self.need(EMBEDDING)?.dims().padded()[1],
@@ -70,6 +70,16 @@ impl<'m> Model<'_, 'm> {
         config.validate()?;
         self.check_sizes(&config)?;
         Ok(config)
+    }
+
+    /// The ups of the first layer.
+    fn ups(&self, layers: usize) -> Result<Tensor<'m>, Error<'m>> {
+        match self.need(UPS) {
+            Err(_) if !self.has_experts(layers) => Err(Error::NoExperts),
+            // They may be part of another tensor.
+            Err(error) => self.refuse_unknown(layers).and(Err(error)),
+            ups => ups,
+        }
     }
 
     /// Checks the two tensors that gave sizes against what the metadata say of these sizes.
@@ -174,17 +184,20 @@ fn gating<'m>(keys: &Gguf<'m>) -> Result<Gating, Error<'m>> {
     }
 }
 
-/// Refuses what no published model has: scaled positions, another base in windowed layers.
+/// Refuses what no published model has: scaled positions, another base in windowed layers. Linear
+/// scaling by a factor of 1 is none.
 fn check_rope<'m>(keys: &Gguf<'m>, base: f32) -> Result<(), Error<'m>> {
     let scaling = keys.get("smallthinker.rope.scaling.type");
-    if let Some(entry) = scaling.filter(|entry| entry.str() != Ok("none")) {
+    let kind = scaling.map(|entry| entry.str().unwrap_or_default());
+    if let Some(entry) = scaling.filter(|_| !matches!(kind, Some("none" | "linear"))) {
         return Err(entry.refuse("\"none\" (RoPE scaling is not supported)"));
     }
-    let factor = keys.get("smallthinker.rope.scaling.factor").filter(|_| scaling.is_none());
-    if let Some(entry) = factor
-        && !matches!(entry.f32()?, 0.0 | 1.0)
-    {
-        return Err(entry.refuse("1 (RoPE scaling is not supported)"));
+    let factors = ["smallthinker.rope.scaling.factor", "smallthinker.rope.scale_linear"];
+    let factors = factors.into_iter().filter_map(|key| keys.get(key));
+    for entry in factors.filter(|_| kind != Some("none")) {
+        if !matches!(entry.f32()?, 0.0 | 1.0) {
+            return Err(entry.refuse("1 (RoPE scaling is not supported)"));
+        }
     }
     match keys.get("smallthinker.rope.freq_base_swa") {
         Some(entry) if entry.f32()? != base => Err(entry.refuse("the value of rope.freq_base")),

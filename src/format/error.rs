@@ -8,7 +8,11 @@ use wick_kernels::Format;
 use crate::place::{Found, Place, Shown};
 use crate::split::SplitName;
 use crate::tensor::Dims;
+use crate::types::GgmlType;
 
+/// The formats that wick computes with.
+const SUPPORTED: &str = "F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0 and Q2_K to Q6_K";
+const DAMAGED: &str = "the file is damaged: download or convert it again";
 const AGAIN: &str = "the file is incomplete or damaged: download it again";
 
 /// Why a file, or a set of them, is not a model that wick runs.
@@ -20,6 +24,8 @@ pub enum Error<'m> {
     Magic {
         /// Its first four bytes.
         found: &'m [u8],
+        /// What it is instead, and what to do, if that can be told.
+        what: Option<&'static str>,
     },
     /// A version that is not read.
     Version {
@@ -161,6 +167,14 @@ pub enum Error<'m> {
         /// Its name.
         tensor: TensorName,
     },
+    /// No layer has experts.
+    NoExperts,
+    /// A tensor belongs to the model, but SmallThinker has none of that name: what it is for would be
+    /// left out.
+    UnknownTensor {
+        /// Its name.
+        name: &'m str,
+    },
     /// A tensor does not have the dimensions that the metadata gives it.
     Shape {
         /// Its name.
@@ -183,6 +197,23 @@ pub enum Error<'m> {
         tensor: TensorName,
         /// Its format.
         format: Format,
+    },
+    /// The weight of a norm has values that are NaN or infinite.
+    NotFinite {
+        /// Its name.
+        tensor: TensorName,
+    },
+    /// The weight of a norm is nothing but zeros.
+    Zeros {
+        /// Its name.
+        tensor: TensorName,
+    },
+    /// A file ends with nothing but zeros.
+    ZeroTail {
+        /// Name of its last tensor.
+        name: &'m str,
+        /// The byte from which on there are only zeros.
+        from: usize,
     },
     /// The orientation of the experts' way down cannot be told: hidden size and expert width are equal.
     Orientation {
@@ -280,12 +311,20 @@ pub enum Error<'m> {
 impl fmt::Display for Error<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
-            Error::Magic { found } => {
+            Error::Magic { found, what } => {
                 write!(f, "header: \"GGUF\" expected, \"{}\" found: ", found.escape_ascii())?;
-                f.write_str("this is no GGUF file")
+                match what {
+                    Some(what) => write!(f, "this is {what}"),
+                    None => f.write_str("this is no GGUF file"),
+                }
             }
             Error::Version { found } => {
-                write!(f, "header: GGUF version 2 or 3 expected, {found} found")
+                write!(f, "header: GGUF version 2 or 3 expected, {found} found")?;
+                f.write_str(match found {
+                    1 => ": convert the model again",
+                    4..=99 => ": the file is newer than this wick",
+                    _ => "",
+                })
             }
             Error::BigEndian => f.write_str(
                 "header: a little-endian file expected, a big-endian one found: convert it again",
@@ -346,6 +385,14 @@ impl fmt::Display for Error<'_> {
                 write!(f, "{}: begins at byte {at}, within {}", Shown(name), Shown(other))
             }
             Error::MissingTensor { tensor } => write!(f, "{tensor}: missing from the file"),
+            Error::NoExperts => f.write_str(
+                "the experts are missing from the file (blk.*.ffn_gate_exps, ffn_up_exps and \
+                 ffn_down_exps): PowerInfer keeps them apart from such a file; take the whole GGUF \
+                 file that it was made from",
+            ),
+            Error::UnknownTensor { name } => {
+                write!(f, "{}: {}", Shown(name), unknown(name))
+            }
             Error::Shape { tensor, expected, found } => {
                 let (want, have) = (expected.as_slice().len(), found.as_slice().len());
                 if want == have {
@@ -356,11 +403,20 @@ impl fmt::Display for Error<'_> {
                 }
             }
             Error::Format { tensor, number } => {
-                write!(f, "{tensor}: a format that wick computes with expected, ")?;
-                write!(f, "ggml type {number} found: quantize the model to Q4_0")
+                write!(f, "{tensor}: {} is not supported; {SUPPORTED} are: ", GgmlType(number))?;
+                f.write_str("quantize the model to Q4_0")
             }
             Error::Blocked { tensor, format } => {
                 write!(f, "{tensor}: F32, F16 or BF16 expected, {format} found")
+            }
+            Error::NotFinite { tensor } => {
+                write!(f, "{tensor}: finite values expected, NaN or infinity found: {DAMAGED}")
+            }
+            Error::Zeros { tensor } => {
+                write!(f, "{tensor}: weights expected, nothing but zeros found: {AGAIN}")
+            }
+            Error::ZeroTail { name, from } => {
+                write!(f, "{}: nothing but zeros from byte {from} on: {AGAIN}", Shown(name))
             }
             Error::Orientation { tensor, size } => {
                 write!(f, "{tensor}: hidden size and expert width are both {size}: ")?;
@@ -404,6 +460,17 @@ impl fmt::Display for Error<'_> {
                 write!(f, "split.tensors.count: {expected} tensors expected, {found} found")
             }
         }
+    }
+}
+
+/// What a tensor is that SmallThinker has not.
+fn unknown(name: &str) -> &'static str {
+    if name.ends_with(".bias") {
+        "a bias, which SmallThinker has not: without it, this model would write another text"
+    } else if ["qkv", "attn_kv", "gate_up", "up_gate"].iter().any(|fused| name.contains(fused)) {
+        "matrices in one tensor, which wick reads apart: convert the model again without fusing them"
+    } else {
+        "a tensor that SmallThinker has not: without it, this model would write another text"
     }
 }
 

@@ -4,6 +4,7 @@ use heapless::Vec;
 
 use crate::cursor::Cursor;
 use crate::error::Error;
+use crate::foreign;
 use crate::packed;
 use crate::place::{Found, Place};
 use crate::tensor::Tensor;
@@ -54,7 +55,7 @@ impl<'m> Gguf<'m> {
     /// of them it may succeed.
     pub fn parse_front(bytes: &'m [u8], len: u64) -> Result<Gguf<'m>, Error<'m>> {
         let mut cursor = Cursor::new(bytes, 0, Place::Header);
-        let version = read_version(&mut cursor)?;
+        let version = read_version(bytes, &mut cursor)?;
         let tensors = read_count(&mut cursor, "tensors", MAX_TENSORS)?;
         let entries = read_count(&mut cursor, "metadata entries", MAX_ENTRIES)?;
         let mut gguf = Gguf {
@@ -245,10 +246,10 @@ impl<'m> Gguf<'m> {
     }
 }
 
-fn read_version<'m>(cursor: &mut Cursor<'m>) -> Result<u32, Error<'m>> {
+fn read_version<'m>(file: &'m [u8], cursor: &mut Cursor<'m>) -> Result<u32, Error<'m>> {
     let magic = cursor.take(4)?;
     if magic != b"GGUF" {
-        return Err(Error::Magic { found: magic });
+        return Err(Error::Magic { found: magic, what: foreign::recognize(file) });
     }
     match cursor.u32()? {
         version @ 2..=3 => Ok(version),

@@ -40,12 +40,15 @@ extern crate std;
 mod config;
 mod cursor;
 mod error;
+mod foreign;
 mod gguf;
 mod model;
 mod packed;
 mod place;
 mod split;
+mod tail;
 mod tensor;
+mod types;
 mod value;
 mod weights;
 
@@ -57,4 +60,5 @@ pub use packed::{EXTENT_ALIGNMENT, I8, Keys, PACK_VERSION, Packed, PackedLayer, 
 pub use place::{Found, Place};
 pub use split::{Split, SplitName};
 pub use tensor::{Dims, MAX_NAME, Tensor};
+pub use types::GgmlType;
 pub use value::{Array, Integers, Kind, MAX_DEPTH, Strings, Value, Values};

@@ -10,6 +10,7 @@ use crate::gguf::Gguf;
 use crate::packed::{self, Packed};
 use crate::split;
 use crate::tensor::{MAX_NAME, Tensor};
+use crate::types::GgmlType;
 
 /// All files of a model. The first has the metadata; each tensor is in one of them.
 #[derive(Clone, Copy)]
@@ -70,6 +71,27 @@ impl<'a, 'm> Model<'a, 'm> {
             let experts = packed && packed::is_extents(tensor);
             !experts && TensorName::parse(tensor.name(), layers).is_none()
         })
+    }
+
+    /// Refuses tensors that would have a part in what a model of `layers` layers computes, if wick knew
+    /// them. Others are harmless: those of layers that the model has not, integers, factors of RoPE
+    /// frequencies (which llama.cpp does not use for SmallThinker either).
+    pub(crate) fn refuse_unknown(&self, layers: usize) -> Result<(), Error<'m>> {
+        let takes_part = |tensor: &Tensor<'m>| {
+            let is_weight = !GgmlType(tensor.number()).is_integer();
+            is_weight && TensorName::is_within(tensor.name(), layers)
+        };
+        match self.unused(layers).find(takes_part) {
+            Some(tensor) => Err(Error::UnknownTensor { name: tensor.name() }),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether any layer has a tensor of experts.
+    pub(crate) fn has_experts(&self, layers: usize) -> bool {
+        let name = |tensor: Tensor<'_>| TensorName::parse(tensor.name(), layers);
+        self.packed.is_some()
+            || self.tensors().filter_map(name).any(|name| name.experts().is_some())
     }
 
     /// Where a tensor lies, whether its bytes are at hand or not; of a packed file also each of the

@@ -7,8 +7,8 @@ use wick_kernels::Format;
 
 use crate::cursor::Cursor;
 use crate::error::Error;
-use crate::packed;
 use crate::place::Place;
+use crate::types::GgmlType;
 
 /// Bytes of a tensor's name (GGUF specification).
 pub const MAX_NAME: usize = 64;
@@ -43,13 +43,14 @@ impl Dims {
         self.sizes.iter().product()
     }
 
-    /// Bytes in a format: `Ok(None)` if rows are no whole number of blocks, `Err` on overflow.
-    fn bytes(&self, format: Format) -> Result<Option<usize>, Overflow> {
+    /// Bytes in blocks of so many weights and bytes: `Ok(None)` if rows are no whole number of them,
+    /// `Err` on overflow.
+    fn bytes(&self, (len, bytes): (usize, usize)) -> Result<Option<usize>, Overflow> {
         let [cols, rows @ ..] = self.sizes;
-        if !cols.is_multiple_of(format.block_len()) {
+        if !cols.is_multiple_of(len) {
             return Ok(None);
         }
-        let row = format.row_bytes(cols).ok_or(Overflow)?;
+        let row = (cols / len).checked_mul(bytes).ok_or(Overflow)?;
         rows.iter().try_fold(row, |n, &d| n.checked_mul(d)).ok_or(Overflow).map(Some)
     }
 }
@@ -77,7 +78,7 @@ pub struct Tensor<'m> {
     name: &'m str,
     dims: Dims,
     number: u32,
-    /// Bytes, or `None` where the format is not known.
+    /// Bytes, or `None` where wick does not read the type.
     size: Option<usize>,
     /// From the start of the data until the table is complete, from the start of the file after.
     offset: u64,
@@ -92,20 +93,15 @@ impl<'m> Tensor<'m> {
         let dims = read_dims(cursor)?;
         let number = cursor.u32()?;
         let offset = cursor.u64()?;
-        let size = match Format::from_ggml(number) {
-            None => match plain_bytes(number) {
-                None => None,
-                Some(bytes) => {
-                    let size = dims.elements().checked_mul(bytes);
-                    Some(size.ok_or(Error::TooLarge { name, dims })?)
-                }
-            },
-            Some(format) => match dims.bytes(format) {
-                Err(Overflow) => return Err(Error::TooLarge { name, dims }),
-                Ok(None) => return Err(Error::Blocks { name, format, row: dims.sizes[0] }),
-                size => size.unwrap_or(None),
-            },
+        // Types that wick does not compute with are told by name before anything else of them is.
+        let is_read = |(len, _): &(usize, usize)| *len == 1 || Format::from_ggml(number).is_some();
+        let size = match GgmlType(number).block().filter(is_read) {
+            None => None,
+            Some(block) => dims.bytes(block).map_err(|Overflow| Error::TooLarge { name, dims })?,
         };
+        if let Some(format) = Format::from_ggml(number).filter(|_| size.is_none()) {
+            return Err(Error::Blocks { name, format, row: dims.sizes[0] });
+        }
         Ok(Tensor { name, dims, number, size, offset, file })
     }
 
@@ -151,7 +147,13 @@ impl<'m> Tensor<'m> {
         Format::from_ggml(self.number)
     }
 
-    /// Where in the file its bytes lie; `None` if their number is not known because the format is not.
+    /// Bytes that it takes, as ggml has it; `None` if it does not know the type either.
+    pub fn stored_bytes(&self) -> Option<usize> {
+        self.dims.bytes(GgmlType(self.number).block()?).ok().flatten()
+    }
+
+    /// Where in the file its bytes lie; `None` if wick neither computes with the type, nor are its weights
+    /// stored one by one.
     pub fn range(&self) -> Option<Range<usize>> {
         // The parser has checked that both ends lie within the file.
         let start = self.offset as usize;
@@ -173,18 +175,6 @@ impl fmt::Debug for Tensor<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {} of type {} at {}", self.name, self.dims, self.number, self.offset)
     }
-}
-
-/// Bytes of a number of the types that wick does not compute with but that are no blocks (`ggml_type`:
-/// I8, I16, I32, I64, F64).
-fn plain_bytes(number: u32) -> Option<usize> {
-    Some(match number {
-        packed::I8 => 1,
-        25 => 2,
-        26 => 4,
-        27 | 28 => 8,
-        _ => return None,
-    })
 }
 
 fn read_dims<'m>(cursor: &mut Cursor<'m>) -> Result<Dims, Error<'m>> {

@@ -2,10 +2,11 @@
 
 use heapless::Vec;
 use wick_core::{Config, ExpertMatrices, Layer, Matrix, Profiler, Role, TensorName, Weights};
-use wick_kernels::{Format, Layout};
+use wick_kernels::{Format, Layout, scalar};
 
 use crate::error::Error;
 use crate::model::Model;
+use crate::tail::is_zero;
 use crate::tensor::{Dims, Tensor};
 
 const PROFILER: TensorName = TensorName::once(Role::Profiler);
@@ -22,9 +23,12 @@ impl<'m> Model<'_, 'm> {
     /// their shapes and formats, but no bytes.
     ///
     /// # Errors
-    /// A tensor is missing, has other dimensions, or a format that is not supported.
+    /// A tensor is missing, has other dimensions, or a format that is not supported; or there is one that
+    /// SmallThinker has not and that would change what is computed.
     pub fn weights(&self, config: &Config) -> Result<Weights<'m>, Error<'m>> {
         config.validate()?;
+        self.refuse_unknown(config.layers)?;
+        self.check_tails()?;
         let once = |role| self.matrix(config, TensorName::once(role));
         let embedding = once(Role::Embedding)?;
         let mut layers = Vec::new();
@@ -65,10 +69,10 @@ impl<'m> Model<'_, 'm> {
         let (rows, cols) = (shape.rows(), shape.cols());
         let matrix = layout.and_then(|l| Matrix::arranged(format, l, rows, cols, bytes));
         let matrix = matrix.ok_or(Error::Layout { tensor: name, format, rows, cols, found })?;
-        match name.role.is_plain() && format.block_len() > 1 {
-            true => Err(Error::Blocked { tensor: name, format }),
-            false => Ok(matrix),
+        if name.role.is_plain() && format.block_len() > 1 {
+            return Err(Error::Blocked { tensor: name, format });
         }
+        if rows == 1 { check_norm(name, &matrix).map(|()| matrix) } else { Ok(matrix) }
     }
 
     /// How a tensor is arranged, and the name of that.
@@ -132,6 +136,25 @@ impl<'m> Model<'_, 'm> {
             Some(Profiler { fc1, fc2: Matrix::arranged(format, layout, vocab, rank, fc2)? })
         });
         profiler.map(Some).ok_or(Error::Profiler { found: tensor.dims(), hidden, vocab })
+    }
+}
+
+/// Checks the weight of a norm, which is small: what it spoils would be hidden when it is multiplied.
+fn check_norm<'m>(tensor: TensorName, norm: &Matrix<'m>) -> Result<(), Error<'m>> {
+    let mut room = [0.0; 256];
+    let size = norm.format().block_bytes();
+    let pieces = norm.bytes().chunks(room.len() * size);
+    let is_finite = |piece: &[u8]| {
+        let values = &mut room[..piece.len() / size];
+        scalar::dequantize(norm.format(), piece, values);
+        scalar::all_finite(values)
+    };
+    if !pieces.map(is_finite).fold(true, |all, is_finite| all & is_finite) {
+        return Err(Error::NotFinite { tensor });
+    }
+    match is_zero(norm.bytes()) {
+        true => Err(Error::Zeros { tensor }),
+        false => Ok(()),
     }
 }
 

@@ -4,7 +4,7 @@ use crate::generation::{Generation, Held};
 use crate::log_probability::MOST_LOG_PROBABILITIES;
 use crate::request::{Ended, Failure, Request, StartError};
 use alloc::vec::Vec;
-use wick_core::{Candidates, Engine, StepError, Token};
+use wick_core::{Candidates, Engine, Token};
 use wick_text::Tokenizer;
 
 /// Names a generation of a [`Scheduler`].
@@ -161,8 +161,8 @@ impl<'e> Scheduler<'e> {
         for i in 0..self.parts.len() {
             let Part { sequence, start, tokens } = self.parts[i];
             let failure = match (self.engine.failure(start), result) {
-                (Some(error), _) => Some(StepError::Store(error)),
-                (None, Err(error)) if !matches!(error, StepError::Store(_)) => Some(error),
+                (Some(error), _) => Some(error),
+                (None, Err(error)) if !error.is_of_sequences() => Some(error),
                 _ => None,
             };
             let wants = self.batch[start + tokens - 1].wants_logits();

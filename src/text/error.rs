@@ -83,7 +83,7 @@ pub enum Error {
         /// The earlier one.
         first: usize,
     },
-    /// A special id beyond the tokens.
+    /// A special id beyond the tokens, which every sequence is to begin with.
     SpecialId {
         /// "bos", "eos" or "eot".
         name: &'static str,

@@ -286,10 +286,20 @@ fn broken_kinds_and_ids_are_refused() {
     assert_eq!(kinds(|kinds| kinds.resize(500, 1)), Error::KindCount { tokens: 268, found: 269 });
     let absurd = Some(u32::MAX);
     let error = |name, id| Error::SpecialId { name, id, tokens: 268 };
-    assert_eq!(Parts::spoiled(|parts| parts.bos = absurd), error("bos", u32::MAX));
-    assert_eq!(Parts::spoiled(|parts| parts.eos = Some(268)), error("eos", 268));
-    assert_eq!(Parts::spoiled(|parts| parts.eot = absurd), error("eot", u32::MAX));
+    let adds = |parts: &mut Parts| (parts.bos, parts.add_bos) = (absurd, true);
+    assert_eq!(Parts::spoiled(adds), error("bos", u32::MAX));
     assert_eq!(Parts::spoiled(|parts| (parts.bos, parts.add_bos) = (None, true)), Error::NoBos);
+}
+
+#[test]
+fn special_ids_that_nothing_uses_are_taken_for_missing() {
+    let (bos, eos, eot) = (Some(u32::MAX), Some(268), Some(300));
+    let tokenizer = Parts { bos, eos, eot, ..Parts::good() }.tokenizer();
+    assert_eq!((tokenizer.bos(), tokenizer.eos(), tokenizer.prefix()), (None, None, None));
+    let absent: Vec<(&str, u32)> = tokenizer.absent().collect();
+    assert_eq!(absent, [("bos", u32::MAX), ("eos", 268), ("eot", 300)]);
+    assert!(tokenizer.is_end(IM_END) && !tokenizer.is_end(268));
+    assert_eq!(Parts::good().tokenizer().absent().count(), 0);
 }
 
 #[test]

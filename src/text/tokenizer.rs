@@ -27,6 +27,8 @@ pub struct Tokenizer {
     eos: Option<u32>,
     add_bos: bool,
     ends: [Option<u32>; 4],
+    /// Special ids beyond the tokens.
+    absent: [Option<(&'static str, u32)>; 3],
 }
 
 impl Tokenizer {
@@ -42,10 +44,17 @@ impl Tokenizer {
     {
         let Vocabulary { tokens, merges, kinds, bos, eos, eot, add_bos } = vocabulary;
         let count = tokens.clone().count();
-        check_ids(count, [("bos", bos), ("eos", eos), ("eot", eot)])?;
+        if let Some(id) = bos.filter(|&id| add_bos && id as usize >= count) {
+            return Err(Error::SpecialId { name: "bos", id, tokens: count });
+        }
         if add_bos && bos.is_none() {
             return Err(Error::NoBos);
         }
+        // No sequence begins with them, and nothing that is drawn is one of them.
+        let is_there = |id: &u32| (*id as usize) < count;
+        let absent = [("bos", bos), ("eos", eos), ("eot", eot)]
+            .map(|(name, id)| id.filter(|id| !is_there(id)).map(|id| (name, id)));
+        let [bos, eos, eot] = [bos, eos, eot].map(|id| id.filter(is_there));
         let tokens = Tokens::read(tokens, kind_source(kinds, count, [bos, eos, eot])?)?;
         let merges = Merges::read(merges, &tokens)?;
         let specials = Specials::of(&tokens)?;
@@ -60,6 +69,7 @@ impl Tokenizer {
             eos,
             add_bos,
             ends: [eos, eot, first, second],
+            absent,
         })
     }
 
@@ -188,19 +198,16 @@ impl Tokenizer {
         self.eos
     }
 
+    /// Special ids of the file ("bos", "eos", "eot") that are beyond the tokens. Nothing uses them: they
+    /// are taken for missing.
+    pub fn absent(&self) -> impl Iterator<Item = (&'static str, u32)> {
+        self.absent.into_iter().flatten()
+    }
+
     /// Bytes of the heap that the tables take.
     pub fn heap_bytes(&self) -> usize {
         self.tokens.heap_bytes() + self.merges.heap_bytes() + self.specials.heap_bytes()
     }
-}
-
-fn check_ids(tokens: usize, ids: [(&'static str, Option<u32>); 3]) -> Result<(), Error> {
-    for (name, id) in ids {
-        if let Some(id) = id.filter(|&id| id as usize >= tokens) {
-            return Err(Error::SpecialId { name, id, tokens });
-        }
-    }
-    Ok(())
 }
 
 /// Gives each token's kind in turn, from its id and stored text.

@@ -30,12 +30,12 @@ pub(crate) fn headers() -> Vec<Broken> {
         patched(
             "version 1",
             |b| put(b, 4, 1u32.to_le_bytes()),
-            "header: GGUF version 2 or 3 expected, 1 found",
+            "header: GGUF version 2 or 3 expected, 1 found: convert the model again",
         ),
         patched(
             "version 4",
             |b| put(b, 4, 4u32.to_le_bytes()),
-            "header: GGUF version 2 or 3 expected, 4 found",
+            "header: GGUF version 2 or 3 expected, 4 found: the file is newer than this wick",
         ),
         patched(
             "version 0",
@@ -110,6 +110,71 @@ pub(crate) fn headers() -> Vec<Broken> {
             |b| *b = Writer { entries: vec![], ..Tiny::default().writer() }.to_bytes(),
             "general.architecture: missing from the metadata",
         ),
+    ]
+}
+
+/// What people take for a model's file.
+pub(crate) fn foreign() -> Vec<Broken> {
+    let given = |name, bytes: &'static [u8], message| {
+        let file = [bytes, &[b'.'; 300]].concat();
+        Broken { name, files: vec![file], message }
+    };
+    let mut tar = vec![b'm'; 512];
+    tar[257..262].copy_from_slice(b"ustar");
+    vec![
+        given(
+            "a Git LFS pointer",
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 2472877152\n",
+            "header: \"GGUF\" expected, \"vers\" found: this is a Git LFS pointer, not the file that it \
+             stands for: fetch that with \"git lfs pull\"",
+        ),
+        given(
+            "a web page",
+            b"\xef\xbb\xbf \n<!DOCTYPE html><html>",
+            "header: \"GGUF\" expected, \"\\xef\\xbb\\xbf \" found: this is a web page: the link that it \
+             was downloaded from leads to a page about the file",
+        ),
+        given(
+            "safetensors",
+            b"\x40\x9c\0\0\0\0\0\0{\"__metadata__\":{",
+            "header: \"GGUF\" expected, \"@\\x9c\\x00\\x00\" found: this is a safetensors file: convert the \
+             model to GGUF (llama.cpp's convert_hf_to_gguf.py)",
+        ),
+        given(
+            "a PyTorch file",
+            b"PK\x03\x04\0\0\x08\x08",
+            "header: \"GGUF\" expected, \"PK\\x03\\x04\" found: this is a ZIP archive: unpack it, or, if \
+             PyTorch made it, convert the model to GGUF",
+        ),
+        given(
+            "a pickle",
+            b"\x80\x02}q\0",
+            "header: \"GGUF\" expected, \"\\x80\\x02}q\" found: this is a PyTorch file: convert the model to \
+             GGUF (llama.cpp's convert_hf_to_gguf.py)",
+        ),
+        given(
+            "a gzip archive",
+            b"\x1f\x8b\x08\0",
+            "header: \"GGUF\" expected, \"\\x1f\\x8b\\x08\\x00\" found: this is a gzip archive: unpack it \
+             with gunzip",
+        ),
+        given(
+            "a GGML file",
+            b"tjgg\x03\0\0\0",
+            "header: \"GGUF\" expected, \"tjgg\" found: this is an old GGML file, from before GGUF: convert \
+             the model again",
+        ),
+        given(
+            "a file of zeros",
+            &[0; 64],
+            "header: \"GGUF\" expected, \"\\x00\\x00\\x00\\x00\" found: this is a file that begins with \
+             zeros: it is incomplete: download it again",
+        ),
+        Broken {
+            name: "a tar archive",
+            files: vec![tar],
+            message: "header: \"GGUF\" expected, \"mmmm\" found: this is a tar archive: unpack it",
+        },
     ]
 }
 

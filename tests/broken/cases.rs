@@ -8,7 +8,7 @@ pub(crate) struct Broken {
     pub(crate) name: &'static str,
     pub(crate) files: Vec<Vec<u8>>,
     /// The whole message; `~` stands for "smallthinker.", `[again]` for what is said of files that
-    /// end too early.
+    /// end too early, `[works]` for what is said of types that wick does not compute with.
     pub(crate) message: &'static str,
 }
 

@@ -210,6 +210,14 @@ pub(crate) fn changed_keys() -> Vec<Broken> {
             4.0f32.into(),
             "~rope.scaling.factor: 1 (RoPE scaling is not supported) expected, 4.0 found",
         ),
+        edited(
+            "linear RoPE scaling",
+            |w| {
+                w.set("smallthinker.rope.scaling.type", "linear");
+                w.set("smallthinker.rope.scaling.factor", 2.0f32);
+            },
+            "~rope.scaling.factor: 1 (RoPE scaling is not supported) expected, 2.0 found",
+        ),
         set("0 experts", "~expert_count", 0u32.into(), "experts: 1 to 1024 expected, 0 found"),
         set(
             "1,025 experts",

@@ -18,17 +18,23 @@ use wick_tests::tiny::Tiny;
 #[global_allocator]
 static COUNTING: Counting = Counting;
 
+/// What is said of types that wick does not compute with, `[works]` below.
+const WORKS: &str = "; F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0 and Q2_K to Q6_K are: quantize the \
+                     model to Q4_0";
 /// What is said of files that end too early, `[again]` below.
 const AGAIN: &str = ": the file is incomplete or damaged: download it again";
 
 fn all() -> Vec<Broken> {
     let groups = [
         bytes::headers,
+        bytes::foreign,
         bytes::values,
         tables::tables,
         keys::missing_keys,
         keys::changed_keys,
         tensors::missing_tensors,
+        tensors::unknown_tensors,
+        tensors::types,
         tensors::shapes,
         splits::splits,
     ];
@@ -80,6 +86,7 @@ fn broken_files_are_refused() {
     assert!(all.len() >= 60);
     for Broken { name, files, message } in all {
         let expected = message.replace('~', "smallthinker.").replace("[again]", AGAIN);
+        let expected = expected.replace("[works]", WORKS);
         assert_eq!(refusal(&files), Some(expected), "{name}");
     }
 }

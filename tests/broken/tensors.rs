@@ -2,6 +2,7 @@
 
 use crate::cases::{Broken, edited, shaped};
 use wick_kernels::Format;
+use wick_tests::gguf::Writer;
 use wick_tests::tiny::Tiny;
 
 pub(crate) fn missing_tensors() -> Vec<Broken> {
@@ -54,6 +55,86 @@ pub(crate) fn missing_tensors() -> Vec<Broken> {
     ]
     .map(|(name, tensor, message)| edited(name, |w| _ = w.remove_tensor(tensor), message))
     .into()
+}
+
+/// Types by the name that ggml has for them.
+pub(crate) fn types() -> Vec<Broken> {
+    [
+        ("IQ4_NL", 20, "blk.0.attn_q.weight: IQ4_NL is not supported[works]"),
+        ("IQ4_XS", 23, "blk.0.attn_q.weight: IQ4_XS is not supported[works]"),
+        ("IQ2_XXS", 16, "blk.0.attn_q.weight: IQ2_XXS is not supported[works]"),
+        ("MXFP4", 39, "blk.0.attn_q.weight: MXFP4 is not supported[works]"),
+        ("TQ1_0", 34, "blk.0.attn_q.weight: TQ1_0 is not supported[works]"),
+        ("TQ2_0", 35, "blk.0.attn_q.weight: TQ2_0 is not supported[works]"),
+        ("Q4_0_4_4", 31, "blk.0.attn_q.weight: Q4_0_4_4 is not supported[works]"),
+        ("Q4_2", 4, "blk.0.attn_q.weight: Q4_2 is not supported[works]"),
+        ("a type of tomorrow", 999, "blk.0.attn_q.weight: ggml type 999 is not supported[works]"),
+    ]
+    .map(|(name, number, message)| {
+        edited(name, |w| w.tensor("blk.0.attn_q.weight").number = number, message)
+    })
+    .into()
+}
+
+/// Tensors that would have a part in what is computed, if they were known.
+pub(crate) fn unknown_tensors() -> Vec<Broken> {
+    let added = |name, tensor: &str, message| {
+        edited(name, |w| _ = w.add(tensor, Format::F32, &[64], vec![0; 256]), message)
+    };
+    let fused = |name, from: &[&str], tensor: &str, message| {
+        let fuse = |w: &mut Writer| {
+            from.iter().for_each(|tensor| _ = w.remove_tensor(tensor));
+            w.add(tensor, Format::F32, &[64], vec![0; 256]);
+        };
+        edited(name, fuse, message)
+    };
+    let stripped = |w: &mut Writer| {
+        for layer in 0..2 {
+            for part in ["gate", "up", "down"] {
+                w.remove_tensor(&format!("blk.{layer}.ffn_{part}_exps.weight"));
+            }
+        }
+    };
+    vec![
+        added(
+            "a bias of queries",
+            "blk.0.attn_q.bias",
+            "blk.0.attn_q.bias: a bias, which SmallThinker has not: without it, this model would write \
+             another text",
+        ),
+        added(
+            "a bias of the LM head",
+            "output.bias",
+            "output.bias: a bias, which SmallThinker has not: without it, this model would write another \
+             text",
+        ),
+        added(
+            "a norm of queries",
+            "blk.1.attn_q_norm.weight",
+            "blk.1.attn_q_norm.weight: a tensor that SmallThinker has not: without it, this model would \
+             write another text",
+        ),
+        fused(
+            "fused queries, keys and values",
+            &["blk.0.attn_q.weight", "blk.0.attn_k.weight", "blk.0.attn_v.weight"],
+            "blk.0.attn_qkv.weight",
+            "blk.0.attn_qkv.weight: matrices in one tensor, which wick reads apart: convert the model \
+             again without fusing them",
+        ),
+        fused(
+            "fused gates and ups",
+            &["blk.0.ffn_gate_exps.weight", "blk.0.ffn_up_exps.weight"],
+            "blk.0.ffn_gate_up_exps.weight",
+            "blk.0.ffn_gate_up_exps.weight: matrices in one tensor, which wick reads apart: convert the \
+             model again without fusing them",
+        ),
+        edited(
+            "no experts at all",
+            stripped,
+            "the experts are missing from the file (blk.*.ffn_gate_exps, ffn_up_exps and ffn_down_exps): \
+             PowerInfer keeps them apart from such a file; take the whole GGUF file that it was made from",
+        ),
+    ]
 }
 
 pub(crate) fn shapes() -> Vec<Broken> {
@@ -163,18 +244,6 @@ pub(crate) fn shapes() -> Vec<Broken> {
             "blk.0.ffn_down_exps.weight",
             &[160, 4, 64],
             "blk.0.ffn_down_exps.weight: [160, 64, 4] expected, [160, 4, 64] found",
-        ),
-        edited(
-            "an unknown format",
-            |w| w.tensor("blk.0.attn_q.weight").number = 20,
-            "blk.0.attn_q.weight: a format that wick computes with expected, ggml type 20 \
-             found: quantize the model to Q4_0",
-        ),
-        edited(
-            "an unknown format of downs",
-            |w| w.tensor("blk.1.ffn_down_exps.weight").number = 16,
-            "blk.1.ffn_down_exps.weight: a format that wick computes with expected, ggml \
-             type 16 found: quantize the model to Q4_0",
         ),
         shaped(
             "a router in blocks",

@@ -3,9 +3,12 @@
 //! A file per verb, what all verbs refuse in `refusals`, what runs them in `program`.
 
 mod bench;
+mod changes;
 mod chat;
+mod damage;
 mod eval;
 mod flags;
+mod foreign;
 mod inspect;
 mod logits;
 mod memory;

@@ -160,7 +160,7 @@ fn layouts_that_do_not_fit_are_named() {
             "wick.experts.formats",
             2,
             Value::U32(20),
-            "blk.0.ffn_down_exps.weight: a format that wick computes with expected, ggml type 20 found: quantize the model to Q4_0",
+            "blk.0.ffn_down_exps.weight: IQ4_NL is not supported; F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0 and Q2_K to Q6_K are: quantize the model to Q4_0",
         ),
         (
             "wick.experts.formats",

@@ -1,6 +1,7 @@
 //! The bytes of a model.
 
 use crate::ModelFile;
+use crate::arrange::check_files;
 use crate::host::error::HostError;
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
@@ -59,6 +60,14 @@ impl Files {
     pub fn release(&self) {
         // Whole files, since more pages are mapped than were asked for.
         self.parts.iter().for_each(|part| part.release(part));
+    }
+
+    /// Checks that all parts are still what was mapped, and that all that was read of them could be.
+    ///
+    /// # Errors
+    /// One has changed since, or cannot be read any more.
+    pub fn check(&self) -> Result<(), HostError> {
+        check_files(&self.parts).map_err(|error| self.unread(error))
     }
 
     /// An error in the model, with the name of its file.

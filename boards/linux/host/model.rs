@@ -32,7 +32,10 @@ impl Files {
     /// # Errors
     /// A file is damaged, or is none that wick runs.
     pub fn model(&self, overrides: Overrides) -> Result<Model<'_>, HostError> {
-        Model::read(self, self.parse()?, overrides).map_err(|error| self.blame(error))
+        let model = Model::read(self, self.parse()?, overrides);
+        // What has changed meanwhile may look as if it were damaged.
+        self.check()?;
+        model.map_err(|error| self.blame(error))
     }
 }
 

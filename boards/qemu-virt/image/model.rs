@@ -95,7 +95,8 @@ fn read_tables(
     }
 }
 
-fn blame(error: impl Display) -> Failure {
+/// An error in the model.
+pub(crate) fn blame(error: impl Display) -> Failure {
     Failure::new(Exit::Model, format_args!("the model on the disk: {error}"))
 }
 

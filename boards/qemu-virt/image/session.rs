@@ -3,7 +3,7 @@
 use crate::image::console::{put, take};
 use crate::image::exit::{Exit, Failure};
 use crate::image::memory::{heap_used, stack_used};
-use crate::image::model::{Model, blame_disk};
+use crate::image::model::{Model, blame, blame_disk};
 use crate::image::processor::Yield;
 use crate::image::virtio::Disk;
 use crate::image::{processor, timer};
@@ -317,6 +317,7 @@ const CONTROL_C: u8 = 3;
 fn session_failure(failure: wick_session::Failure) -> Failure {
     match failure {
         wick_session::Failure::Step(StepError::Store(error)) => blame_disk(error),
+        wick_session::Failure::Step(StepError::Damaged(damage)) => blame(damage),
         other => model_failure(other),
     }
 }
