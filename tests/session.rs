@@ -294,6 +294,41 @@ fn what_cannot_be_served_is_refused_and_changes_nothing() {
     assert_eq!(scheduler.step(&TOKENIZER), Stepped::default());
 }
 
+/// Those that draw leave a prompt its turn where a step has no room, or no logits, for all.
+#[test]
+fn a_prompt_is_read_while_others_draw() {
+    let expected = alone(HeadRows::Exact);
+    for (batch, logits) in [(1, 1), (2, 2), (8, 1), (8, 2)] {
+        let engine =
+            nano().engine(Options { logits, ..options(3, batch, HeadRows::Exact) }, &Serial);
+        let mut scheduler = scheduler(engine);
+        let long = || Request { most: 60, ..request("what can you do?", Sampling::GREEDY) };
+        let mut ids = [0, 1].map(|_| scheduler.start(long()).unwrap()).to_vec();
+        while ids.iter().any(|id| scheduler.generation(*id).unwrap().is_reading()) {
+            scheduler.step(&TOKENIZER);
+        }
+        let last = scheduler.start(requests().remove(0)).unwrap();
+        ids.push(last);
+        let mut text = String::new();
+        while scheduler.generation(last).unwrap().ended().is_none() {
+            let held = |scheduler: &Scheduler<'_>, id: GenerationId| {
+                let generation = scheduler.generation(id).unwrap();
+                if generation.ended().is_some() { usize::MAX } else { generation.held_tokens() }
+            };
+            let before: Vec<usize> = ids.iter().map(|id| held(&scheduler, *id)).collect();
+            for _ in 0..4 {
+                scheduler.step(&TOKENIZER);
+                text += scheduler.generation(last).unwrap().text();
+            }
+            let moved = |(id, before): (&GenerationId, &usize)| {
+                *before == usize::MAX || held(&scheduler, *id) > *before
+            };
+            assert!(ids.iter().zip(&before).all(moved), "batch {batch}, {logits} logits");
+        }
+        assert_eq!(text, expected[0].text, "batch {batch}, {logits} logits");
+    }
+}
+
 /// A plan counts what a scheduler's candidates take.
 #[test]
 fn a_plan_has_room_for_the_candidates() {

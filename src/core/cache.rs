@@ -77,6 +77,7 @@ impl<'m> Cache<'m> {
         self.low_bit = batch.iter().all(|token| token.approximation.low_bit);
         self.book.slots_mut().unpin_all();
         self.guess_count = 0;
+        self.guessing.pause();
     }
 
     /// Counts what a layer wants, and pins what of it is in a slot before anything is started.

@@ -49,6 +49,11 @@ impl Guessing {
         self.gap = if self.gap == 0.0 { gap } else { KEPT * self.gap + (1.0 - KEPT) * gap };
     }
 
+    /// Between steps the device is idle for as long as nobody asks for one: that says nothing of guesses.
+    pub(crate) fn pause(&mut self) {
+        self.since = None;
+    }
+
     /// Takes note of whether a layer chose the expert of some rank in a guess.
     pub(crate) fn judge(&mut self, rank: usize, is_right: bool) {
         let accuracy = &mut self.accuracy[rank.min(MAX_ACTIVE - 1)];
@@ -111,6 +116,15 @@ mod tests {
         assert!(!guessing.is_worth_it(1, 0) && guessing.is_worth_it(0, 0));
         (0..100).for_each(|_| guessing.judge(1, true));
         assert!(guessing.is_worth_it(1, 0));
+    }
+
+    #[test]
+    fn idle_time_is_no_time_for_reads() {
+        let mut guessing = seen(1, 20);
+        guessing.begin(Duration::from_secs(200), Duration::from_millis(2000), 100);
+        guessing.pause();
+        guessing.end(Duration::from_secs(5000));
+        assert!(!guessing.is_worth_it(0, 0));
     }
 
     #[test]

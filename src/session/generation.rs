@@ -247,6 +247,16 @@ impl Generation {
         self.ended.is_none() && self.held < self.prompt
     }
 
+    /// Whether its prompt is read, and it goes on.
+    pub(crate) fn is_drawing(&self) -> bool {
+        self.ended.is_none() && self.held >= self.prompt
+    }
+
+    /// Tokens that are to be stepped.
+    pub(crate) fn left(&self) -> usize {
+        self.ids.len() - self.held
+    }
+
     /// Draws its tokens.
     pub fn sampler(&self) -> &Sampler {
         &self.sampler

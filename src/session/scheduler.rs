@@ -115,7 +115,7 @@ impl<'e> Scheduler<'e> {
         let held = core::mem::take(&mut place.held);
         let cached = (cached, held.exact());
         place.generation = Some(Generation::new(request, sequence, context, cached, held.ids));
-        (place.number, place.row) = (number, None);
+        (place.number, place.row, place.stepped) = (number, None, self.steps);
         Ok(GenerationId { sequence, number })
     }
 
@@ -160,10 +160,10 @@ impl<'e> Scheduler<'e> {
         let mut row = 0;
         for i in 0..self.parts.len() {
             let Part { sequence, start, tokens } = self.parts[i];
-            let failure = match (self.engine.failure(start), result) {
-                (Some(error), _) => Some(error),
-                (None, Err(error)) if !error.is_of_sequences() => Some(error),
-                _ => None,
+            let failure = match result {
+                // The whole batch was refused: what failed in the step before is still on record.
+                Err(error) if !error.is_of_sequences() => Some(error),
+                _ => self.engine.failure(start),
             };
             let wants = self.batch[start + tokens - 1].wants_logits();
             let logits = self.engine.logits(row).unwrap_or_default();
@@ -184,29 +184,57 @@ impl<'e> Scheduler<'e> {
         stepped
     }
 
-    /// Composes the batch: the next tokens of those that draw, then prompts. Where not all find room,
-    /// those come first that have waited longest.
+    /// Composes the batch: the next tokens of those that draw, and a chunk of prompts beside them. Where
+    /// not all find room, those come first that have waited longest.
     fn compose(&mut self) {
         self.batch.clear();
         self.parts.clear();
         self.steps += 1;
         let (room, mut logits) = (self.engine.options().batch, self.engine.options().logits);
-        for reading in [false, true] {
-            let most = if reading { room.min(self.batch.len() + self.chunk) } else { room };
-            while let Some(sequence) = self.next(reading) {
-                let left = most - self.batch.len();
-                if left == 0 || logits == 0 {
-                    break;
-                }
-                self.sequences[sequence].stepped = self.steps;
-                let Some(generation) = &self.sequences[sequence].generation else { continue };
-                let start = self.batch.len();
-                let tokens = generation.feed(left, &mut self.batch);
-                let last = self.batch.last();
-                logits -= usize::from(last.is_some_and(Token::wants_logits));
-                self.parts.push(Part { sequence, start, tokens });
-            }
+        let mut chunk = self.chunk;
+        if let Some((sequence, most)) = self.overdue_prompt(room) {
+            chunk -= self.add(sequence, most.min(chunk), &mut logits);
         }
+        while let Some(sequence) =
+            self.next(false).filter(|_| self.batch.len() < room && logits > 0)
+        {
+            self.add(sequence, room - self.batch.len(), &mut logits);
+        }
+        while let Some(sequence) = self.next(true) {
+            let tokens = self.add(sequence, chunk.min(room - self.batch.len()), &mut logits);
+            if tokens == 0 {
+                break;
+            }
+            chunk -= tokens;
+        }
+    }
+
+    /// The prompt whose turn it is, if it has waited longer than all that draw, and how many of its
+    /// tokens go before theirs: what they leave, or all of a step in which not all of them find room.
+    fn overdue_prompt(&self, room: usize) -> Option<(usize, usize)> {
+        let sequence = self.next(true)?;
+        let longest = self.sequences[self.next(false)?].stepped;
+        let draw = |place: &&Sequence| place.generation.as_ref().is_some_and(|g| g.is_drawing());
+        let drawing = self.sequences.iter().filter(draw).count();
+        let most = if drawing < room { room - drawing } else { room };
+        (self.sequences[sequence].stepped < longest).then_some((sequence, most))
+    }
+
+    /// Adds up to `most` tokens of a sequence to the batch, without its last one if no more `logits`
+    /// can be had; returns how many.
+    fn add(&mut self, sequence: usize, most: usize, logits: &mut usize) -> usize {
+        let place = &mut self.sequences[sequence];
+        let Some(generation) = &place.generation else { return 0 };
+        let most = if *logits == 0 { most.min(generation.left() - 1) } else { most };
+        if most == 0 {
+            return 0;
+        }
+        place.stepped = self.steps;
+        let start = self.batch.len();
+        let tokens = generation.feed(most, &mut self.batch);
+        *logits -= usize::from(self.batch.last().is_some_and(Token::wants_logits));
+        self.parts.push(Part { sequence, start, tokens });
+        tokens
     }
 
     /// The sequence whose generation has waited longest for a part in a step, of those that read their

@@ -29,7 +29,7 @@
 //!     for path in ["../../tests/models/nano/nano.gguf", "../../tests/golden/q8_0.gguf"] {
 //!         let files = Files::open(Path::new(path))?;
 //!         let model = files.model(Overrides::default())?;
-//!         let options = Options { sequences: 4, ..one_sequence(&model.config, Some(512)) };
+//!         let options = Options { sequences: 4, logits: 4, ..one_sequence(&model.config, Some(512)) };
 //!         with_engine(&model, options, &setup, serve)?;
 //!     }
 //!     Ok(())

@@ -50,7 +50,7 @@ impl Placement {
         let slot_bytes = catalogue.slot_bytes();
         let buffers = catalogue.scratch_bytes(READERS);
         let left = budget.bytes().saturating_sub(buffers);
-        let options = with_larger_batch(model, options, slot_bytes, left / SCRATCH_SHARE)?;
+        let options = with_larger_batch(model, options, slot_bytes, left)?;
         match Plan::within(config, weights, &options, slot_bytes, left)? {
             Some(plan) => Ok(Placement { options, plan, catalogue: Some(catalogue) }),
             None => {
@@ -80,19 +80,21 @@ fn least(model: &Model<'_>, options: &Options, slot_bytes: usize) -> Result<Plan
     Ok(Plan::streaming(config, weights, options, config.active, slot_bytes)?)
 }
 
-/// `options` with the largest batch whose scratch takes no more than `most` bytes, or as they are.
+/// `options` with the largest batch whose scratch takes a small share of the `left` bytes, and that
+/// leaves enough of them for slots; or as they are.
 fn with_larger_batch(
     model: &Model<'_>,
     options: Options,
     slot_bytes: usize,
-    most: usize,
+    left: usize,
 ) -> Result<Options, HostError> {
     // Scratch for the logits of all tokens would grow with the batch.
     let largest = if options.logits == 1 { STREAMING_BATCH } else { 0 };
     let halves = std::iter::successors(Some(largest), |batch| Some(batch / 2));
     for batch in halves.take_while(|batch| *batch > options.batch) {
         let larger = Options { batch: batch.min(options.context), ..options };
-        if least(model, &larger, slot_bytes)?.scratch <= most {
+        let plan = least(model, &larger, slot_bytes)?;
+        if plan.scratch <= left / SCRATCH_SHARE && plan.total() <= left {
             return Ok(larger);
         }
     }

@@ -262,7 +262,7 @@ impl Session {
             print!("{}", generation.text());
             let has_ended = generation.ended().is_some();
             self.sampler = generation.sampler().clone();
-            if has_ended || (!generation.is_reading() && self.is_interrupted()) {
+            if has_ended || self.is_interrupted() {
                 break;
             }
         }
