@@ -128,6 +128,7 @@ impl<'a, 'm> Pack<'a, 'm> {
             low_bit: vec![0; layers * experts * Part::ALL.len()],
         };
         let mut writer = Writer::begin(path, &self.metadata(&sums), &self.entries())?;
+        writer.check_rewritable()?;
         for (dense, sum) in self.dense.iter().zip(&mut sums.tensors) {
             *sum = dense.write(&mut writer, &mut done)?;
         }
@@ -145,7 +146,6 @@ impl<'a, 'm> Pack<'a, 'm> {
         }
         self.write_low_bit(&mut writer, &mut sums.low_bit, &mut done)?;
         writer.rewrite(&self.metadata(&sums))?;
-        writer.sync()?;
         let bytes = writer.bytes();
         writer.finish()?;
         Ok(bytes)

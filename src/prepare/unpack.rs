@@ -93,7 +93,6 @@ impl<'a, 'm> Unpack<'a, 'm> {
                 }
             }
         }
-        writer.sync()?;
         let bytes = writer.bytes();
         writer.finish()?;
         Ok(bytes)
