@@ -8,12 +8,13 @@ use crate::report::report_written;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::{self, Write};
+use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 use wick_format::Model;
-use wick_linux::ModelFile;
 use wick_linux::host::Files;
+use wick_linux::{Cpus, ModelFile, Pool};
 use wick_prepare::{Error, Pack, Unpack, refuse_input, verify};
 
 /// Bytes of the input that stay in memory, about.
@@ -43,11 +44,14 @@ pub(crate) struct PackArguments {
     /// the file grows by 5/9 of the experts
     #[arg(long)]
     low_bit: bool,
+    /// Threads that arrange weights [default: one for each big core, within the control group's quota]
+    #[arg(short, long, value_name = "N")]
+    threads: Option<NonZeroUsize>,
     /// Another spelling of --low-bit
     #[arg(long, hide = true, value_name = "BITS", value_parser = clap::value_parser!(u32).range(2..=2))]
     tier: Option<u32>,
     /// Check structure and checksums of a packed file, and name all that is damaged
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["file", "model", "out", "head_rows", "low_bit", "tier"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["file", "model", "out", "head_rows", "low_bit", "tier", "threads"])]
     verify: Option<PathBuf>,
 }
 
@@ -96,6 +100,9 @@ pub(crate) fn pack(arguments: &PackArguments, interrupt: &Interrupt) -> Result<(
     if arguments.low_bit || arguments.tier.is_some() {
         pack = pack.with_low_bit().map_err(|e| files.blame(e))?;
     }
+    let cpus = Cpus::detect();
+    let pool = Pool::new(arguments.threads.map_or(cpus.threads(), NonZeroUsize::get), &cpus);
+    let pack = pack.with_threads(&pool);
     let start = Instant::now();
     let bytes = with_progress(&files, pack.bytes(), interrupt, |done| pack.write(out, done))?;
     let experts = pack.config().layers * pack.config().experts;

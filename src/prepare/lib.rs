@@ -40,6 +40,7 @@ mod file;
 mod gguf;
 mod low_bit;
 mod normal;
+mod ordered;
 mod pack;
 mod partial;
 mod quantize;
