@@ -145,7 +145,11 @@ fn check(path: &Path, interrupt: &Interrupt) -> Result<(), Failure> {
         return Err(files.blame(message).into());
     }
     let (size, time) = (Mib(bytes as usize), start.elapsed().as_secs_f64());
-    writeln!(out, "{}: as it was packed, {size} checked in {time:.1} s", path.display())?;
+    let but = match model.packed().map(|packed| packed.version()) {
+        Some(1) => " but for metadata, of which version 1 has no checksum (pack it again)",
+        _ => "",
+    };
+    writeln!(out, "{}: as it was packed{but}, {size} checked in {time:.1} s", path.display())?;
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use crate::{Error, NewFile};
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::path::Path;
 use wick_core::{Config, TensorName};
-use wick_format::{Array, Kind, Value};
+use wick_format::{Array, Keys, Kind, Value};
 use wick_kernels::Format;
 
 /// What offsets are a multiple of where a file does not say.
@@ -52,6 +52,15 @@ impl Metadata {
     /// Adds an unsigned integer of 32 bits.
     pub fn u32(&mut self, key: &str, value: u32) -> &mut Metadata {
         self.add(key, Kind::U32, &value.to_le_bytes())
+    }
+
+    /// Adds the checksum of header, metadata and tensor table to those of a packed file, whose last
+    /// entry it is.
+    pub(crate) fn seal(&mut self, tensors: &[Entry]) {
+        self.u32(Keys::HEAD_CHECKSUM, 0);
+        let checksum = crc32fast::hash(&head(self, tensors));
+        let at = self.bytes.len() - size_of::<u32>();
+        self.bytes[at..].copy_from_slice(&checksum.to_le_bytes());
     }
 
     /// Adds a float of 32 bits.

@@ -269,6 +269,7 @@ impl<'a, 'm> Pack<'a, 'm> {
         if !self.low_bit.is_empty() {
             metadata.u32s(Keys::LOW_BIT_CHECKSUMS, &sums.low_bit);
         }
+        metadata.seal(&self.entries());
         metadata
     }
 
