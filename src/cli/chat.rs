@@ -129,7 +129,11 @@ impl Chat<'_, '_> {
                 done => done?,
             }
             let Some(line) = input.line()? else { return Ok(()) };
-            interrupt.busy();
+            if input.is_terminal() {
+                interrupt.answering()
+            } else {
+                interrupt.busy()
+            }
             let done = match line.trim() {
                 "" => Ok(()),
                 "/new" => {

@@ -1,8 +1,9 @@
 //! Signals that end the process: ctrl-C, SIGTERM and SIGHUP.
 //!
 //! While nothing checks for them, such as in loading or waiting for input, the first one ends the
-//! process at once. Where something does, it fails the next check, so that the verb ends in order; a
-//! second one ends the process at once. SIGTERM and SIGHUP do so too if no check has been in time.
+//! process at once. Where something does, it fails the next check, so that the verb ends in order; if
+//! that takes too long, or a second one comes, the process ends. In a conversation ctrl-C stops an
+//! answer alone, which may take as long as it does.
 
 use crate::exit::{Exit, Failure, OrExit};
 use crate::terminal::Terminal;
@@ -11,11 +12,11 @@ use signal_hook::flag::register_conditional_shutdown;
 use signal_hook::iterator::Signals;
 use signal_hook::low_level;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Time that SIGTERM and SIGHUP leave a verb to end in order.
+/// Time that a verb has to end in order.
 const GRACE: Duration = Duration::from_millis(800);
 /// How often a second signal is looked for meanwhile.
 const TURN: Duration = Duration::from_millis(20);
@@ -30,8 +31,16 @@ pub(crate) struct Interrupt(Arc<State>);
 struct State {
     /// The last signal that came; 0 if none did.
     signal: AtomicI32,
-    busy: AtomicBool,
+    /// One of the following.
+    mode: AtomicU8,
 }
+
+/// Nothing checks.
+const IDLE: u8 = 0;
+/// Something checks, and ends.
+const BUSY: u8 = 1;
+/// The same, but ctrl-C is no end.
+const ANSWERING: u8 = 2;
 
 impl Interrupt {
     /// Watches for signals, of which the first ends the process as long as nobody is
@@ -64,15 +73,20 @@ impl Interrupt {
         ended_by(self.0.signal.load(Ordering::SeqCst))
     }
 
-    /// From here on something checks.
+    /// From here on something checks, and the verb ends when a check fails.
     pub(crate) fn busy(&self) {
-        self.0.busy.store(true, Ordering::SeqCst);
+        self.0.mode.store(BUSY, Ordering::SeqCst);
+    }
+
+    /// The same, but ctrl-C stops what is being answered and no more.
+    pub(crate) fn answering(&self) {
+        self.0.mode.store(ANSWERING, Ordering::SeqCst);
     }
 
     /// From here on nothing checks: a single signal ends the process. Fails if there was one before,
     /// which may have come after the last check.
     pub(crate) fn idle(&self) -> Result<(), Failure> {
-        self.0.busy.store(false, Ordering::SeqCst);
+        self.0.mode.store(IDLE, Ordering::SeqCst);
         ended_by(self.0.signal.swap(0, Ordering::SeqCst))
     }
 }
@@ -82,12 +96,13 @@ fn serve(mut signals: Signals, state: &State, terminal: Option<&Terminal>) {
     loop {
         for signal in signals.wait().filter(|signal| *signal != SIGXFSZ) {
             let is_second = state.signal.swap(signal, Ordering::SeqCst) != 0;
-            if is_second || !state.busy.load(Ordering::SeqCst) {
+            if is_second || state.mode.load(Ordering::SeqCst) == IDLE {
                 end(signal, terminal);
             }
         }
         let signal = state.signal.load(Ordering::SeqCst);
-        if signal == SIGTERM || signal == SIGHUP {
+        let stops = signal == SIGINT && state.mode.load(Ordering::SeqCst) == ANSWERING;
+        if signal != 0 && !stops {
             let start = Instant::now();
             while start.elapsed() < GRACE && signals.pending().all(|signal| signal == SIGXFSZ) {
                 thread::sleep(TURN);

@@ -75,6 +75,29 @@ fn every_verb_ends_at_once() {
     }
 }
 
+/// Whoever cannot check, since nobody reads what it writes, ends as well; at once at a second signal.
+#[test]
+fn a_verb_that_is_stuck_ends() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("pipe").display().to_string();
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    for (signal, code) in ENDS {
+        for times in [1, 2] {
+            let child = start(&["synth", "--shape", "4b", "--no-run", "-o", &pipe]);
+            let _nobody_reads = std::fs::File::open(&pipe).unwrap();
+            sleep(Duration::from_millis(200));
+            let first = Instant::now();
+            if times == 2 {
+                send(&child, signal);
+                sleep(Duration::from_millis(50));
+            }
+            ends(child, signal, code, "synth");
+            let took = first.elapsed().as_millis();
+            assert_eq!(took < 700, times == 2, "{signal:?}, {times} times: {took} ms");
+        }
+    }
+}
+
 #[test]
 fn sighup_that_is_ignored_stays_ignored() {
     let script = r#"trap '' HUP; exec "$0" chat --temperature 0"#;
