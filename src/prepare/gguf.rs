@@ -58,9 +58,11 @@ impl Metadata {
     /// entry it is.
     pub(crate) fn seal(&mut self, tensors: &[Entry]) {
         self.u32(Keys::HEAD_CHECKSUM, 0);
-        let checksum = crc32fast::hash(&head(self, tensors));
+        let mut hasher = crc32fast::Hasher::new();
+        let parts = [&header(self, tensors)[..], &self.bytes, &table(self, tensors)];
+        parts.into_iter().for_each(|part| hasher.update(part));
         let at = self.bytes.len() - size_of::<u32>();
-        self.bytes[at..].copy_from_slice(&checksum.to_le_bytes());
+        self.bytes[at..].copy_from_slice(&hasher.finalize().to_le_bytes());
     }
 
     /// Adds a float of 32 bits.
@@ -252,13 +254,15 @@ impl Writer {
     pub fn begin(path: &Path, metadata: &Metadata, tensors: &[Entry]) -> Result<Writer, Error> {
         let alignment = metadata.alignment as u64;
         let sizes: Vec<u64> = tensors.iter().map(|tensor| tensor.bytes).collect();
-        let head = head(metadata, tensors);
+        let (header, table) = (header(metadata, tensors), table(metadata, tensors));
+        let head = header.len() + metadata.bytes.len() + table.len();
         let data: u64 = sizes.iter().map(|size| size.next_multiple_of(alignment)).sum();
-        let bytes = (head.len() as u64).next_multiple_of(alignment) + data;
+        let bytes = (head as u64).next_multiple_of(alignment) + data;
         let out = BufWriter::with_capacity(1 << 20, NewFile::create(path, bytes)?);
-        let (left, sizes, metadata) = (0, sizes.into_iter(), metadata.bytes.len());
-        let mut writer = Writer { out, alignment, metadata, at: 0, left, sizes };
-        writer.put(&head)?;
+        let (left, sizes) = (0, sizes.into_iter());
+        let mut writer =
+            Writer { out, alignment, metadata: metadata.bytes.len(), at: 0, left, sizes };
+        [&header, &metadata.bytes, &table].into_iter().try_for_each(|part| writer.put(part))?;
         writer.pad()?;
         Ok(writer)
     }
@@ -345,14 +349,18 @@ impl Writer {
     }
 }
 
-/// Header, metadata and tensor table.
-fn head(metadata: &Metadata, tensors: &[Entry]) -> Vec<u8> {
+/// What stands before the metadata.
+fn header(metadata: &Metadata, tensors: &[Entry]) -> Vec<u8> {
     let mut out = b"GGUF".to_vec();
     out.extend(VERSION.to_le_bytes());
     out.extend((tensors.len() as u64).to_le_bytes());
     out.extend(metadata.count.to_le_bytes());
-    out.extend(&metadata.bytes);
-    let mut offset = 0u64;
+    out
+}
+
+/// The tensor table, which follows them.
+fn table(metadata: &Metadata, tensors: &[Entry]) -> Vec<u8> {
+    let (mut out, mut offset) = (Vec::new(), 0u64);
     for tensor in tensors {
         push_string(&tensor.name, &mut out);
         out.extend((tensor.dims.len() as u32).to_le_bytes());
