@@ -11,7 +11,7 @@ use wick_core::{
     Token,
 };
 use wick_format::{Gguf, Overrides};
-use wick_linux::{Caching, Catalogue, FileStore, LowBit, ModelFile, kernels};
+use wick_linux::{Caching, Catalogue, Cpus, FileStore, LowBit, ModelFile, Pool, kernels};
 use wick_prepare::{Damage, Pack, Unpack, verify};
 use wick_tests::{Model, bits, expert_locations, golden_bytes, ids, largest_difference, range};
 
@@ -148,6 +148,19 @@ fn copies_stand_beside_the_model_and_are_no_part_of_it() {
     // Experts of other formats have no copies.
     let error = pack(golden_bytes("q8_0.gguf"), &folder.join("other"), true).unwrap_err();
     assert!(error.contains("none found"), "{error}");
+}
+
+/// More threads than a layer has experts for, in the end.
+#[test]
+fn any_number_of_threads_packs_the_same_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model");
+    let files = [Gguf::parse(golden_bytes(NANO)).unwrap()];
+    let model = wick_format::Model::new(&files).unwrap();
+    let pack = Pack::new(model, HeadRows::Exact).unwrap().with_low_bit().unwrap();
+    let pool = Pool::new(5, &Cpus::detect());
+    pack.with_threads(&pool).write(&path, |_| ControlFlow::Continue(())).unwrap();
+    assert!(fs::read(path).unwrap() == *BYTES);
 }
 
 #[test]

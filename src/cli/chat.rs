@@ -8,6 +8,7 @@ use crate::interrupt::Interrupt;
 use crate::model::{ModelArguments, tokenizer};
 use crate::sampling::SamplingArguments;
 use crate::template::{ChatTemplate, TemplateArguments, encode};
+use anyhow::Context;
 use clap::Args;
 use rustyline::error::ReadlineError;
 use rustyline::history::MemHistory;
@@ -66,8 +67,11 @@ pub(crate) struct Arguments {
     context: Option<usize>,
 }
 
-pub(crate) fn run(arguments: &Arguments, verbose: bool) -> Result<(), Failure> {
-    let interrupt = Interrupt::watch()?;
+pub(crate) fn run(
+    arguments: &Arguments,
+    interrupt: &Interrupt,
+    verbose: bool,
+) -> Result<(), Failure> {
     let start = Instant::now();
 
     let files = arguments.model.open()?;
@@ -84,7 +88,7 @@ pub(crate) fn run(arguments: &Arguments, verbose: bool) -> Result<(), Failure> {
     with_engine(&model, options, None, &arguments.engine, |engine, arena| {
         let drawing = arguments.engine.drawing(arguments.sampling.sampling(), &arguments.head_rows);
         let mut chat = Chat {
-            answer: Answer::new(engine, drawing, &tokenizer, &interrupt, arena)?,
+            answer: Answer::new(engine, drawing, &tokenizer, interrupt, arena)?,
             conversation: Conversation::new(
                 template,
                 &tokenizer,
@@ -95,7 +99,6 @@ pub(crate) fn run(arguments: &Arguments, verbose: bool) -> Result<(), Failure> {
             most: arguments.n,
             verbose,
         };
-        interrupt.check()?;
         if verbose {
             report_load(start.elapsed())?;
         }
@@ -103,7 +106,7 @@ pub(crate) fn run(arguments: &Arguments, verbose: bool) -> Result<(), Failure> {
         if input.is_terminal() {
             writeln!(io::stdout(), "{}; /help tells what can be done", files.name())?;
         }
-        chat.talk(&mut input, &interrupt)
+        chat.talk(&mut input, interrupt)
     })
 }
 
@@ -121,11 +124,16 @@ impl Chat<'_, '_> {
     /// answer is the end.
     fn talk(&mut self, input: &mut Input, interrupt: &Interrupt) -> Result<(), Failure> {
         loop {
-            if interrupt.idle() && !input.is_terminal() {
-                return Err(Failure::interrupted());
+            match interrupt.idle() {
+                Err(failure) if input.is_terminal() && failure.leaves_model_ready() => {}
+                done => done?,
             }
             let Some(line) = input.line()? else { return Ok(()) };
-            interrupt.busy();
+            if input.is_terminal() {
+                interrupt.answering()
+            } else {
+                interrupt.busy()
+            }
             let done = match line.trim() {
                 "" => Ok(()),
                 "/new" => {
@@ -297,12 +305,12 @@ impl Input {
             Input::Terminal(editor) => match editor.readline("> ") {
                 Ok(line) => Ok(Some(line)),
                 Err(ReadlineError::Eof) => Ok(None),
-                Err(ReadlineError::Interrupted) => Err(Failure::interrupted()),
+                Err(ReadlineError::Interrupted) => Err(Failure::ended_by_signal(Exit::Interrupted)),
                 Err(error) => Err(error).or_exit(Exit::Failed),
             },
             Input::Pipe(stdin) => {
                 let mut bytes = Vec::new();
-                match stdin.read_until(b'\n', &mut bytes)? {
+                match stdin.read_until(b'\n', &mut bytes).context("stdin").or_exit(Exit::Failed)? {
                     0 => Ok(None),
                     _ => utf8("the message", bytes).map(without_break).map(Some),
                 }

@@ -94,13 +94,13 @@ struct Score {
     of: usize,
 }
 
-pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
+pub(crate) fn run(arguments: &Arguments, interrupt: &Interrupt) -> Result<(), Failure> {
     let files = arguments.model.open()?;
     let model = files.model(arguments.model.overrides())?;
     let tokenizer = tokenizer(&files, model.metadata())?;
     match (&arguments.what.text, &arguments.what.skills) {
         (Some(path), _) => perplexity(arguments, &model, &tokenizer, &read(path)?),
-        (_, Some(path)) => skills(arguments, &model, &tokenizer, &questions(path)?),
+        (_, Some(path)) => skills(arguments, &model, &tokenizer, &questions(path)?, interrupt),
         (None, None) => Err(Failure::new(Exit::Usage, "--text or --skills expected")),
     }
 }
@@ -223,13 +223,14 @@ fn skills(
     model: &Model<'_>,
     tokenizer: &Tokenizer,
     questions: &[Question],
+    interrupt: &Interrupt,
 ) -> Result<(), Failure> {
     let options = arguments.head_rows.apply(one_sequence(&model.config, arguments.context));
     let template = arguments.template.open(model, tokenizer)?;
-    let interrupt = Interrupt::watch()?;
     let scores = with_engine(model, options, None, &arguments.engine, |engine, arena| {
         let drawing = arguments.engine.drawing(Sampling::GREEDY, &arguments.head_rows);
-        let mut answer = Answer::new(engine, drawing, tokenizer, &interrupt, arena)?;
+        let mut answer = Answer::new(engine, drawing, tokenizer, interrupt, arena)?;
+        interrupt.busy();
         let mut scores = BTreeMap::<&str, Score>::new();
         for question in questions {
             let ids = question.ids(template.as_ref(), tokenizer)?;

@@ -19,8 +19,19 @@ pub(crate) enum Exit {
     Memory = 4,
     /// The input is wrong.
     Input = 5,
+    /// Ended by SIGHUP: its terminal has gone.
+    HungUp = 129,
     /// Interrupted by ctrl-C.
     Interrupted = 130,
+    /// Ended by SIGTERM.
+    Terminated = 143,
+}
+
+impl Exit {
+    /// Whether somebody has ended the process.
+    fn is_signal(self) -> bool {
+        matches!(self, Exit::HungUp | Exit::Interrupted | Exit::Terminated)
+    }
 }
 
 impl From<Exit> for ExitCode {
@@ -41,15 +52,15 @@ impl Failure {
         Failure { exit, error: anyhow::Error::msg(message.to_string()) }
     }
 
-    /// Somebody pressed ctrl-C.
-    pub(crate) fn interrupted() -> Failure {
-        Failure::new(Exit::Interrupted, "interrupted")
+    /// Somebody pressed ctrl-C, or ended the process in another way.
+    pub(crate) fn ended_by_signal(exit: Exit) -> Failure {
+        Failure::new(exit, "interrupted")
     }
 
-    /// One line on stderr, none for an interruption; if even that cannot be written there is nobody
+    /// One line on stderr, none for a signal; if even that cannot be written there is nobody
     /// left to tell.
     pub(crate) fn report(&self) {
-        if self.exit != Exit::Interrupted {
+        if !self.exit.is_signal() {
             let _nobody_listens = writeln!(io::stderr(), "wick: {self}");
         }
     }
@@ -82,8 +93,8 @@ impl Failure {
 
     /// Whether the reader of the output has gone, which is its right.
     pub(crate) fn is_closed_pipe(&self) -> bool {
-        let io = self.error.downcast_ref::<io::Error>();
-        io.is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
+        let mut causes = self.error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
+        causes.any(|e| e.kind() == io::ErrorKind::BrokenPipe)
     }
 }
 
@@ -97,7 +108,21 @@ impl fmt::Display for Failure {
 /// Output that cannot be written is the one error that needs no telling where it came from.
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Failure {
-        Failure { exit: Exit::Failed, error: error.into() }
+        let error = anyhow::Error::new(error).context("the output cannot be written");
+        Failure { exit: Exit::Failed, error }
+    }
+}
+
+/// What is wrong with the file that is written, or with what it is made of.
+impl From<wick_prepare::Error> for Failure {
+    fn from(error: wick_prepare::Error) -> Failure {
+        let exit = match error {
+            wick_prepare::Error::File { .. } => Exit::Failed,
+            wick_prepare::Error::Input { .. } => Exit::Model,
+            wick_prepare::Error::Interrupted => Exit::Interrupted,
+            _ => Exit::Usage,
+        };
+        Failure { exit, error: error.into() }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Texts from outside: stdin and arguments.
 
-use crate::exit::{Exit, Failure};
+use crate::exit::{Exit, Failure, OrExit};
+use anyhow::Context;
 use std::io::{self, Read};
 
 /// A message without the line break that ends a line and most files.
@@ -17,7 +18,7 @@ pub(crate) fn without_break(mut text: String) -> String {
 /// All of stdin, which must be UTF-8.
 pub(crate) fn read_text() -> Result<String, Failure> {
     let mut bytes = Vec::new();
-    io::stdin().lock().read_to_end(&mut bytes)?;
+    io::stdin().lock().read_to_end(&mut bytes).context("stdin").or_exit(Exit::Failed)?;
     utf8("stdin", bytes)
 }
 

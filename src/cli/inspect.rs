@@ -9,7 +9,7 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use wick_core::{Config, Down, Gating, Part, Plan};
-use wick_format::{GgmlType, Gguf, Overrides, PACK_VERSION};
+use wick_format::{GgmlType, Gguf, Overrides};
 use wick_linux::Cpus;
 use wick_linux::host::{Files, Model, one_sequence};
 use wick_text::Tokenizer;
@@ -41,6 +41,9 @@ struct Report {
     refusal: Option<String>,
     /// Layout of the LM head of a packed file.
     packed: Option<&'static str>,
+    /// Version of a packed file, and which model it is.
+    packed_version: Option<u32>,
+    identity: Option<String>,
     parameters: usize,
     shape: Option<Shape>,
     tensors: usize,
@@ -124,7 +127,7 @@ fn report(files: &Files, parts: &[Gguf<'_>], context: Option<usize>) -> Result<R
     let both = file.as_ref().zip(model.as_ref());
     let types = types(parts, both);
     let unused = both.into_iter().flat_map(|(file, model)| file.unused(model.config.layers));
-    let packed = file.and_then(|file| file.packed()).and(model.as_ref());
+    let packed = file.as_ref().and_then(|file| file.packed());
     Ok(Report {
         file: files.name().into(),
         name: text("general.name"),
@@ -134,7 +137,9 @@ fn report(files: &Files, parts: &[Gguf<'_>], context: Option<usize>) -> Result<R
         alignment: metadata.alignment(),
         architecture: text("general.architecture"),
         refusal,
-        packed: packed.map(|model| model.weights.lm_head().layout().name()),
+        packed: packed.and(model.as_ref()).map(|model| model.weights.lm_head().layout().name()),
+        packed_version: packed.map(|packed| packed.version()),
+        identity: packed.map(|packed| packed.identity().to_string()),
         parameters: types.values().map(|total| total.weights).sum(),
         shape: model.as_ref().map(shape),
         tensors: parts.iter().map(Gguf::tensor_count).sum(),
@@ -162,7 +167,7 @@ fn types(
     };
     let packed = model.and_then(|(file, model)| Some((file.packed()?, model)));
     let tensors = parts.iter().flat_map(Gguf::tensors);
-    for tensor in tensors.filter(|t| packed.is_none_or(|(packed, _)| !packed.has_experts(t))) {
+    for tensor in tensors.filter(|t| packed.is_none_or(|(packed, _)| !packed.is_own(t))) {
         let bytes = tensor.stored_bytes().unwrap_or(0);
         add(tensor.number(), tensor.dims().elements(), bytes);
     }
@@ -242,8 +247,10 @@ impl Report {
             writeln!(out, "model       {}", self.architecture.as_deref().unwrap_or("unknown"))?;
             writeln!(out, "cannot run  {refusal}")?;
         }
-        if let Some(output) = self.packed {
-            writeln!(out, "packed      version {PACK_VERSION}, LM head {output}")?;
+        if let (Some(output), Some(version), Some(identity)) =
+            (self.packed, self.packed_version, &self.identity)
+        {
+            writeln!(out, "packed      version {version}, LM head {output}, identity {identity}")?;
         }
         writeln!(out, "parameters  {:.3} M", self.parameters as f64 / 1e6)?;
         if let Some(shape) = &self.shape {

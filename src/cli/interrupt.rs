@@ -1,44 +1,140 @@
-//! Ctrl-C: stops what is being computed, or ends the process where nothing is.
+//! Signals that end the process: ctrl-C, SIGTERM and SIGHUP.
+//!
+//! While nothing checks for them, such as in loading or waiting for input, the first one ends the
+//! process at once. Where something does, it fails the next check, so that the verb ends in order; if
+//! that takes too long, or a second one comes, the process ends. In a conversation ctrl-C stops an
+//! answer alone, which may take as long as it does.
 
 use crate::exit::{Exit, Failure, OrExit};
+use crate::terminal::Terminal;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
+use signal_hook::flag::register_conditional_shutdown;
+use signal_hook::iterator::Signals;
+use signal_hook::low_level;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
-/// Whether the next ctrl-C ends the process: set by the first one, and while nothing is computed.
+/// Time that a verb has to end in order.
+const GRACE: Duration = Duration::from_millis(800);
+/// How often a second signal is looked for meanwhile.
+const TURN: Duration = Duration::from_millis(20);
+/// Bytes of the stack of the thread that waits for signals.
+const STACK: usize = 128 << 10;
+
+/// What signals have come, and whether somebody checks.
 #[derive(Clone)]
-pub(crate) struct Interrupt(Arc<AtomicBool>);
+pub(crate) struct Interrupt(Arc<State>);
+
+#[derive(Default)]
+struct State {
+    /// The last signal that came; 0 if none did.
+    signal: AtomicI32,
+    /// One of the following.
+    mode: AtomicU8,
+}
+
+/// Nothing checks.
+const IDLE: u8 = 0;
+/// Something checks, and ends.
+const BUSY: u8 = 1;
+/// The same, but ctrl-C is no end.
+const ANSWERING: u8 = 2;
 
 impl Interrupt {
-    /// Watches for ctrl-C. The first fails the next [`Interrupt::check`], a second ends the process
-    /// at once.
+    /// Watches for signals, of which the first ends the process as long as nobody is
+    /// [busy](Interrupt::busy). SIGHUP stays ignored where it is, as under nohup.
     pub(crate) fn watch() -> Result<Interrupt, Failure> {
-        let interrupt = Interrupt(Arc::new(AtomicBool::new(false)));
-        let flag = Arc::clone(&interrupt.0);
-        let handler = move || {
-            if flag.swap(true, Ordering::Relaxed) {
-                std::process::exit(Exit::Interrupted as i32);
+        let mut numbers = vec![SIGINT, SIGTERM];
+        if !is_ignored(SIGHUP) {
+            numbers.push(SIGHUP);
+        }
+        // A file that may not grow is an error in writing, and no end.
+        let watched = [&numbers[..], &[SIGXFSZ]].concat();
+        let signals = Signals::new(watched).or_exit(Exit::Failed)?;
+        let state = Arc::new(State::default());
+        let (shared, terminal) = (Arc::clone(&state), Terminal::saved());
+        let serve = move || serve(signals, &shared, terminal.as_ref());
+        let thread = thread::Builder::new().name("signals".into()).stack_size(STACK);
+        if thread.spawn(serve).is_err() {
+            // No thread to be had: all end at once.
+            for number in numbers {
+                let always = Arc::new(AtomicBool::new(true));
+                register_conditional_shutdown(number, exit(number) as i32, always)
+                    .or_exit(Exit::Failed)?;
             }
-        };
-        ctrlc::set_handler(handler).or_exit(Exit::Failed)?;
-        Ok(interrupt)
+        }
+        Ok(Interrupt(state))
     }
 
-    /// Fails once ctrl-C was pressed.
+    /// Fails once a signal has come.
     pub(crate) fn check(&self) -> Result<(), Failure> {
-        match self.0.load(Ordering::Relaxed) {
-            true => Err(Failure::interrupted()),
-            false => Ok(()),
+        ended_by(self.0.signal.load(Ordering::SeqCst))
+    }
+
+    /// From here on something checks, and the verb ends when a check fails.
+    pub(crate) fn busy(&self) {
+        self.0.mode.store(BUSY, Ordering::SeqCst);
+    }
+
+    /// The same, but ctrl-C stops what is being answered and no more.
+    pub(crate) fn answering(&self) {
+        self.0.mode.store(ANSWERING, Ordering::SeqCst);
+    }
+
+    /// From here on nothing checks: a single signal ends the process. Fails if there was one before,
+    /// which may have come after the last check.
+    pub(crate) fn idle(&self) -> Result<(), Failure> {
+        self.0.mode.store(IDLE, Ordering::SeqCst);
+        ended_by(self.0.signal.swap(0, Ordering::SeqCst))
+    }
+}
+
+/// The life of the thread that waits for signals.
+fn serve(mut signals: Signals, state: &State, terminal: Option<&Terminal>) {
+    loop {
+        for signal in signals.wait().filter(|signal| *signal != SIGXFSZ) {
+            let is_second = state.signal.swap(signal, Ordering::SeqCst) != 0;
+            if is_second || state.mode.load(Ordering::SeqCst) == IDLE {
+                end(signal, terminal);
+            }
+        }
+        let signal = state.signal.load(Ordering::SeqCst);
+        let stops = signal == SIGINT && state.mode.load(Ordering::SeqCst) == ANSWERING;
+        if signal != 0 && !stops {
+            let start = Instant::now();
+            while start.elapsed() < GRACE && signals.pending().all(|signal| signal == SIGXFSZ) {
+                thread::sleep(TURN);
+            }
+            end(signal, terminal);
         }
     }
+}
 
-    /// From here on nothing checks: a single ctrl-C ends the process. Tells whether there was one
-    /// before, which may have come after the last check.
-    pub(crate) fn idle(&self) -> bool {
-        self.0.swap(true, Ordering::Relaxed)
-    }
+/// Ends the process without waiting for any other thread.
+fn end(signal: i32, terminal: Option<&Terminal>) -> ! {
+    wick_prepare::remove_unfinished();
+    terminal.inspect(|terminal| terminal.restore());
+    low_level::exit(exit(signal) as i32)
+}
 
-    /// From here on something checks again.
-    pub(crate) fn busy(&self) {
-        self.0.store(false, Ordering::Relaxed);
+fn ended_by(signal: i32) -> Result<(), Failure> {
+    if signal == 0 { Ok(()) } else { Err(Failure::ended_by_signal(exit(signal))) }
+}
+
+fn exit(signal: i32) -> Exit {
+    match signal {
+        SIGTERM => Exit::Terminated,
+        SIGHUP => Exit::HungUp,
+        _ => Exit::Interrupted,
     }
+}
+
+/// Whether whoever started the process has it ignore a signal.
+fn is_ignored(signal: i32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
 }

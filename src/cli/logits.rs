@@ -4,14 +4,14 @@ use crate::detokenize::parse_ids;
 use crate::engine::{ComputeArguments, with_setup};
 use crate::exit::{Exit, Failure, OrExit};
 use crate::model::{ModelArguments, tokenizer};
-use anyhow::Context;
 use clap::Args;
 use serde::Serialize;
-use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use wick_core::{Engine, HeadRows, KvFormat, Logits, Options, Token};
-use wick_linux::host::Model;
+use wick_linux::ModelFile;
+use wick_linux::host::{Files, Model};
+use wick_prepare::{NewFile, refuse_input};
 use wick_text::Tokenizer;
 
 /// Tokens whose logits are computed together; with 151,936 entries each takes 0.6 MB.
@@ -70,50 +70,57 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let options = Options { context: ids.len(), sequences: 1, batch, logits: batch, head_rows, kv };
     let options = arguments.compute.apply(options);
     let setup = arguments.compute.setup(Some(ids.len()));
-    with_setup(&model, options, &setup, |engine, _| {
-        write(engine, &ids, arguments.out.as_deref(), || Names::read(&model))
+    let row = model.config.vocab * size_of::<f32>();
+    let create = |out| create(out, &files, row as u64 * ids.len() as u64);
+    let file = arguments.out.as_deref().map(create).transpose()?;
+    with_setup(&model, options, &setup, |engine, _| match file {
+        Some(file) => write(engine, &ids, file),
+        None => show(engine, &ids, &Names::read(&model)),
     })
 }
 
-/// Steps through `ids` and writes what follows each.
-fn write(
+/// A file of so many bytes that is none of those that are read.
+fn create(path: &Path, files: &Files, bytes: u64) -> Result<NewFile, Failure> {
+    refuse_input(path, files.parts().iter().map(ModelFile::path))?;
+    Ok(NewFile::create(path, bytes)?)
+}
+
+/// Writes the logits that follow each of `ids`.
+fn write(engine: Engine<'_>, ids: &[u32], file: NewFile) -> Result<(), Failure> {
+    let mut out = BufWriter::new(file);
+    step_through(engine, ids, |_, _, logits| {
+        let mut bytes = logits.iter().map(|logit| logit.to_le_bytes());
+        let written = bytes.try_for_each(|bytes| out.write_all(&bytes));
+        written.map_err(|e| out.get_ref().blame(e).into())
+    })?;
+    out.flush().map_err(|e| out.get_ref().blame(e))?;
+    Ok(out.into_parts().0.finish()?)
+}
+
+/// Shows the largest of the logits that follow each of `ids`.
+fn show(engine: Engine<'_>, ids: &[u32], names: &Names) -> Result<(), Failure> {
+    let mut out = BufWriter::new(io::stdout().lock());
+    step_through(engine, ids, |position, id, logits| {
+        Ok(writeln!(out, "{}", line(names, position, id, logits)?)?)
+    })?;
+    Ok(out.flush()?)
+}
+
+/// Steps through `ids` and hands on the position and the id of each, and what follows it.
+fn step_through(
     mut engine: Engine<'_>,
     ids: &[u32],
-    out: Option<&Path>,
-    names: impl FnOnce() -> Names,
+    mut each: impl FnMut(usize, u32, &[f32]) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let batch = engine.options().batch;
-    let mut file = out.map(create).transpose()?;
-    let names = if file.is_none() { names() } else { Names(None) };
-    let mut stdout = BufWriter::new(io::stdout().lock());
     for (chunk, first) in ids.chunks(batch).zip((0..).step_by(batch)) {
-        step(&mut engine, chunk)?;
+        let token = |id: &u32| Token::new(*id, 0, Logits::All);
+        engine.step(&chunk.iter().map(token).collect::<Vec<Token>>())?;
         for (i, id) in chunk.iter().enumerate() {
-            let logits = engine.logits(i).unwrap_or_default();
-            match &mut file {
-                Some(file) => write_row(file, logits)?,
-                None => writeln!(stdout, "{}", line(&names, first + i, *id, logits)?)?,
-            }
+            each(first + i, *id, engine.logits(i).unwrap_or_default())?;
         }
     }
-    file.map_or(Ok(()), |mut file| file.flush())?;
-    stdout.flush()?;
     Ok(())
-}
-
-fn create(path: &Path) -> Result<BufWriter<File>, Failure> {
-    let file = File::create(path).with_context(|| path.display().to_string());
-    file.or_exit(Exit::Failed).map(BufWriter::new)
-}
-
-fn step(engine: &mut Engine<'_>, ids: &[u32]) -> Result<(), Failure> {
-    let token = |id: &u32| Token::new(*id, 0, Logits::All);
-    let batch: Vec<Token> = ids.iter().map(token).collect();
-    Ok(engine.step(&batch)?)
-}
-
-fn write_row(out: &mut impl Write, logits: &[f32]) -> io::Result<()> {
-    logits.iter().try_for_each(|logit| out.write_all(&logit.to_le_bytes()))
 }
 
 /// The text of tokens, where it is wanted and the file tells.

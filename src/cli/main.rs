@@ -21,11 +21,15 @@ mod sampling;
 mod streaming;
 mod synth;
 mod template;
+mod terminal;
 mod tokenize;
 mod trial;
 
+use crate::exit::Failure;
+use crate::interrupt::Interrupt;
 use clap::{Parser, Subcommand};
 use log::LevelFilter;
+use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -38,7 +42,9 @@ Exit codes:
   4    the model does not fit into memory
   5    the input is wrong: prompt too long, token out of range, text not UTF-8, refused by the
        chat template
-  130  interrupted by ctrl-C";
+  129  ended by SIGHUP
+  130  interrupted by ctrl-C
+  143  ended by SIGTERM";
 
 /// Where `--help` lists options that all verbs have: after those of the verb.
 const LAST: usize = 1000;
@@ -74,29 +80,43 @@ enum Verb {
 
 fn main() -> ExitCode {
     let started = Instant::now();
-    let arguments = Arguments::parse();
-    start_log(arguments.verbose);
-    let result = match arguments.verb {
-        Verb::Run(a) => run::run(&a, arguments.verbose > 0),
-        Verb::Chat(a) => chat::run(&a, arguments.verbose > 0),
-        Verb::Tokenize(a) => tokenize::run(&a),
-        Verb::Detokenize(a) => detokenize::run(&a),
-        Verb::Logits(a) => logits::run(&a),
-        Verb::Inspect(a) => inspect::run(&a),
-        Verb::Eval(a) => eval::run(&a),
-        Verb::Bench(a) => bench::run(&a, started),
-        Verb::Plan(a) => plan::run(&a),
-        Verb::Synth(a) => synth::run(&a),
-        Verb::Pack(a) => pack::pack(&a),
-        Verb::Unpack(a) => pack::unpack(&a),
-    };
-    match result {
+    let done = Interrupt::watch().and_then(|interrupt| {
+        let done = run(&interrupt, started).and_then(|()| Ok(io::stdout().flush()?));
+        // What fails because the process is to end is no failure.
+        done.or_else(|failure| interrupt.check().and(Err(failure)))
+    });
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) if failure.is_closed_pipe() => ExitCode::SUCCESS,
         Err(failure) => {
             failure.report();
             failure.exit.into()
         }
+    }
+}
+
+/// Does what the command line says.
+fn run(interrupt: &Interrupt, started: Instant) -> Result<(), Failure> {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) if error.use_stderr() => error.exit(),
+        Err(help) => return Ok(help.print()?),
+    };
+    let verbose = arguments.verbose > 0;
+    start_log(arguments.verbose);
+    match arguments.verb {
+        Verb::Run(a) => run::run(&a, interrupt, verbose),
+        Verb::Chat(a) => chat::run(&a, interrupt, verbose),
+        Verb::Tokenize(a) => tokenize::run(&a),
+        Verb::Detokenize(a) => detokenize::run(&a),
+        Verb::Logits(a) => logits::run(&a),
+        Verb::Inspect(a) => inspect::run(&a),
+        Verb::Eval(a) => eval::run(&a, interrupt),
+        Verb::Bench(a) => bench::run(&a, started),
+        Verb::Plan(a) => plan::run(&a),
+        Verb::Synth(a) => synth::run(&a, interrupt),
+        Verb::Pack(a) => pack::pack(&a, interrupt),
+        Verb::Unpack(a) => pack::unpack(&a, interrupt),
     }
 }
 

@@ -4,17 +4,18 @@ use crate::engine::HeadRowsArgument;
 use crate::exit::{Exit, Failure, OrExit};
 use crate::interrupt::Interrupt;
 use crate::memory::Mib;
+use crate::report::report_written;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use std::fs;
 use std::io::{self, Write};
+use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 use wick_format::Model;
 use wick_linux::host::Files;
-use wick_prepare::{Error, Pack, Unpack, verify};
+use wick_linux::{Cpus, ModelFile, Pool};
+use wick_prepare::{Error, Pack, Unpack, refuse_input, verify};
 
 /// Bytes of the input that stay in memory, about.
 const HELD: usize = 16 << 20;
@@ -43,11 +44,14 @@ pub(crate) struct PackArguments {
     /// the file grows by 5/9 of the experts
     #[arg(long)]
     low_bit: bool,
+    /// Threads that arrange weights [default: one for each big core, within the control group's quota]
+    #[arg(short, long, value_name = "N")]
+    threads: Option<NonZeroUsize>,
     /// Another spelling of --low-bit
     #[arg(long, hide = true, value_name = "BITS", value_parser = clap::value_parser!(u32).range(2..=2))]
     tier: Option<u32>,
     /// Check structure and checksums of a packed file, and name all that is damaged
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["file", "model", "out", "head_rows", "low_bit", "tier"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["file", "model", "out", "head_rows", "low_bit", "tier", "threads"])]
     verify: Option<PathBuf>,
 }
 
@@ -81,57 +85,57 @@ impl InputArguments {
     }
 }
 
-pub(crate) fn pack(arguments: &PackArguments) -> Result<(), Failure> {
+pub(crate) fn pack(arguments: &PackArguments, interrupt: &Interrupt) -> Result<(), Failure> {
     if let Some(file) = &arguments.verify {
-        return check(file);
+        return check(file, interrupt);
     }
     let Some(out) = &arguments.out else {
         return Err(Failure::new(Exit::Usage, "-o OUT expected: the file that is written"));
     };
     let files = arguments.input.open()?;
-    refuse_input(&files, out)?;
+    refuse_input(out, files.parts().iter().map(ModelFile::path))?;
     let parts = files.parse()?;
     let model = Model::new(&parts).map_err(|e| files.blame(e))?;
     let mut pack = Pack::new(model, arguments.head_rows.into()).map_err(|e| files.blame(e))?;
     if arguments.low_bit || arguments.tier.is_some() {
         pack = pack.with_low_bit().map_err(|e| files.blame(e))?;
     }
+    let cpus = Cpus::detect();
+    let pool = Pool::new(arguments.threads.map_or(cpus.threads(), NonZeroUsize::get), &cpus);
+    let pack = pack.with_threads(&pool);
     let start = Instant::now();
-    let bytes = with_progress(&files, pack.bytes(), |done| pack.write(out, done))?;
+    let bytes = with_progress(&files, pack.bytes(), interrupt, |done| pack.write(out, done))?;
     let experts = pack.config().layers * pack.config().experts;
     let (size, time) = (Mib(bytes as usize), start.elapsed().as_secs_f64());
-    writeln!(
-        io::stdout(),
-        "{}: {} dense tensors and {experts} experts, {size} in {time:.1} s",
-        out.display(),
-        pack.dense_tensors()
-    )?;
-    Ok(())
+    let dense = pack.dense_tensors();
+    report_written(
+        out,
+        format_args!("{dense} dense tensors and {experts} experts, {size} in {time:.1} s"),
+    )
 }
 
-pub(crate) fn unpack(arguments: &UnpackArguments) -> Result<(), Failure> {
+pub(crate) fn unpack(arguments: &UnpackArguments, interrupt: &Interrupt) -> Result<(), Failure> {
     let UnpackArguments { input, out } = arguments;
     let files = input.open()?;
-    refuse_input(&files, out)?;
+    refuse_input(out, files.parts().iter().map(ModelFile::path))?;
     let parts = files.parse()?;
     let model = Model::new(&parts).map_err(|e| files.blame(e))?;
     let unpack = Unpack::new(model).map_err(|e| files.blame(e))?;
     let start = Instant::now();
-    let bytes = with_progress(&files, unpack.bytes(), |done| unpack.write(out, done))?;
+    let bytes = with_progress(&files, unpack.bytes(), interrupt, |done| unpack.write(out, done))?;
     let (size, time) = (Mib(bytes as usize), start.elapsed().as_secs_f64());
-    writeln!(io::stdout(), "{}: {size} in {time:.1} s", out.display())?;
-    Ok(())
+    report_written(out, format_args!("{size} in {time:.1} s"))
 }
 
 /// Names everything that is damaged on stdout.
-fn check(path: &Path) -> Result<(), Failure> {
+fn check(path: &Path, interrupt: &Interrupt) -> Result<(), Failure> {
     let files = Files::open(path)?;
     let parts = files.parse()?;
     let model = Model::new(&parts).map_err(|e| files.blame(e))?;
     let (start, total) = (Instant::now(), model.bytes() as u64);
     let mut damages = Vec::new();
     let found = |damage| damages.push(damage);
-    let bytes = with_progress(&files, total, |done| verify(model, found, done))?;
+    let bytes = with_progress(&files, total, interrupt, |done| verify(model, found, done))?;
     let mut out = io::stdout().lock();
     for damage in &damages {
         writeln!(out, "{damage}")?;
@@ -141,33 +145,23 @@ fn check(path: &Path) -> Result<(), Failure> {
         return Err(files.blame(message).into());
     }
     let (size, time) = (Mib(bytes as usize), start.elapsed().as_secs_f64());
-    writeln!(out, "{}: as it was packed, {size} checked in {time:.1} s", path.display())?;
+    let but = match model.packed().map(|packed| packed.version()) {
+        Some(1) => " but for metadata, of which version 1 has no checksum (pack it again)",
+        _ => "",
+    };
+    writeln!(out, "{}: as it was packed{but}, {size} checked in {time:.1} s", path.display())?;
     Ok(())
 }
 
-/// Refuses to write over a file that is being read.
-fn refuse_input(files: &Files, out: &Path) -> Result<(), Failure> {
-    let Ok(out_file) = fs::metadata(out) else { return Ok(()) };
-    let same = |path: &Path| {
-        fs::metadata(path).is_ok_and(|f| (f.dev(), f.ino()) == (out_file.dev(), out_file.ino()))
-    };
-    match files.parts().iter().find(|part| same(part.path())) {
-        None => Ok(()),
-        Some(_) => {
-            let message = format_args!("{}: is the input; name another file", out.display());
-            Err(Failure::new(Exit::Usage, message))
-        }
-    }
-}
-
 /// Does `work` on `files` with a bar for `bytes` on stderr, if that is a terminal. What `work` has
-/// done with is given back to the system; ctrl-C breaks it off.
+/// done with is given back to the system; a signal breaks it off.
 fn with_progress<'m, R>(
     files: &'m Files,
     bytes: u64,
+    interrupt: &Interrupt,
     work: impl FnOnce(&mut dyn FnMut(&'m [u8]) -> ControlFlow<()>) -> Result<R, Error>,
 ) -> Result<R, Failure> {
-    let interrupt = Interrupt::watch()?;
+    interrupt.busy();
     let bar = ProgressBar::new(bytes);
     let style = ProgressStyle::with_template("{bar:40} {bytes} of {total_bytes}, {eta} left");
     bar.set_style(style.or_exit(Exit::Failed)?);
@@ -185,11 +179,13 @@ fn with_progress<'m, R>(
         }
     });
     bar.finish_and_clear();
+    if let Err(Error::Interrupted) = result {
+        interrupt.check()?;
+    }
     // What was read of a file that has changed is not what was to be packed, nor damage.
     files.check()?;
-    result.map_err(|error| match &error {
-        Error::Interrupted => Failure::interrupted(),
+    result.map_err(|error| match error {
         Error::Input { .. } => files.blame(error).into(),
-        _ => Err::<(), _>(error).or_exit(Exit::Failed).unwrap_err(),
+        error => error.into(),
     })
 }

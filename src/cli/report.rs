@@ -2,7 +2,11 @@
 
 use crate::exit::{Exit, Failure, OrExit};
 use serde::Serialize;
+use std::fmt;
+use std::fs;
 use std::io::{self, StdoutLock, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 /// Prints a report on stdout: as JSON, or as `write` shows it to people.
 pub(crate) fn print<R: Serialize>(
@@ -16,6 +20,19 @@ pub(crate) fn print<R: Serialize>(
         writeln!(out, "{json}")?;
     } else {
         write(report, &mut out)?;
+    }
+    Ok(())
+}
+
+/// Says what a file that was written is like: on stdout, if that is not where the file went.
+pub(crate) fn report_written(path: &Path, what: fmt::Arguments<'_>) -> Result<(), Failure> {
+    let stdout = rustix::fs::fstat(io::stdout()).map(|found| (found.st_dev, found.st_ino));
+    let file = fs::metadata(path).map(|found| (found.dev(), found.ino()));
+    let goes_there = matches!((file, stdout), (Ok(file), Ok(stdout)) if file == stdout);
+    if goes_there {
+        writeln!(io::stderr(), "{}: {what}", path.display())?;
+    } else {
+        writeln!(io::stdout(), "{}: {what}", path.display())?;
     }
     Ok(())
 }

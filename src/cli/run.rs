@@ -56,9 +56,12 @@ pub(crate) struct Arguments {
     prompt: Option<String>,
 }
 
-pub(crate) fn run(arguments: &Arguments, verbose: bool) -> Result<(), Failure> {
+pub(crate) fn run(
+    arguments: &Arguments,
+    interrupt: &Interrupt,
+    verbose: bool,
+) -> Result<(), Failure> {
     let text = prompt(arguments)?;
-    let interrupt = Interrupt::watch()?;
     let start = Instant::now();
 
     let files = arguments.model.open()?;
@@ -90,9 +93,10 @@ pub(crate) fn run(arguments: &Arguments, verbose: bool) -> Result<(), Failure> {
     }
     with_engine(&model, options, Some(ids.len()), &arguments.engine, |engine, arena| {
         let drawing = arguments.engine.drawing(arguments.sampling.sampling(), &arguments.head_rows);
-        let mut answer = Answer::new(engine, drawing, &tokenizer, &interrupt, arena)?;
+        let mut answer = Answer::new(engine, drawing, &tokenizer, interrupt, arena)?;
         let loaded = start.elapsed();
         let mut out = io::stdout().lock();
+        interrupt.busy();
         let done = answer.prefill(&ids, arguments.n).and_then(|()| {
             let done = answer.decode(|text| write_now(&mut out, text));
             writeln!(out)?;

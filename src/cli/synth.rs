@@ -4,10 +4,10 @@ use crate::engine::{ComputeArguments, with_setup};
 use crate::exit::{Exit, Failure, OrExit};
 use crate::interrupt::Interrupt;
 use crate::memory::Mib;
+use crate::report::report_written;
 use crate::trial::Trial;
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
-use std::io::{self, Write};
 use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -112,10 +112,11 @@ impl Arguments {
     }
 }
 
-pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let synthetic = arguments.model().or_exit(Exit::Usage)?;
-    let interrupt = Interrupt::watch()?;
-    write(arguments, &synthetic, &interrupt)?;
+pub(crate) fn run(arguments: &Arguments, interrupt: &Interrupt) -> Result<(), Failure> {
+    let synthetic = arguments.model()?;
+    interrupt.busy();
+    write(arguments, &synthetic, interrupt)?;
+    interrupt.idle()?;
     if arguments.no_run {
         return Ok(());
     }
@@ -124,7 +125,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let tokens = arguments.tokens.get();
     let options = arguments.compute.apply(one_sequence(&model.config, Some(tokens)));
     with_setup(&model, options, &arguments.compute.setup(None), |engine, arena| {
-        let mut trial = Trial::new(engine, arguments.seed, &interrupt, arena)?;
+        let mut trial = Trial::new(engine, arguments.seed, interrupt, arena)?;
+        interrupt.busy();
         trial.run(tokens)?;
         trial.report(&synthetic)?;
         Ok(())
@@ -151,13 +153,10 @@ fn write(
         }
     });
     bar.finish_and_clear();
-    let exit = match &written {
-        Err(Error::Interrupted) => Exit::Interrupted,
-        Err(Error::File { .. }) => Exit::Failed,
-        _ => Exit::Usage,
-    };
-    written.or_exit(exit)?;
+    if let Err(Error::Interrupted) = written {
+        interrupt.check()?;
+    }
+    written?;
     let (size, time) = (Mib(synthetic.bytes() as usize), start.elapsed().as_secs_f64());
-    writeln!(io::stdout(), "{}: {size} in {time:.1} s", path.display())?;
-    Ok(())
+    report_written(path, format_args!("{size} in {time:.1} s"))
 }

@@ -126,6 +126,13 @@ pub enum Error<'m> {
         /// The byte at which the first begins.
         at: u64,
     },
+    /// Header, metadata or tensor table of a packed file are not what was packed.
+    Head {
+        /// CRC-32 that the file has on record.
+        expected: u32,
+        /// CRC-32 of its bytes.
+        found: u32,
+    },
     /// A key is missing.
     MissingKey {
         /// The key.
@@ -384,6 +391,11 @@ impl fmt::Display for Error<'_> {
             Error::Overlap { name, other, at } => {
                 write!(f, "{}: begins at byte {at}, within {}", Shown(name), Shown(other))
             }
+            Error::Head { expected, found } => write!(
+                f,
+                "header, metadata and tensor table: CRC-32 {expected:08x} expected, {found:08x} found; \
+                 the file is damaged or was changed: copy or pack it again"
+            ),
             Error::MissingTensor { tensor } => write!(f, "{tensor}: missing from the file"),
             Error::NoExperts => f.write_str(
                 "the experts are missing from the file (blk.*.ffn_gate_exps, ffn_up_exps and \

@@ -33,6 +33,8 @@ pub struct Gguf<'m> {
     tensors: Vec<u32, MAX_TENSORS>,
     /// Where the tensor table begins.
     table: usize,
+    /// Where it ends.
+    table_end: usize,
     /// Where the data begin.
     data: usize,
 }
@@ -66,6 +68,7 @@ impl<'m> Gguf<'m> {
             entries: Vec::new(),
             tensors: Vec::new(),
             table: 0,
+            table_end: 0,
             data: 0,
         };
         gguf.read_entries(&mut cursor, entries)?;
@@ -112,8 +115,8 @@ impl<'m> Gguf<'m> {
             Tensor::read(cursor, self.bytes)?;
             push(&mut self.tensors, at);
         }
-        let end = cursor.at();
-        self.data = end.checked_next_multiple_of(self.alignment).unwrap_or(usize::MAX);
+        self.table_end = cursor.at();
+        self.data = self.table_end.checked_next_multiple_of(self.alignment).unwrap_or(usize::MAX);
         let mut sorted = core::mem::take(&mut self.tensors);
         sorted.sort_unstable_by_key(|&at| self.name_at(at));
         if let Some(pair) = sorted.windows(2).find(|p| self.name_at(p[0]) == self.name_at(p[1])) {
@@ -147,6 +150,11 @@ impl<'m> Gguf<'m> {
         self.bytes
     }
 
+    /// Header, metadata and tensor table.
+    pub fn head(&self) -> &'m [u8] {
+        &self.bytes[..self.table_end]
+    }
+
     /// Bytes of the whole file.
     pub fn file_len(&self) -> u64 {
         self.len
@@ -178,6 +186,15 @@ impl<'m> Gguf<'m> {
     pub fn get(&self, key: &str) -> Option<Entry<'m>> {
         let at = self.entries.iter().find(|&&at| self.key_at(at) == key)?;
         self.entry_at(*at)
+    }
+
+    /// The byte at which the value of a key begins.
+    pub(crate) fn value_at(&self, key: &str) -> Option<usize> {
+        let at = self.entries.iter().find(|&&at| self.key_at(at) == key)?;
+        let mut cursor = self.cursor(*at);
+        cursor.text(MAX_KEY).ok()?;
+        Kind::read(&mut cursor).ok()?;
+        Some(cursor.at())
     }
 
     /// The metadata entry of a key that must be there.

@@ -68,8 +68,8 @@ impl<'a, 'm> Model<'a, 'm> {
     pub fn unused(&self, layers: usize) -> impl Iterator<Item = Tensor<'m>> {
         let packed = self.packed.is_some();
         self.tensors().filter(move |tensor| {
-            let experts = packed && packed::is_extents(tensor);
-            !experts && TensorName::parse(tensor.name(), layers).is_none()
+            let is_own = packed && packed::is_own(tensor);
+            !is_own && TensorName::parse(tensor.name(), layers).is_none()
         })
     }
 

@@ -12,11 +12,12 @@ use wick_kernels::{Format, Layout, low_bit_bytes};
 
 use crate::error::Error;
 use crate::gguf::{Entry, Gguf};
+use crate::head::{self, Identity};
 use crate::tensor::{Dims, MAX_NAME, Tensor};
 use crate::value::{Array, Kind, Value};
 
-/// The version of packed files that is written and read.
-pub const PACK_VERSION: u32 = 1;
+/// The version of packed files that is written; it and those before are read.
+pub const PACK_VERSION: u32 = 2;
 /// Every tensor, and every part of an expert, begins at a multiple of this.
 pub const EXTENT_ALIGNMENT: usize = 4096;
 /// The number of 8-bit integers in a tensor table (`ggml_type`), which the experts of a layer have.
@@ -31,6 +32,8 @@ impl Keys {
     pub const PREFIX: &str = "wick.";
     /// Version of the arrangement; says that the file is packed.
     pub const VERSION: &str = "wick.pack.version";
+    /// Checksum of header, metadata and tensor table; none in version 1.
+    pub const HEAD_CHECKSUM: &str = "wick.pack.head_crc32";
     /// Alignment of the input.
     pub const ALIGNMENT: &str = "wick.pack.alignment";
     /// Tensors of the input.
@@ -55,6 +58,8 @@ impl Keys {
     pub const LOW_BIT_CHECKSUMS: &str = "wick.tier2.crc32";
     /// The layout that tensors of low-bit copies have in [`Keys::LAYOUTS`].
     pub const LOW_BIT: &str = "tier2";
+    /// The layout that sections have in [`Keys::LAYOUTS`].
+    pub const SECTION: &str = "section";
 }
 
 /// What a packed file says of its arrangement.
@@ -62,6 +67,7 @@ impl Keys {
 pub struct Packed<'a, 'm> {
     file: &'a Gguf<'m>,
     version: Entry<'m>,
+    identity: Identity,
     width: usize,
     tensors: Array<'m>,
     layouts: Array<'m>,
@@ -78,8 +84,8 @@ impl<'a, 'm> Packed<'a, 'm> {
     /// Reads wick's keys; `None` if the file is not packed.
     pub(crate) fn read(file: &'a Gguf<'m>) -> Result<Option<Packed<'a, 'm>>, Error<'m>> {
         let Some(version) = file.get(Keys::VERSION) else { return Ok(None) };
-        if version.u32()? != PACK_VERSION {
-            return Err(version.refuse("1 (pack the model again with this wick)"));
+        if !(1..=PACK_VERSION).contains(&version.u32()?) {
+            return Err(version.refuse("1 or 2 (pack the model again with this wick)"));
         }
         let alignment = file.need("general.alignment")?;
         if !(alignment.u32()? as usize).is_multiple_of(EXTENT_ALIGNMENT) {
@@ -108,9 +114,16 @@ impl<'a, 'm> Packed<'a, 'm> {
         if strings.kind() != Kind::String {
             return Err(names.refuse("an array of strings"));
         }
-        Ok(Some(Packed {
+        let own = match version.u32()? {
+            1 => file.get(Keys::HEAD_CHECKSUM),
+            _ => Some(file.need(Keys::HEAD_CHECKSUM)?),
+        };
+        let expected = own.map(|own| own.u32()).transpose()?;
+        let found = head::checksum(file.head(), file.value_at(Keys::HEAD_CHECKSUM));
+        let packed = Packed {
             file,
             version,
+            identity: Identity { checksum: found, bytes: file.file_len() },
             width: file.need(Keys::WIDTH)?.u32()? as usize,
             tensors: strings,
             layouts: array(Keys::LAYOUTS, Kind::String, tensors, each_tensor)?,
@@ -126,12 +139,36 @@ impl<'a, 'm> Packed<'a, 'm> {
             )?,
             low_bit_checksums: low_bit.transpose()?,
             experts,
-        }))
+        };
+        // Last, since what else is wrong says more.
+        match expected.filter(|expected| *expected != found) {
+            Some(expected) => Err(Error::Head { expected, found }),
+            None => Ok(Some(packed)),
+        }
     }
 
     /// The error that a packed file is one of several.
     pub(crate) fn refuse_parts(&self) -> Error<'m> {
         self.version.refuse("no such key in a split model")
+    }
+
+    /// Version of the arrangement. Of version 1 header, metadata and tensor table have no checksum.
+    pub fn version(&self) -> u32 {
+        self.version.u32().unwrap_or_default()
+    }
+
+    /// Which model the file is.
+    pub fn identity(&self) -> Identity {
+        self.identity
+    }
+
+    /// The bytes of an optional section, such as `sketch` for the tensor `wick.sketch`; `None` if there is
+    /// none, or its bytes are not at hand. [`Packed::checksums`] has one for each.
+    pub fn section(&self, name: &str) -> Option<&'m [u8]> {
+        let mut sections = self.file.tensors().filter(is_section);
+        let section =
+            sections.find(|tensor| tensor.name().strip_prefix(Keys::PREFIX) == Some(name));
+        section?.bytes()
     }
 
     /// Neurons of an expert.
@@ -144,9 +181,10 @@ impl<'a, 'm> Packed<'a, 'm> {
         self.tensors.strings().into_iter().flatten()
     }
 
-    /// Whether a tensor of the table has the experts of a layer, or low-bit copies of them.
-    pub fn has_experts(&self, tensor: &Tensor<'_>) -> bool {
-        is_extents(tensor)
+    /// Whether a tensor of the table is none of the input's: it has the experts of a layer, low-bit
+    /// copies of them, or an optional section, which may be one that is not known yet.
+    pub fn is_own(&self, tensor: &Tensor<'_>) -> bool {
+        is_own(tensor)
     }
 
     /// How the tensor of this name is arranged, as the file says it; empty if there is no such tensor.
@@ -362,4 +400,14 @@ pub(crate) fn is_extents(tensor: &Tensor<'_>) -> bool {
     });
     let number = middle.is_some_and(|m| !m.is_empty() && m.bytes().all(|b| b.is_ascii_digit()));
     number && tensor.number() == I8
+}
+
+/// Whether a tensor of a packed file is an optional section.
+fn is_section(tensor: &Tensor<'_>) -> bool {
+    tensor.name().starts_with(Keys::PREFIX) && tensor.number() == I8
+}
+
+/// Whether a tensor of a packed file is none of the file that was packed.
+pub(crate) fn is_own(tensor: &Tensor<'_>) -> bool {
+    is_extents(tensor) || is_section(tensor)
 }

@@ -47,6 +47,11 @@ pub enum Error {
         /// What the system says.
         source: io::Error,
     },
+    /// What is to be written is what is read.
+    IsInput {
+        /// Its path.
+        path: PathBuf,
+    },
     /// The model that was given cannot be used.
     Input {
         /// What is wrong with it.
@@ -77,6 +82,9 @@ impl fmt::Display for Error {
             ),
             Error::File { path, bytes, .. } => {
                 write!(f, "{}: {bytes} bytes cannot be written", path.display())
+            }
+            Error::IsInput { path } => {
+                write!(f, "{}: is the input; name another file", path.display())
             }
             Error::Input { message } => f.write_str(message),
             Error::Interrupted => f.write_str("interrupted"),

@@ -1,13 +1,11 @@
 //! Writing GGUF files (version 3) as a stream: metadata and tensor table first, then tensor after
 //! tensor, so that a file may be far larger than memory.
 
-use crate::Error;
-use std::ffi::OsString;
-use std::fs::{self, File};
+use crate::{Error, NewFile};
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use wick_core::{Config, TensorName};
-use wick_format::{Array, Kind, Value};
+use wick_format::{Array, Keys, Kind, Value};
 use wick_kernels::Format;
 
 /// What offsets are a multiple of where a file does not say.
@@ -54,6 +52,17 @@ impl Metadata {
     /// Adds an unsigned integer of 32 bits.
     pub fn u32(&mut self, key: &str, value: u32) -> &mut Metadata {
         self.add(key, Kind::U32, &value.to_le_bytes())
+    }
+
+    /// Adds the checksum of header, metadata and tensor table to those of a packed file, whose last
+    /// entry it is.
+    pub(crate) fn seal(&mut self, tensors: &[Entry]) {
+        self.u32(Keys::HEAD_CHECKSUM, 0);
+        let mut hasher = crc32fast::Hasher::new();
+        let parts = [&header(self, tensors)[..], &self.bytes, &table(self, tensors)];
+        parts.into_iter().for_each(|part| hasher.update(part));
+        let at = self.bytes.len() - size_of::<u32>();
+        self.bytes[at..].copy_from_slice(&hasher.finalize().to_le_bytes());
     }
 
     /// Adds a float of 32 bits.
@@ -213,11 +222,10 @@ pub struct Entry {
     pub bytes: u64,
 }
 
-/// A file that is being written. It has another name in the same folder until it is complete, and
-/// goes away if it is given up.
+/// A file that is being written.
 #[derive(Debug)]
 pub struct Writer {
-    out: BufWriter<File>,
+    out: BufWriter<NewFile>,
     alignment: u64,
     /// Bytes of the metadata.
     metadata: usize,
@@ -227,17 +235,6 @@ pub struct Writer {
     left: u64,
     /// Bytes of the tensors after it.
     sizes: std::vec::IntoIter<u64>,
-    name: Name,
-}
-
-/// Where the file stands until it is complete, and then.
-#[derive(Debug)]
-struct Name {
-    path: PathBuf,
-    partial: PathBuf,
-    /// Bytes of the whole file.
-    bytes: u64,
-    complete: bool,
 }
 
 impl Writer {
@@ -257,32 +254,22 @@ impl Writer {
     pub fn begin(path: &Path, metadata: &Metadata, tensors: &[Entry]) -> Result<Writer, Error> {
         let alignment = metadata.alignment as u64;
         let sizes: Vec<u64> = tensors.iter().map(|tensor| tensor.bytes).collect();
-        let head = head(metadata, tensors);
+        let (header, table) = (header(metadata, tensors), table(metadata, tensors));
+        let head = header.len() + metadata.bytes.len() + table.len();
         let data: u64 = sizes.iter().map(|size| size.next_multiple_of(alignment)).sum();
-        let bytes = (head.len() as u64).next_multiple_of(alignment) + data;
-        let mut partial = OsString::from(path);
-        partial.push(format!(".{}.part", std::process::id()));
-        // As long as there is nothing to remove it counts as complete.
-        let mut name = Name { path: path.into(), partial: partial.into(), bytes, complete: true };
-        // A name that the complete file cannot take in the end is refused before anything is written.
-        if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
-            let why = "something that is no regular file has this name";
-            return Err(name.blame(io::Error::new(io::ErrorKind::AlreadyExists, why)));
-        }
-        let file = File::create_new(&name.partial).map_err(|e| name.blame(e))?;
-        name.complete = false;
+        let bytes = (head as u64).next_multiple_of(alignment) + data;
+        let out = BufWriter::with_capacity(1 << 20, NewFile::create(path, bytes)?);
         let (left, sizes) = (0, sizes.into_iter());
-        let out = BufWriter::with_capacity(1 << 20, file);
-        let metadata = metadata.bytes.len();
-        let mut writer = Writer { out, alignment, metadata, at: 0, left, sizes, name };
-        writer.put(&head)?;
+        let mut writer =
+            Writer { out, alignment, metadata: metadata.bytes.len(), at: 0, left, sizes };
+        [&header, &metadata.bytes, &table].into_iter().try_for_each(|part| writer.put(part))?;
         writer.pad()?;
         Ok(writer)
     }
 
     /// Bytes of the whole file.
     pub fn bytes(&self) -> u64 {
-        self.name.bytes
+        self.out.get_ref().bytes()
     }
 
     /// Writes the next bytes of the tensors' data; padding between tensors comes by itself.
@@ -308,6 +295,14 @@ impl Writer {
         Ok(())
     }
 
+    /// Refuses a target that takes bytes only as they come, which cannot be [rewritten](Writer::rewrite).
+    ///
+    /// # Errors
+    /// It is such a one.
+    pub fn check_rewritable(&mut self) -> Result<(), Error> {
+        self.out.stream_position().map(drop).map_err(|e| self.blame(e))
+    }
+
     /// Writes the metadata again, with other values that take the same room: what is known only after
     /// the data.
     ///
@@ -323,16 +318,7 @@ impl Writer {
             self.out.write_all(&metadata.bytes)?;
             self.out.seek(SeekFrom::End(0))
         })();
-        written.map(drop).map_err(|e| self.name.blame(e))
-    }
-
-    /// Waits until what was written is on the disk.
-    ///
-    /// # Errors
-    /// The file cannot be written.
-    pub fn sync(&mut self) -> Result<(), Error> {
-        let synced = self.out.flush().and_then(|()| self.out.get_ref().sync_all());
-        synced.map_err(|e| self.name.blame(e))
+        written.map(drop).map_err(|e| self.blame(e))
     }
 
     /// Gives the complete file its name, in place of a file that may stand there.
@@ -344,47 +330,37 @@ impl Writer {
     /// If data of a tensor are missing.
     pub fn finish(mut self) -> Result<(), Error> {
         assert!(self.left == 0 && self.sizes.len() == 0, "all data are written");
-        let flushed = self.out.flush();
-        flushed.map_err(|e| self.name.blame(e))?;
-        let renamed = fs::rename(&self.name.partial, &self.name.path);
-        renamed.map_err(|e| self.name.blame(e))?;
-        self.name.complete = true;
-        Ok(())
+        self.out.flush().map_err(|e| self.blame(e))?;
+        self.out.into_parts().0.finish()
     }
 
     fn put(&mut self, bytes: &[u8]) -> Result<(), Error> {
         self.at += bytes.len() as u64;
-        self.out.write_all(bytes).map_err(|e| self.name.blame(e))
+        self.out.write_all(bytes).map_err(|e| self.blame(e))
     }
 
     fn pad(&mut self) -> Result<(), Error> {
         let padding = self.at.next_multiple_of(self.alignment) - self.at;
         self.put(&vec![0; padding as usize])
     }
-}
 
-impl Name {
     fn blame(&self, source: io::Error) -> Error {
-        Error::File { path: self.path.clone(), bytes: self.bytes, source }
+        self.out.get_ref().blame(source)
     }
 }
 
-impl Drop for Name {
-    fn drop(&mut self) {
-        if !self.complete {
-            let _gone_already = fs::remove_file(&self.partial);
-        }
-    }
-}
-
-/// Header, metadata and tensor table.
-fn head(metadata: &Metadata, tensors: &[Entry]) -> Vec<u8> {
+/// What stands before the metadata.
+fn header(metadata: &Metadata, tensors: &[Entry]) -> Vec<u8> {
     let mut out = b"GGUF".to_vec();
     out.extend(VERSION.to_le_bytes());
     out.extend((tensors.len() as u64).to_le_bytes());
     out.extend(metadata.count.to_le_bytes());
-    out.extend(&metadata.bytes);
-    let mut offset = 0u64;
+    out
+}
+
+/// The tensor table, which follows them.
+fn table(metadata: &Metadata, tensors: &[Entry]) -> Vec<u8> {
+    let (mut out, mut offset) = (Vec::new(), 0u64);
     for tensor in tensors {
         push_string(&tensor.name, &mut out);
         out.extend((tensor.dims.len() as u32).to_le_bytes());
@@ -399,6 +375,8 @@ fn head(metadata: &Metadata, tensors: &[Entry]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::ffi::OsString;
+    use std::fs;
     use wick_format::Gguf;
 
     fn tensor(name: &str, format: Format, dims: &[usize]) -> Tensor {

@@ -2,8 +2,8 @@
 //!
 //! A [`Synthetic`] model has a published shape and random weights, drawn so that its neurons stay at
 //! zero and its experts are chosen as often as [`Statistics`] say. What it is written with serves
-//! every other maker of files: [`Writer`] streams GGUF, [`quantize`] turns floats into blocks. [`Pack`]
-//! arranges a model's weights for the kernels in a file, [`Unpack`] undoes it, [`verify`] checks it.
+//! every other maker of files: [`Writer`] streams GGUF into a [`NewFile`], which is whole or not there;
+//! [`quantize`] turns floats into blocks. [`Pack`] arranges a model's weights for the kernels in a file, [`Unpack`] undoes it, [`verify`] checks it.
 //!
 //! ```text
 //!   Shape, Statistics ──► Synthetic ──┐
@@ -36,10 +36,13 @@
 #![forbid(unsafe_code)]
 
 mod error;
+mod file;
 mod gguf;
 mod low_bit;
 mod normal;
+mod ordered;
 mod pack;
+mod partial;
 mod quantize;
 mod random;
 mod routing;
@@ -51,8 +54,10 @@ mod verify;
 mod vocabulary;
 
 pub use error::Error;
+pub use file::{NewFile, refuse_input};
 pub use gguf::{Entry, Metadata, Tensor, Writer};
 pub use pack::Pack;
+pub use partial::remove_unfinished;
 pub use quantize::{QUANTIZABLE, quantize};
 pub use shape::Shape;
 pub use statistics::Statistics;

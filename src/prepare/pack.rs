@@ -3,11 +3,13 @@
 //! `src/format/README.md` draws a packed file.
 
 use crate::low_bit::round_to_low_bits;
+use crate::ordered::in_order;
 use crate::{Entry, Error, Metadata, Writer};
 use std::ops::ControlFlow;
 use std::path::Path;
 use wick_core::{
-    Config, HeadRows, Layer, Part, Role, TensorName, Weights, expert_layout, once_layout,
+    Config, ExpertKey, HeadRows, Layer, Parallel, Part, Role, Serial, TensorName, Weights,
+    expert_layout, once_layout,
 };
 use wick_format::{EXTENT_ALIGNMENT, I8, Keys, Model, Overrides, PACK_VERSION, Tensor};
 use wick_kernels::{Format, Layout, low_bit_bytes};
@@ -23,6 +25,7 @@ pub struct Pack<'a, 'm> {
     dense: Vec<Dense<'m>>,
     /// Layers whose experts get low-bit copies.
     low_bit: Vec<usize>,
+    parallel: &'a dyn Parallel,
 }
 
 /// A tensor that every token may need.
@@ -59,7 +62,7 @@ impl<'a, 'm> Pack<'a, 'm> {
         let tensors = model.tensors().filter(|tensor| experts(tensor).is_none());
         let dense = tensors.map(|tensor| Dense::new(tensor, &config, &weights, head_rows));
         let dense = dense.collect::<Result<Vec<Dense<'m>>, Error>>()?;
-        let pack = Pack { model, config, weights, dense, low_bit: Vec::new() };
+        let pack = Pack { model, config, weights, dense, low_bit: Vec::new(), parallel: &Serial };
         pack.check_entries()?;
         Ok(pack)
     }
@@ -81,6 +84,11 @@ impl<'a, 'm> Pack<'a, 'm> {
         self.low_bit = layers;
         self.check_entries()?;
         Ok(self)
+    }
+
+    /// The same, arranged by these threads. The file has the same bytes for any number of them.
+    pub fn with_threads(self, parallel: &'a dyn Parallel) -> Pack<'a, 'm> {
+        Pack { parallel, ..self }
     }
 
     fn check_entries(&self) -> Result<(), Error> {
@@ -128,46 +136,46 @@ impl<'a, 'm> Pack<'a, 'm> {
             low_bit: vec![0; layers * experts * Part::ALL.len()],
         };
         let mut writer = Writer::begin(path, &self.metadata(&sums), &self.entries())?;
+        writer.check_rewritable()?;
         for (dense, sum) in self.dense.iter().zip(&mut sums.tensors) {
             *sum = dense.write(&mut writer, &mut done)?;
         }
-        let mut extent = Vec::new();
-        let mut next = sums.experts.iter_mut();
-        for layer in 0..layers {
-            for expert in 0..experts {
-                extent.clear();
-                for (part, sum) in Part::ALL.into_iter().zip(&mut next) {
-                    *sum = self.arrange(layer, expert, part, &mut extent);
-                }
-                writer.write(&extent)?;
-                self.release(layer, expert, &mut done)?;
-            }
-        }
-        self.write_low_bit(&mut writer, &mut sums.low_bit, &mut done)?;
+        let all: Vec<usize> = (0..layers).collect();
+        let arrange = |key, part, extent: &mut Vec<u8>| self.arrange(key, part, extent);
+        self.write_extents(&all, arrange, &mut sums.experts, &mut writer, &mut done)?;
+        let compress = |key, part, extent: &mut Vec<u8>| self.compress(key, part, extent);
+        self.write_extents(&self.low_bit, compress, &mut sums.low_bit, &mut writer, &mut done)?;
         writer.rewrite(&self.metadata(&sums))?;
-        writer.sync()?;
         let bytes = writer.bytes();
         writer.finish()?;
         Ok(bytes)
     }
 
-    /// Writes the low-bit copies, and their CRC-32 to `sums`.
-    fn write_low_bit(
+    /// Writes an extent for each expert of `layers`: what `add` makes of its matrices. Their CRC-32,
+    /// which it returns, go to `sums`.
+    fn write_extents(
         &self,
-        writer: &mut Writer,
+        layers: &[usize],
+        add: impl Fn(ExpertKey, Part, &mut Vec<u8>) -> u32 + Sync,
         sums: &mut [u32],
+        writer: &mut Writer,
         done: &mut impl FnMut(&'m [u8]) -> ControlFlow<()>,
     ) -> Result<(), Error> {
-        let (experts, mut extent) = (self.config.experts, Vec::new());
-        for &layer in &self.low_bit {
-            for expert in 0..experts {
-                let first = (layer * experts + expert) * Part::ALL.len();
-                extent.clear();
-                for (part, sum) in Part::ALL.into_iter().zip(&mut sums[first..]) {
-                    *sum = self.compress(layer, expert, part, &mut extent);
-                }
+        let experts = self.config.experts;
+        let keys = |&layer: &usize| (0..experts).map(move |expert| ExpertKey { layer, expert });
+        let keys: Vec<ExpertKey> = layers.iter().flat_map(keys).collect();
+        // No more than one for each thread, so that memory stays small.
+        for keys in keys.chunks(self.parallel.threads()) {
+            let extents = in_order(self.parallel, keys.len(), |i| {
+                let mut extent = Vec::new();
+                let sums = Part::ALL.map(|part| add(keys[i], part, &mut extent));
+                (extent, sums)
+            });
+            for (&key, (extent, found)) in keys.iter().zip(extents) {
+                let first = (key.layer * experts + key.expert) * Part::ALL.len();
+                sums[first..][..Part::ALL.len()].copy_from_slice(&found);
                 writer.write(&extent)?;
-                self.release(layer, expert, done)?;
+                self.release(key, done)?;
             }
         }
         Ok(())
@@ -176,19 +184,18 @@ impl<'a, 'm> Pack<'a, 'm> {
     /// Tells that an expert is not needed any more.
     fn release(
         &self,
-        layer: usize,
-        expert: usize,
+        key: ExpertKey,
         done: &mut impl FnMut(&'m [u8]) -> ControlFlow<()>,
     ) -> Result<(), Error> {
-        let matrices = Part::ALL.map(|part| self.weights.layers[layer].experts(part));
-        matrices.into_iter().try_for_each(|m| break_off(done(m.expert(expert).bytes())))
+        let matrices = Part::ALL.map(|part| self.weights.layers[key.layer].experts(part));
+        matrices.into_iter().try_for_each(|m| break_off(done(m.expert(key.expert).bytes())))
     }
 
     /// Adds the low-bit copy of a matrix of an expert and the zeros after it to an extent, and returns
     /// its CRC-32.
-    fn compress(&self, layer: usize, expert: usize, part: Part, extent: &mut Vec<u8>) -> u32 {
-        let layer = &self.weights.layers[layer];
-        let matrix = layer.experts(part).expert(expert);
+    fn compress(&self, key: ExpertKey, part: Part, extent: &mut Vec<u8>) -> u32 {
+        let layer = &self.weights.layers[key.layer];
+        let matrix = layer.experts(part).expert(key.expert);
         let mut rounded = matrix.bytes().to_vec();
         round_to_low_bits(&mut rounded);
         let (layout, mut arranged) = (expert_layout(layer, part), vec![0; rounded.len()]);
@@ -201,9 +208,9 @@ impl<'a, 'm> Pack<'a, 'm> {
     }
 
     /// Adds a matrix of an expert and the zeros after it to an extent, and returns its CRC-32.
-    fn arrange(&self, layer: usize, expert: usize, part: Part, extent: &mut Vec<u8>) -> u32 {
-        let layer = &self.weights.layers[layer];
-        let matrix = layer.experts(part).expert(expert);
+    fn arrange(&self, key: ExpertKey, part: Part, extent: &mut Vec<u8>) -> u32 {
+        let layer = &self.weights.layers[key.layer];
+        let matrix = layer.experts(part).expert(key.expert);
         let (start, len) = (extent.len(), matrix.bytes().len());
         extent.resize(start + len.next_multiple_of(EXTENT_ALIGNMENT), 0);
         let target = &mut extent[start..][..len];
@@ -262,6 +269,7 @@ impl<'a, 'm> Pack<'a, 'm> {
         if !self.low_bit.is_empty() {
             metadata.u32s(Keys::LOW_BIT_CHECKSUMS, &sums.low_bit);
         }
+        metadata.seal(&self.entries());
         metadata
     }
 

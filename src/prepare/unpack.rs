@@ -53,7 +53,7 @@ impl<'a, 'm> Unpack<'a, 'm> {
                 }
             });
         }
-        let dense = model.tensors().filter(|tensor| !packed.has_experts(tensor)).count();
+        let dense = model.tensors().filter(|tensor| !packed.is_own(tensor)).count();
         let (found, expected) = (tensors.len(), dense + config.layers * Part::ALL.len());
         let mut names: Vec<&[u8]> = packed.tensors().collect();
         names.sort_unstable();
@@ -93,7 +93,6 @@ impl<'a, 'm> Unpack<'a, 'm> {
                 }
             }
         }
-        writer.sync()?;
         let bytes = writer.bytes();
         writer.finish()?;
         Ok(bytes)

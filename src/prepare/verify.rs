@@ -51,6 +51,7 @@ impl fmt::Display for Damage {
 }
 
 /// Compares all tensors of a packed model with their checksums and returns how many bytes that were.
+/// Header, metadata and tensor table were compared when the model was read, but for a file of version 1.
 /// `found` is told what is wrong, `done` which bytes of the file are not needed any more; it may
 /// break off.
 ///
@@ -67,6 +68,7 @@ pub fn verify<'m>(
     let weights = model.weights(&config)?;
     weights.check_layouts().map_err(|e| refusal(e.to_string()))?;
     let file = model.metadata().bytes();
+    check_padding(file, model.metadata().head().len() as u64).unwrap_or_else(&mut found);
     let mut bytes = 0;
     let sums: [Vec<u32>; 2] =
         [packed.expert_checksums().collect(), packed.low_bit_checksums().collect()];

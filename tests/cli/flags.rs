@@ -100,7 +100,7 @@ fn a_verb_shows_flags_that_it_has_use_for() {
     assert_eq!(of("low-bit"), "run chat eval bench pack");
     assert_eq!(of("emulate"), "run chat eval bench");
     assert_eq!(of("output"), "run chat eval bench plan pack");
-    assert_eq!(of("threads"), "run chat logits eval bench synth");
+    assert_eq!(of("threads"), "run chat logits eval bench synth pack");
     assert_eq!(of("memory"), "run chat logits eval bench plan synth");
     assert_eq!(of("out"), "logits synth pack unpack");
     assert_eq!(of("json"), "tokenize inspect eval bench plan");

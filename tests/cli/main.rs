@@ -18,6 +18,8 @@ mod plan;
 mod program;
 mod refusals;
 mod run;
+mod signals;
 mod synth;
 mod templates;
 mod tokenize;
+mod writing;

@@ -89,6 +89,42 @@ fn coarse_output_draws_the_same_tokens() {
 }
 
 #[test]
+fn changed_metadata_are_no_packed_model() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("packed").display().to_string();
+    stdout(&wick(&["pack", "@q4_0-tied.gguf", "-o", &path]));
+    let json: Value = serde_json::from_str(&stdout(&wick(&["inspect", &path, "--json"]))).unwrap();
+    let identity = json["identity"].as_str().unwrap();
+    assert!(
+        stdout(&wick(&["inspect", &path]))
+            .contains(&format!("version 2, LM head grouped, identity {identity}"))
+    );
+    let mut bytes = std::fs::read(&path).unwrap();
+    let key = b"smallthinker.rope.freq_base";
+    let at = bytes.windows(key.len()).position(|window| window == key).unwrap();
+    bytes[at + key.len() + 4 + 2] ^= 1;
+    std::fs::write(&path, &bytes).unwrap();
+    let message = "header, metadata and tensor table: CRC-32 ";
+    for verb in [&["pack", "--verify"][..], &["run", "hi", "-m"]] {
+        fails(&wick(&[verb, &[&path]].concat()), 3, message);
+    }
+    fails(&wick(&["unpack", &path, "-o", &format!("{path}.gguf")]), 3, message);
+    assert!(stdout(&wick(&["inspect", &path])).contains(&format!("cannot run  {path}: {message}")));
+}
+
+#[test]
+fn files_of_version_1_are_packed_models() {
+    let path = model("../models/packed/version-1.gguf");
+    let said = stdout(&wick(&["pack", "--verify", &path]));
+    assert!(said.contains("as it was packed but for metadata, of which version 1"), "{said}");
+    assert!(stdout(&wick(&["inspect", &path])).contains("packed      version 1, "));
+    for low_bit in [&[][..], &["--low-bit"]] {
+        let run = ["run", "-n", "4", "--seed", "1", "--raw", "hi", "-m", &path];
+        stdout(&wick(&[&run[..], low_bit].concat()));
+    }
+}
+
+#[test]
 fn packing_refuses_what_makes_no_sense() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).display().to_string();

@@ -51,6 +51,10 @@ impl Person {
         }
     }
 
+    pub(crate) fn terminal(&self) -> &std::fs::File {
+        &self.terminal
+    }
+
     pub(crate) fn types(&mut self, keys: &str) {
         self.terminal.write_all(keys.as_bytes()).unwrap();
     }

@@ -2,6 +2,7 @@
 
 mod broken;
 mod damage;
+mod versions;
 
 use std::fs;
 use std::ops::ControlFlow;
@@ -51,6 +52,18 @@ fn unpack(bytes: &[u8]) -> Result<Vec<u8>, String> {
         }
     });
     error.map_or(Ok(bytes), Err)
+}
+
+/// The same file with the checksum that its head has by now, if it has one.
+fn sealed(mut bytes: Vec<u8>) -> Vec<u8> {
+    let key = b"wick.pack.head_crc32";
+    let found = bytes.windows(key.len()).position(|window| window == key);
+    let (Some(found), Ok(gguf)) = (found, Gguf::parse(&bytes)) else { return bytes };
+    let (head, at) = (gguf.head().len(), found + key.len() + 4);
+    bytes[at..at + 4].fill(0);
+    let checksum = crc32fast::hash(&bytes[..head]);
+    bytes[at..at + 4].copy_from_slice(&checksum.to_le_bytes());
+    bytes
 }
 
 /// What `write` writes, whose size it returns; it is alone in its folder.
