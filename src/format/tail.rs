@@ -5,12 +5,12 @@ use wick_core::{Role, TensorName};
 use crate::error::Error;
 use crate::gguf::Gguf;
 use crate::model::Model;
-use crate::packed;
+use crate::packed::{self, EXTENT_ALIGNMENT};
 use crate::tensor::Tensor;
 
-/// Bytes at the end of a file's last tensor of which some are not zero: more than the padding of an
-/// expert, and than any weights that are zero for good.
-const TAIL: usize = 8192;
+/// Bytes at the end of a file's last tensor of which some are not zero: some rows, which are not zero for
+/// good but for a neuron now and then.
+const TAIL: usize = 4096;
 /// The last rows of a vocabulary may belong to no token, and be zero for good: that share of them at
 /// most.
 const VOCABULARY_SHARE: usize = 8;
@@ -29,9 +29,11 @@ fn check_tail<'m>(file: &Gguf<'m>) -> Result<(), Error<'m>> {
     let Some((tensor, bytes)) = last.and_then(|last| Some((last, last.bytes()?))) else {
         return Ok(());
     };
-    let tail = match TensorName::parse(tensor.name(), 0).map(|name| name.role) {
+    let tail = match TensorName::parse(tensor.name(), usize::MAX).map(|name| name.role) {
         Some(Role::Embedding | Role::LmHead | Role::Profiler) => bytes.len() / VOCABULARY_SHARE,
-        _ => TAIL.min(bytes.len()),
+        // After the padding of an expert.
+        None => (EXTENT_ALIGNMENT + TAIL).min(bytes.len()),
+        Some(_) => TAIL.min(bytes.len()),
     };
     match is_zero(&bytes[bytes.len() - tail..]) {
         true => Err(Error::ZeroTail { name: tensor.name(), from: zeros_from(file) }),
