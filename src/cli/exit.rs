@@ -13,7 +13,7 @@ pub(crate) enum Exit {
     Failed = 1,
     /// The command line is wrong.
     Usage = 2,
-    /// A model file cannot be read, is damaged, or is none that wick runs.
+    /// A model file cannot be read, is damaged, has changed while in use, or is none that wick runs.
     Model = 3,
     /// The model does not fit into memory.
     Memory = 4,

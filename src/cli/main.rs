@@ -38,7 +38,8 @@ Exit codes:
   0    done
   1    the output cannot be written, or something else went wrong on the way
   2    the command line is wrong
-  3    a model file cannot be read, is damaged, or is none that wick runs
+  3    a model file cannot be read, is damaged, has changed while in use, or is none that wick
+       runs
   4    the model does not fit into memory
   5    the input is wrong: prompt too long, token out of range, text not UTF-8, refused by the
        chat template

@@ -15,6 +15,8 @@ pub(crate) fn recognize(bytes: &[u8]) -> Option<&'static str> {
 
 const PAGE: &str =
     "a web page: the link that it was downloaded from leads to a page about the file";
+const MESSAGE: &str =
+    "a server's message, not the file: check the link, and whether it asks for a login";
 /// A header in JSON, after its length.
 const SAFETENSORS: &str =
     "a safetensors file: convert the model to GGUF (llama.cpp's convert_hf_to_gguf.py)";
@@ -22,11 +24,14 @@ const LEGACY: &str = "an old GGML file, from before GGUF: convert the model agai
 const PICKLE: &str =
     "a PyTorch file: convert the model to GGUF (llama.cpp's convert_hf_to_gguf.py)";
 
-const BEGINNINGS: [(&[u8], &str); 16] = [
+const BEGINNINGS: [(&[u8], &str); 19] = [
     (
         b"version https://git-lfs",
         "a Git LFS pointer, not the file that it stands for: fetch that with \"git lfs pull\"",
     ),
+    (b"Entry not found", MESSAGE),
+    (b"Invalid username", MESSAGE),
+    (b"{\"error\"", MESSAGE),
     (b"lmgg", LEGACY),
     (b"tjgg", LEGACY),
     (b"fmgg", LEGACY),

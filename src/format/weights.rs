@@ -28,7 +28,7 @@ impl<'m> Model<'_, 'm> {
     pub fn weights(&self, config: &Config) -> Result<Weights<'m>, Error<'m>> {
         config.validate()?;
         self.refuse_unknown(config.layers)?;
-        self.check_tails()?;
+        self.check_tails(config.layers)?;
         let once = |role| self.matrix(config, TensorName::once(role));
         let embedding = once(Role::Embedding)?;
         let mut layers = Vec::new();

@@ -135,6 +135,12 @@ pub(crate) fn foreign() -> Vec<Broken> {
              was downloaded from leads to a page about the file",
         ),
         given(
+            "a server's message",
+            b"Entry not found",
+            "header: \"GGUF\" expected, \"Entr\" found: this is a server's message, not the file: check \
+             the link, and whether it asks for a login",
+        ),
+        given(
             "safetensors",
             b"\x40\x9c\0\0\0\0\0\0{\"__metadata__\":{",
             "header: \"GGUF\" expected, \"@\\x9c\\x00\\x00\" found: this is a safetensors file: convert the \
