@@ -2,12 +2,14 @@
 
 use wick_core::{Config, Gating, Role, TensorName, Window};
 
+use crate::dims::Dims;
 use crate::error::Error;
 use crate::gguf::{Entry, Gguf};
+use crate::kind::Kind;
 use crate::model::Model;
 use crate::packed::Keys;
-use crate::tensor::{Dims, Tensor};
-use crate::value::{Array, Kind, Value};
+use crate::tensor::Tensor;
+use crate::value::{Array, Value};
 
 /// The `general.architecture` that wick runs.
 pub const ARCHITECTURE: &str = "smallthinker";

@@ -5,9 +5,9 @@ use core::fmt;
 use wick_core::{ConfigError, Role, TensorName};
 use wick_kernels::Format;
 
+use crate::dims::Dims;
 use crate::place::{Found, Place, Shown};
-use crate::split::SplitName;
-use crate::tensor::Dims;
+use crate::split_name::SplitName;
 use crate::types::GgmlType;
 
 /// The formats that wick computes with.

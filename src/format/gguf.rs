@@ -5,10 +5,9 @@ use heapless::Vec;
 use crate::cursor::Cursor;
 use crate::error::Error;
 use crate::foreign;
-use crate::packed;
-use crate::place::{Found, Place};
+use crate::place::Place;
 use crate::tensor::Tensor;
-use crate::value::{Array, Integers, Kind, Strings, Value};
+use crate::value::{Array, Integers, Strings, Value, read_kind};
 
 /// Metadata entries that a file may have; published ones have about 30.
 pub const MAX_ENTRIES: usize = 512;
@@ -83,7 +82,7 @@ impl<'m> Gguf<'m> {
             let at = position(cursor)?;
             let key = cursor.text(MAX_KEY)?;
             cursor.place = Place::Value(key);
-            let kind = Kind::read(cursor)?;
+            let kind = read_kind(cursor)?;
             Value::skip(cursor, kind)?;
             push(&mut self.entries, at);
         }
@@ -163,7 +162,7 @@ impl<'m> Gguf<'m> {
     /// Bytes from the start of the file to the end of what every token needs: metadata and dense
     /// tensors of a packed file, all of another one.
     pub fn front_len(&self) -> u64 {
-        let packed = self.tensors().filter(packed::is_extents);
+        let packed = self.tensors().filter(Tensor::is_extents);
         packed.map(|tensor| tensor.extent().0).min().unwrap_or(self.len)
     }
 
@@ -193,7 +192,7 @@ impl<'m> Gguf<'m> {
         let at = self.entries.iter().find(|&&at| self.key_at(at) == key)?;
         let mut cursor = self.cursor(*at);
         cursor.text(MAX_KEY).ok()?;
-        Kind::read(&mut cursor).ok()?;
+        read_kind(&mut cursor).ok()?;
         Some(cursor.at())
     }
 
@@ -252,7 +251,7 @@ impl<'m> Gguf<'m> {
         let mut cursor = self.cursor(at);
         let key = cursor.text(MAX_KEY).ok()?;
         cursor.place = Place::Value(key);
-        let kind = Kind::read(&mut cursor).ok()?;
+        let kind = read_kind(&mut cursor).ok()?;
         let value = Value::read(&mut cursor, kind).ok()?;
         Some(Entry { key, value })
     }
@@ -314,7 +313,7 @@ pub struct Entry<'m> {
 impl<'m> Entry<'m> {
     /// The error that the value is not what is `expected`.
     pub(crate) fn refuse(&self, expected: &'static str) -> Error<'m> {
-        Error::Value { key: self.key, expected, found: Found::of(&self.value) }
+        Error::Value { key: self.key, expected, found: (&self.value).into() }
     }
 
     /// The value as u32: an integer of any type, if it fits.

@@ -10,18 +10,18 @@ use heapless::String;
 use wick_core::{Config, ExpertKey, ExpertMatrices, Location, Part, TensorName};
 use wick_kernels::{Format, Layout, low_bit_bytes};
 
+use crate::dims::Dims;
 use crate::error::Error;
 use crate::gguf::{Entry, Gguf};
 use crate::head::{self, Identity};
-use crate::tensor::{Dims, MAX_NAME, Tensor};
-use crate::value::{Array, Kind, Value};
+use crate::kind::Kind;
+use crate::tensor::{I8, MAX_NAME, Tensor};
+use crate::value::{Array, Value};
 
 /// The version of packed files that is written; it and those before are read.
 pub const PACK_VERSION: u32 = 2;
 /// Every tensor, and every part of an expert, begins at a multiple of this.
 pub const EXTENT_ALIGNMENT: usize = 4096;
-/// The number of 8-bit integers in a tensor table (`ggml_type`), which the experts of a layer have.
-pub const I8: u32 = 24;
 
 /// Keys of packed files.
 #[derive(Clone, Copy, Debug)]
@@ -392,16 +392,6 @@ fn low_bit_name(layer: usize) -> String<MAX_NAME> {
     name
 }
 
-/// Whether a tensor of a packed file has the experts of a layer, or their low-bit copies.
-pub(crate) fn is_extents(tensor: &Tensor<'_>) -> bool {
-    let after = tensor.name().strip_prefix("blk.");
-    let middle = after.and_then(|name| {
-        name.strip_suffix(".experts_tier2").or_else(|| name.strip_suffix(".experts"))
-    });
-    let number = middle.is_some_and(|m| !m.is_empty() && m.bytes().all(|b| b.is_ascii_digit()));
-    number && tensor.number() == I8
-}
-
 /// Whether a tensor of a packed file is an optional section.
 fn is_section(tensor: &Tensor<'_>) -> bool {
     tensor.name().starts_with(Keys::PREFIX) && tensor.number() == I8
@@ -409,5 +399,5 @@ fn is_section(tensor: &Tensor<'_>) -> bool {
 
 /// Whether a tensor of a packed file is none of the file that was packed.
 pub(crate) fn is_own(tensor: &Tensor<'_>) -> bool {
-    is_extents(tensor) || is_section(tensor)
+    tensor.is_extents() || is_section(tensor)
 }

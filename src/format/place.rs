@@ -2,7 +2,7 @@
 
 use core::fmt::{self, Write};
 
-use crate::value::{Kind, Value};
+use crate::kind::Kind;
 
 /// Where in a file something is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,22 +47,6 @@ pub enum Found<'m> {
     Array(Kind, usize),
     /// Something else of a type.
     Kind(Kind),
-}
-
-impl<'m> Found<'m> {
-    pub(crate) fn of(value: &Value<'m>) -> Found<'m> {
-        match *value {
-            Value::F32(x) => Found::Float(x.into()),
-            Value::F64(x) => Found::Float(x),
-            Value::Bool(x) => Found::Bool(x),
-            Value::U64(x) => i64::try_from(x).map_or(Found::Unsigned(x), Found::Integer),
-            Value::Array(x) => Found::Array(x.kind(), x.len()),
-            Value::String(x) => {
-                core::str::from_utf8(x).map_or(Found::Kind(Kind::String), Found::Text)
-            }
-            _ => value.integer().map_or(Found::Kind(value.kind()), Found::Integer),
-        }
-    }
 }
 
 impl fmt::Display for Found<'_> {

@@ -5,7 +5,7 @@ use wick_core::{Role, TensorName};
 use crate::error::Error;
 use crate::gguf::Gguf;
 use crate::model::Model;
-use crate::packed::{self, EXTENT_ALIGNMENT};
+use crate::packed::EXTENT_ALIGNMENT;
 use crate::tensor::Tensor;
 
 /// Bytes at the end of a file's last tensor of which some are not zero: some rows, which are not zero for
@@ -25,7 +25,7 @@ impl<'m> Model<'_, 'm> {
 
 fn check_tail<'m>(file: &Gguf<'m>, layers: usize) -> Result<(), Error<'m>> {
     let is_used = |tensor: &Tensor<'_>| TensorName::parse(tensor.name(), layers).is_some();
-    let used = file.tensors().filter(|tensor| is_used(tensor) || packed::is_extents(tensor));
+    let used = file.tensors().filter(|tensor| is_used(tensor) || tensor.is_extents());
     let last = used.max_by_key(Tensor::extent);
     let Some((tensor, bytes)) = last.and_then(|last| Some((last, last.bytes()?))) else {
         return Ok(());

@@ -6,71 +6,15 @@ use core::ops::Range;
 use wick_kernels::Format;
 
 use crate::cursor::Cursor;
+use crate::dims::{Dims, Overflow};
 use crate::error::Error;
 use crate::place::Place;
 use crate::types::GgmlType;
 
+/// The number of 8-bit integers in a tensor table (`ggml_type`), which the experts of a layer in a packed file have.
+pub const I8: u32 = 24;
 /// Bytes of a tensor's name (GGUF specification).
 pub const MAX_NAME: usize = 64;
-
-/// One to four dimensions in GGUF's order: the first is the length of a row.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Dims {
-    sizes: [usize; 4],
-    rank: usize,
-}
-
-impl Dims {
-    /// Dimensions from a list of at most four; more are left out.
-    pub fn new(list: &[usize]) -> Dims {
-        let mut sizes = [1; 4];
-        sizes.iter_mut().zip(list).for_each(|(size, &d)| *size = d);
-        Dims { sizes, rank: list.len().min(4) }
-    }
-
-    /// The dimensions that the file has.
-    pub fn as_slice(&self) -> &[usize] {
-        &self.sizes[..self.rank]
-    }
-
-    /// Four dimensions; those that the file leaves out are 1.
-    pub fn padded(&self) -> [usize; 4] {
-        self.sizes
-    }
-
-    /// The product; the parser has checked that it fits.
-    pub fn elements(&self) -> usize {
-        self.sizes.iter().product()
-    }
-
-    /// Bytes in blocks of so many weights and bytes: `Ok(None)` if rows are no whole number of them,
-    /// `Err` on overflow.
-    fn bytes(&self, (len, bytes): (usize, usize)) -> Result<Option<usize>, Overflow> {
-        let [cols, rows @ ..] = self.sizes;
-        if !cols.is_multiple_of(len) {
-            return Ok(None);
-        }
-        let row = (cols / len).checked_mul(bytes).ok_or(Overflow)?;
-        rows.iter().try_fold(row, |n, &d| n.checked_mul(d)).ok_or(Overflow).map(Some)
-    }
-}
-
-struct Overflow;
-
-impl fmt::Display for Dims {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, size) in self.as_slice().iter().enumerate() {
-            write!(f, "{}{size}", if i == 0 { "[" } else { ", " })?;
-        }
-        f.write_str("]")
-    }
-}
-
-impl fmt::Debug for Dims {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
 
 /// A tensor of a file.
 #[derive(Clone, Copy)]
@@ -100,7 +44,7 @@ impl<'m> Tensor<'m> {
             Some(block) => dims.bytes(block).map_err(|Overflow| Error::TooLarge { name, dims })?,
         };
         if let Some(format) = Format::from_ggml(number).filter(|_| size.is_none()) {
-            return Err(Error::Blocks { name, format, row: dims.sizes[0] });
+            return Err(Error::Blocks { name, format, row: dims.padded()[0] });
         }
         Ok(Tensor { name, dims, number, size, offset, file })
     }
@@ -169,6 +113,16 @@ impl<'m> Tensor<'m> {
     pub(crate) fn extent(&self) -> (u64, u64) {
         (self.offset, self.offset + self.size.unwrap_or(1) as u64)
     }
+
+    /// Whether the tensor of a packed file has the experts of a layer, or their low-bit copies.
+    pub(crate) fn is_extents(&self) -> bool {
+        let after = self.name().strip_prefix("blk.");
+        let middle = after.and_then(|name| {
+            name.strip_suffix(".experts_tier2").or_else(|| name.strip_suffix(".experts"))
+        });
+        let number = middle.is_some_and(|m| !m.is_empty() && m.bytes().all(|b| b.is_ascii_digit()));
+        number && self.number() == I8
+    }
 }
 
 impl fmt::Debug for Tensor<'_> {
@@ -184,9 +138,9 @@ fn read_dims<'m>(cursor: &mut Cursor<'m>) -> Result<Dims, Error<'m>> {
         let (expected, found) = ("1 to 4 dimensions", rank.into());
         return Err(Error::Malformed { place, at, expected, found });
     }
-    let mut dims = Dims { sizes: [1; 4], rank: rank as usize };
+    let (mut sizes, rank) = ([1; 4], rank as usize);
     let mut elements = 1usize;
-    for size in &mut dims.sizes[..rank as usize] {
+    for size in &mut sizes[..rank] {
         let at = cursor.at();
         let found = cursor.u64()?;
         if found == 0 {
@@ -200,5 +154,5 @@ fn read_dims<'m>(cursor: &mut Cursor<'m>) -> Result<Dims, Error<'m>> {
         };
         (*size, elements) = (d, product);
     }
-    Ok(dims)
+    Ok(Dims::new(&sizes[..rank]))
 }

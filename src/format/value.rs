@@ -4,107 +4,11 @@ use core::fmt;
 
 use crate::cursor::Cursor;
 use crate::error::Error;
+use crate::kind::Kind;
+use crate::place::Found;
 
 /// Arrays within arrays that are followed.
 pub const MAX_DEPTH: usize = 4;
-
-/// The type of a metadata value; the numbers are GGUF's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u32)]
-pub enum Kind {
-    /// Unsigned, 8 bits.
-    U8 = 0,
-    /// Signed, 8 bits.
-    I8 = 1,
-    /// Unsigned, 16 bits.
-    U16 = 2,
-    /// Signed, 16 bits.
-    I16 = 3,
-    /// Unsigned, 32 bits.
-    U32 = 4,
-    /// Signed, 32 bits.
-    I32 = 5,
-    /// Single precision.
-    F32 = 6,
-    /// One byte, 0 or 1.
-    Bool = 7,
-    /// Length and bytes.
-    String = 8,
-    /// Values of one type.
-    Array = 9,
-    /// Unsigned, 64 bits.
-    U64 = 10,
-    /// Signed, 64 bits.
-    I64 = 11,
-    /// Double precision.
-    F64 = 12,
-}
-
-impl Kind {
-    /// Every type, by its number.
-    pub const ALL: [Kind; 13] = [
-        Kind::U8,
-        Kind::I8,
-        Kind::U16,
-        Kind::I16,
-        Kind::U32,
-        Kind::I32,
-        Kind::F32,
-        Kind::Bool,
-        Kind::String,
-        Kind::Array,
-        Kind::U64,
-        Kind::I64,
-        Kind::F64,
-    ];
-
-    /// Bytes of a value, or the fewest that a string or an array takes.
-    const fn least_bytes(self) -> usize {
-        match self {
-            Kind::U8 | Kind::I8 | Kind::Bool => 1,
-            Kind::U16 | Kind::I16 => 2,
-            Kind::U32 | Kind::I32 | Kind::F32 => 4,
-            Kind::U64 | Kind::I64 | Kind::F64 | Kind::String => 8,
-            Kind::Array => 12,
-        }
-    }
-
-    pub(crate) fn read<'m>(cursor: &mut Cursor<'m>) -> Result<Kind, Error<'m>> {
-        let at = cursor.at();
-        let found = cursor.u32()?;
-        Kind::ALL.get(found as usize).copied().ok_or(Error::Malformed {
-            place: cursor.place,
-            at,
-            expected: "a value type from 0 to 12",
-            found: found.into(),
-        })
-    }
-
-    /// The name of the type, as errors print it.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Kind::U8 => "u8",
-            Kind::I8 => "i8",
-            Kind::U16 => "u16",
-            Kind::I16 => "i16",
-            Kind::U32 => "u32",
-            Kind::I32 => "i32",
-            Kind::F32 => "f32",
-            Kind::Bool => "bool",
-            Kind::String => "string",
-            Kind::Array => "array",
-            Kind::U64 => "u64",
-            Kind::I64 => "i64",
-            Kind::F64 => "f64",
-        }
-    }
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
 
 /// A metadata value, borrowed from the file.
 #[derive(Clone, Copy, Debug)]
@@ -189,6 +93,34 @@ impl<'m> Value<'m> {
     }
 }
 
+impl<'m> From<&Value<'m>> for Found<'m> {
+    fn from(value: &Value<'m>) -> Found<'m> {
+        match *value {
+            Value::F32(x) => Found::Float(x.into()),
+            Value::F64(x) => Found::Float(x),
+            Value::Bool(x) => Found::Bool(x),
+            Value::U64(x) => i64::try_from(x).map_or(Found::Unsigned(x), Found::Integer),
+            Value::Array(x) => Found::Array(x.kind(), x.len()),
+            Value::String(x) => {
+                core::str::from_utf8(x).map_or(Found::Kind(Kind::String), Found::Text)
+            }
+            _ => value.integer().map_or(Found::Kind(value.kind()), Found::Integer),
+        }
+    }
+}
+
+/// Reads the type of a value.
+pub(crate) fn read_kind<'m>(cursor: &mut Cursor<'m>) -> Result<Kind, Error<'m>> {
+    let at = cursor.at();
+    let found = cursor.u32()?;
+    Kind::ALL.get(found as usize).copied().ok_or(Error::Malformed {
+        place: cursor.place,
+        at,
+        expected: "a value type from 0 to 12",
+        found: found.into(),
+    })
+}
+
 fn boolean<'m>(cursor: &mut Cursor<'m>) -> Result<bool, Error<'m>> {
     let (place, at) = (cursor.place, cursor.at());
     match cursor.u8()? {
@@ -211,7 +143,7 @@ pub struct Array<'m> {
 
 impl<'m> Array<'m> {
     fn read(cursor: &mut Cursor<'m>) -> Result<Array<'m>, Error<'m>> {
-        let kind = Kind::read(cursor)?;
+        let kind = read_kind(cursor)?;
         let len = cursor.u64()?;
         cursor.expect(len, kind.least_bytes())?;
         // That many bytes remain, so the number fits.

@@ -4,10 +4,11 @@ use heapless::Vec;
 use wick_core::{Config, ExpertMatrices, Layer, Matrix, Profiler, Role, TensorName, Weights};
 use wick_kernels::{Format, Layout, scalar};
 
+use crate::dims::Dims;
 use crate::error::Error;
 use crate::model::Model;
 use crate::tail::is_zero;
-use crate::tensor::{Dims, Tensor};
+use crate::tensor::Tensor;
 
 const PROFILER: TensorName = TensorName::once(Role::Profiler);
 
