@@ -16,9 +16,11 @@ pub struct GenerationId {
 }
 
 /// Runs generations side by side: each step takes the drawn tokens of all, and as much of the prompts
-/// as the batch has room for, the oldest first.
+/// as the batch has room for, the oldest first. Where a step has no room for all, those have their turn
+/// that have waited longest.
 ///
-/// What is drawn does not depend on who else is served. A sequence keeps what it holds when its
+/// What is drawn does not depend on who else is served, unless the request allows approximations:
+/// these depend on which experts have slots, and so on who wanted experts before. A sequence keeps what it holds when its
 /// generation ends, and the next prompt that begins so does not read that again.
 #[derive(Debug)]
 pub struct Scheduler<'e> {
