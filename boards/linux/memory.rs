@@ -43,7 +43,7 @@ impl fmt::Display for Mib {
 }
 
 /// What the process may still use: the machine's available memory, or what the limit of one of its
-/// control groups (v2 `memory.max`, v1 `memory.limit_in_bytes`) leaves, whichever is least. What a
+/// control groups (v2 `memory.max` and `memory.high`, v1 `memory.limit_in_bytes`) leaves, whichever is least. What a
 /// group uses is counted without file pages that can be dropped, as for the machine. `None` if
 /// `/proc` does not tell.
 pub fn memory_limit() -> Option<MemoryLimit> {
@@ -61,7 +61,9 @@ fn read_limit(root: &Path) -> Option<MemoryLimit> {
 /// What a control group leaves of its limit, if it has one.
 fn group_rest(folder: &Path) -> Option<u64> {
     let file = |name| read_number(&folder.join(name));
-    let (limit, used, droppable) = match file("memory.max") {
+    // Beyond memory.high a group is slowed down and its pages are taken away.
+    let version_two = [file("memory.max"), file("memory.high")].into_iter().flatten().min();
+    let (limit, used, droppable) = match version_two {
         Some(limit) => (limit, file("memory.current"), "inactive_file"),
         None => {
             (file("memory.limit_in_bytes")?, file("memory.usage_in_bytes"), "total_inactive_file")
@@ -120,6 +122,19 @@ mod tests {
         let files = [("a/b/memory.max", "max\n"), ("a/memory.max", "1000000\n")];
         let limit = machine("0::/a/b\n", &files).unwrap();
         assert_eq!(limit, MemoryLimit { bytes: 1_000_000, source: LimitSource::Cgroup });
+    }
+
+    #[test]
+    fn a_group_that_is_slowed_down_is_limited() {
+        for (high, max, expected) in
+            [("1500000\n", "max\n", 1_500_000), ("900000\n", "1000000\n", 900_000)]
+        {
+            let files = [("a/memory.high", high), ("a/memory.max", max)];
+            let limit = machine("0::/a\n", &files).unwrap();
+            assert_eq!(limit, MemoryLimit { bytes: expected, source: LimitSource::Cgroup });
+        }
+        let above = [("a/b/memory.max", "2000000\n"), ("a/memory.high", "700000\n")];
+        assert_eq!(machine("0::/a/b\n", &above).unwrap().bytes, 700_000);
     }
 
     #[test]

@@ -77,6 +77,15 @@ pub(crate) struct Drawing {
     pub(crate) approximation: Approximation,
 }
 
+/// How tokens are drawn, so that a text can be drawn again.
+fn tell(sampling: &Sampling) {
+    let Sampling { temperature, top_k, top_p, min_p, repeat_penalty, seed } = sampling;
+    log::info!(
+        "temperature {temperature}, top-k {top_k}, top-p {top_p}, min-p {min_p}, repeat penalty \
+         {repeat_penalty}, seed {seed}"
+    );
+}
+
 /// A model that answers, one prompt at a time.
 pub(crate) struct Answer<'a, 'e> {
     scheduler: Scheduler<'e>,
@@ -84,6 +93,10 @@ pub(crate) struct Answer<'a, 'e> {
     /// Goes on from answer to answer.
     sampler: Sampler,
     current: Option<GenerationId>,
+    /// Texts that end an answer.
+    pub(crate) stop: Vec<String>,
+    /// Why the last answer ended.
+    pub(crate) ended: Option<Ended>,
     tokenizer: &'a Tokenizer,
     interrupt: &'a Interrupt,
     pub(crate) figures: Figures,
@@ -100,12 +113,14 @@ impl<'a, 'e> Answer<'a, 'e> {
     ) -> Result<Answer<'a, 'e>, Failure> {
         let vocab = engine.config().vocab;
         let candidates = Candidates::new(vocab, arena).or_exit(Exit::Memory)?;
-        log::info!("{:?}", drawing.sampling);
+        tell(&drawing.sampling);
         Ok(Answer {
             scheduler: Scheduler::new(engine, candidates),
             sampler: Sampler::new(drawing.sampling),
             drawing,
             current: None,
+            stop: Vec::new(),
+            ended: None,
             tokenizer,
             interrupt,
             figures: Figures::default(),
@@ -119,7 +134,8 @@ impl<'a, 'e> Answer<'a, 'e> {
         let start = Instant::now();
         let Drawing { head_rows, approximation, .. } = self.drawing;
         let request = Request::new(ids.to_vec(), most, self.sampler.clone());
-        let request = Request { head_rows, approximation, ..request };
+        let request = Request { head_rows, approximation, stop: self.stop.clone(), ..request };
+        self.ended = None;
         self.figures = Figures::default();
         let id = self.scheduler.start(request).or_exit(Exit::Input)?;
         self.current = Some(id);
@@ -151,7 +167,8 @@ impl<'a, 'e> Answer<'a, 'e> {
         let after = before.zip(Streaming::of(self.scheduler.engine()));
         let steps = self.figures.steps;
         self.figures.streamed = after.map(|(before, after)| after.since(&before, steps));
-        match self.release() {
+        self.ended = self.release();
+        match self.ended {
             Some(Ended::Failed(failure)) => return done.and(Err(failure.into())),
             Some(Ended::Context) => {
                 let context = self.scheduler.engine().options().context;

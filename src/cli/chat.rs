@@ -1,6 +1,7 @@
 //! `wick chat`: a conversation, line by line.
 
 use crate::answer::{Answer, report_load, write_now};
+use crate::count;
 use crate::engine::{EngineArguments, HeadRowsArguments, with_engine};
 use crate::exit::{Exit, Failure, OrExit};
 use crate::input::{unescape, utf8, without_break};
@@ -53,8 +54,16 @@ pub(crate) struct Arguments {
     escape: bool,
     #[command(flatten)]
     template: TemplateArguments,
-    /// Most tokens of an answer
-    #[arg(short, long = "tokens", alias = "n", value_name = "N", default_value_t = 512)]
+    /// Most tokens of an answer; -1 for as many as there is room for
+    #[arg(
+        short,
+        long = "tokens",
+        alias = "n",
+        value_name = "N",
+        default_value_t = 512,
+        value_parser = count::tokens,
+        allow_negative_numbers = true
+    )]
     n: usize,
     #[command(flatten)]
     sampling: SamplingArguments,

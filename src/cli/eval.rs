@@ -1,6 +1,7 @@
 //! `wick eval`: how well a model knows a text, or answers questions whose answers are known.
 
 use crate::answer::Answer;
+use crate::count;
 use crate::engine::{EngineArguments, HeadRowsArguments, with_engine};
 use crate::exit::{Exit, Failure, OrExit};
 use crate::interrupt::Interrupt;
@@ -41,8 +42,16 @@ pub(crate) struct Arguments {
     /// Tokens of --text that go through the model together; 1 to measure options that concern drawing
     #[arg(short, long, value_name = "N", default_value = "32")]
     batch: NonZeroUsize,
-    /// Most tokens of an answer
-    #[arg(short, long = "tokens", alias = "n", value_name = "N", default_value_t = 256)]
+    /// Most tokens of an answer; -1 for as many as there is room for
+    #[arg(
+        short,
+        long = "tokens",
+        alias = "n",
+        value_name = "N",
+        default_value_t = 256,
+        value_parser = count::tokens,
+        allow_negative_numbers = true
+    )]
     n: usize,
     #[command(flatten)]
     engine: EngineArguments,

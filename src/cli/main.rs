@@ -3,6 +3,7 @@
 mod answer;
 mod bench;
 mod chat;
+mod count;
 mod detokenize;
 mod engine;
 mod eval;
@@ -28,7 +29,7 @@ mod trial;
 use crate::exit::Failure;
 use crate::interrupt::Interrupt;
 use clap::{Parser, Subcommand};
-use log::LevelFilter;
+use log::{Level, LevelFilter};
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Instant;
@@ -127,5 +128,11 @@ fn start_log(verbose: u8) {
         1 => LevelFilter::Info,
         _ => LevelFilter::Debug,
     };
-    env_logger::Builder::new().filter_level(level).format_timestamp_millis().init();
+    env_logger::Builder::new()
+        .filter_level(level)
+        .format(|line, record| match record.level() {
+            Level::Error | Level::Warn => writeln!(line, "wick: warning: {}", record.args()),
+            _ => writeln!(line, "wick: {}", record.args()),
+        })
+        .init();
 }

@@ -1,6 +1,7 @@
 //! `wick run`: a prompt in, text out as it is drawn.
 
 use crate::answer::{Answer, report_load, write_now};
+use crate::count;
 use crate::engine::{EngineArguments, HeadRowsArguments, with_engine};
 use crate::exit::{Exit, Failure};
 use crate::input::{read_text, unescape, without_break};
@@ -13,6 +14,7 @@ use std::io::{self, IsTerminal, Write};
 use std::time::Instant;
 use wick_linux::host::one_sequence;
 use wick_serve::{Message, Prompt};
+use wick_session::Ended;
 use wick_text::Tokenizer;
 
 /// Answer a prompt: text goes to stdout as it is drawn
@@ -32,8 +34,16 @@ pub(crate) struct Arguments {
     model: FlagArguments,
     #[command(flatten)]
     gating: GatingArguments,
-    /// Most tokens of the answer
-    #[arg(short, long = "tokens", alias = "n", value_name = "N", default_value_t = 512)]
+    /// Most tokens of the answer; -1 for as many as there is room for
+    #[arg(
+        short,
+        long = "tokens",
+        alias = "n",
+        value_name = "N",
+        default_value_t = 512,
+        value_parser = count::tokens,
+        allow_negative_numbers = true
+    )]
     n: usize,
     #[command(flatten)]
     sampling: SamplingArguments,
@@ -50,10 +60,14 @@ pub(crate) struct Arguments {
     /// Take \n, \t, \r, \\ and \xHH in the argument for the characters that they stand for
     #[arg(short, long)]
     escape: bool,
+    /// End the answer before this text; may be given several times
+    #[arg(long, value_name = "TEXT")]
+    stop: Vec<String>,
     #[command(flatten)]
     template: TemplateArguments,
-    /// The prompt; "-" or nothing reads it from stdin, but for the line break at its end
-    prompt: Option<String>,
+    /// The prompt, also as several words; "-" or nothing reads it from stdin, but for the line break at its
+    /// end
+    prompt: Vec<String>,
 }
 
 pub(crate) fn run(
@@ -94,6 +108,7 @@ pub(crate) fn run(
     with_engine(&model, options, Some(ids.len()), &arguments.engine, |engine, arena| {
         let drawing = arguments.engine.drawing(arguments.sampling.sampling(), &arguments.head_rows);
         let mut answer = Answer::new(engine, drawing, &tokenizer, interrupt, arena)?;
+        answer.stop.clone_from(&arguments.stop);
         let loaded = start.elapsed();
         let mut out = io::stdout().lock();
         interrupt.busy();
@@ -102,6 +117,9 @@ pub(crate) fn run(
             writeln!(out)?;
             done
         });
+        if answer.ended == Some(Ended::Length) {
+            say(&format!("the answer was ended after {} tokens (--tokens)", arguments.n))?;
+        }
         if verbose {
             report_load(loaded)?;
             answer.figures.report()?;
@@ -112,11 +130,12 @@ pub(crate) fn run(
 
 /// The prompt from the command line or from stdin.
 fn prompt(arguments: &Arguments) -> Result<String, Failure> {
-    match arguments.prompt.as_deref() {
-        Some(text) if text != "-" => {
-            Ok(if arguments.escape { unescape(text) } else { text.to_owned() })
+    match &arguments.prompt[..] {
+        words @ [first, ..] if first != "-" || words.len() > 1 => {
+            let text = words.join(" ");
+            Ok(if arguments.escape { unescape(&text) } else { text })
         }
-        None if io::stdin().is_terminal() => {
+        [] if io::stdin().is_terminal() => {
             let hint = "a prompt expected: wick run \"dim the kitchen light to 40 percent\"";
             Err(Failure::new(Exit::Usage, hint))
         }

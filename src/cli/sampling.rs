@@ -1,10 +1,14 @@
 //! How tokens are drawn, as the command line says.
 
+use crate::count;
 use clap::Args;
 use wick_core::Sampling;
 
 /// Where `--help` lists how tokens are drawn.
 const SAMPLING: &str = "Sampling";
+
+/// A seed, if one is given.
+type Seed = Option<u64>;
 
 /// How tokens are drawn.
 #[derive(Args, Clone)]
@@ -18,8 +22,15 @@ pub(crate) struct SamplingArguments {
         help_heading = SAMPLING
     )]
     temperature: f32,
-    /// Choose among the K likeliest tokens; 0 for all
-    #[arg(long, value_name = "K", default_value_t = 20, help_heading = SAMPLING)]
+    /// Choose among the K likeliest tokens; 0 or -1 for all
+    #[arg(
+        long,
+        value_name = "K",
+        default_value_t = 20,
+        value_parser = count::top,
+        allow_negative_numbers = true,
+        help_heading = SAMPLING
+    )]
     top_k: usize,
     /// Choose among the likeliest tokens that together reach this probability; 1 for all
     #[arg(
@@ -48,9 +59,16 @@ pub(crate) struct SamplingArguments {
         help_heading = SAMPLING
     )]
     repeat_penalty: f32,
-    /// Seed of the random choice [default: a new one each time]
-    #[arg(long, value_name = "S", help_heading = SAMPLING)]
-    seed: Option<u64>,
+    /// Seed of the random choice; -1, a new one each time, which -v tells
+    #[arg(
+        long,
+        value_name = "S",
+        default_value = "-1",
+        value_parser = count::seed,
+        allow_negative_numbers = true,
+        help_heading = SAMPLING
+    )]
+    seed: Seed,
 }
 
 impl SamplingArguments {

@@ -58,7 +58,9 @@ fn figures_go_to_stderr_on_request() {
         assert!(err.contains(figure), "{figure:?} in {err}");
     }
     let quiet = wick(&["run", "-m", &model, "-n", "3", "--raw", "abc"]);
-    assert!(stdout(&quiet).ends_with('\n') && quiet.stderr.is_empty());
+    assert!(stdout(&quiet).ends_with('\n'));
+    let limit = "wick: the answer was ended after 3 tokens (--tokens)\n";
+    assert_eq!(String::from_utf8_lossy(&quiet.stderr), limit);
 }
 
 #[test]
@@ -114,4 +116,24 @@ fn ctrl_c_ends_cleanly() {
     let err = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(130), "{err}");
     assert!(err.contains("decode: "), "figures in {err:?}");
+}
+
+/// What a line at the end of an answer says, numbers of which -1 is no limit, and words without quotes.
+#[test]
+fn an_answer_ends_where_it_is_told_to() {
+    let run = |arguments: &[&str]| wick(&[&["run", "--temperature", "0"], arguments].concat());
+    let whole = stdout(&run(&["what can you do?"]));
+    assert_eq!(stdout(&run(&["-n", "-1", "what can you do?"])), whole);
+    assert_eq!(stdout(&run(&["-n", "-1", "what", "can", "you", "do?"])), whole);
+    let cut = run(&["-n", "3", "what can you do?"]);
+    assert!(whole.starts_with(stdout(&cut).trim_end()));
+    let err = String::from_utf8_lossy(&cut.stderr);
+    assert_eq!(err, "wick: the answer was ended after 3 tokens (--tokens)\n");
+    let word = whole.split(' ').nth(2).unwrap();
+    let stopped = stdout(&run(&["--stop", "nowhere", "--stop", word, "what can you do?"]));
+    assert_eq!(stopped.trim_end(), whole.split(word).next().unwrap().trim_end());
+    stdout(&run(&["--seed", "-1", "--top-k", "-1", "-n", "1", "hi"]));
+    fails(&run(&["--top-k", "-2", "hi"]), 2, "0 or -1 for all");
+    fails(&run(&["-n", "-2", "hi"]), 2, "-1 for as many as the context has room for");
+    fails(&run(&["--seed", "x", "hi"]), 2, "-1 for a new one each time");
 }

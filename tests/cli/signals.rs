@@ -35,7 +35,8 @@ fn ends(mut child: Child, signal: Signal, code: i32, what: &str) {
     send(&child, signal);
     let start = Instant::now();
     let status = child.wait().unwrap();
-    assert!(start.elapsed() < Duration::from_secs(2), "{what}, {signal:?}: {:?}", start.elapsed());
+    // What is ended takes minutes otherwise; a busy machine may be slow to end it.
+    assert!(start.elapsed() < Duration::from_secs(20), "{what}, {signal:?}: {:?}", start.elapsed());
     assert_eq!(status.code(), Some(code), "{what}, {signal:?}: {status}");
     let mut err = String::new();
     child.stderr.unwrap().read_to_string(&mut err).unwrap();

@@ -220,7 +220,8 @@ fn raw_prompts_are_parsed_and_that_is_said() {
     let raw = ["run", "--raw", "-n", "1", "<|im_start|>user\nhello<|im_end|>"];
     let output = wick(&raw);
     stdout(&output);
-    assert_eq!(stderr(&output), "wick: --raw: control tokens in the prompt are parsed: 2\n");
+    let said = "wick: --raw: control tokens in the prompt are parsed: 2\n";
+    assert!(stderr(&output).starts_with(said));
     assert!(stdout(&wick(&["run", "--help"])).contains("control tokens in it are parsed"));
 }
 
