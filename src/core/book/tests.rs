@@ -200,3 +200,15 @@ fn silence_fails_all_who_wait_after_the_limit_and_keeps_their_slots() {
         assert_eq!(book.no_slot(key(0)).at, Some((key(0), Part::Gate)));
     });
 }
+
+#[test]
+fn a_new_read_has_its_whole_time_after_a_lost_one() {
+    let mut store = Scripted::new(3, |_, _| None);
+    with_book(&mut store, |book| {
+        for lost in 1..=2 {
+            let key = ExpertKey { layer: 1, expert: lost as usize };
+            assert!(book.start(key, false).is_some());
+            assert_eq!((errors(book).len(), book.now()), (1, lost * TIME_LIMIT));
+        }
+    });
+}
