@@ -89,6 +89,11 @@ impl FileArguments {
 }
 
 impl FlagArguments {
+    /// Whether no file is named.
+    pub(crate) fn is_built_in(&self) -> bool {
+        self.model.is_none()
+    }
+
     /// Maps the file that was asked for.
     pub(crate) fn open(&self) -> Result<Files, HostError> {
         open(self.model.as_deref())

@@ -131,6 +131,12 @@ pub(crate) fn run(
 /// The prompt from the command line or from stdin.
 fn prompt(arguments: &Arguments) -> Result<String, Failure> {
     match &arguments.prompt[..] {
+        [file, ..] if file.ends_with(".gguf") && arguments.model.is_built_in() => {
+            let message = format_args!(
+                "{file} is taken for the prompt; to run that model: wick run -m {file} \"…\""
+            );
+            Err(Failure::new(Exit::Usage, message))
+        }
         words @ [first, ..] if first != "-" || words.len() > 1 => {
             let text = words.join(" ");
             Ok(if arguments.escape { unescape(&text) } else { text })

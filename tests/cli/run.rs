@@ -132,6 +132,7 @@ fn an_answer_ends_where_it_is_told_to() {
     let word = whole.split(' ').nth(2).unwrap();
     let stopped = stdout(&run(&["--stop", "nowhere", "--stop", word, "what can you do?"]));
     assert_eq!(stopped.trim_end(), whole.split(word).next().unwrap().trim_end());
+    fails(&run(&["4b.gguf", "hello"]), 2, "wick run -m 4b.gguf");
     stdout(&run(&["--seed", "-1", "--top-k", "-1", "-n", "1", "hi"]));
     fails(&run(&["--top-k", "-2", "hi"]), 2, "0 or -1 for all");
     fails(&run(&["-n", "-2", "hi"]), 2, "-1 for as many as the context has room for");
