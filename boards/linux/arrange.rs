@@ -1,12 +1,13 @@
 //! Weights arranged for the kernels, in memory of their own.
 
 use crate::ModelFile;
+use crate::identity::check_all;
 use memmap2::{Advice, MmapMut};
 use std::io;
 use std::sync::{Mutex, PoisonError};
 use wick_core::{
-    Arrangement, Arranger, Parallel, Piece, Section, StoreError, StoreReason, Weights,
-    arranged_bytes, for_each_piece, take_arranged,
+    Arrangement, Arranger, Parallel, Piece, Section, StoreError, Weights, arranged_bytes,
+    for_each_piece, take_arranged,
 };
 
 /// Memory for the arranged weights of a model, in huge pages where the system has them. It is taken
@@ -103,21 +104,8 @@ impl Arranger for Arranging<'_> {
     }
 
     fn check(&self) -> Result<(), StoreError> {
-        check_files(self.files)
+        check_all(self.files.iter().map(ModelFile::is_unchanged))
     }
-}
-
-/// Whether all files are still what was mapped, and could be read.
-pub(crate) fn check_files(files: &[ModelFile]) -> Result<(), StoreError> {
-    for (number, file) in files.iter().enumerate() {
-        let reason = match file.is_unchanged() {
-            Ok(true) => continue,
-            Ok(false) => StoreReason::Changed,
-            Err(error) => StoreReason::Refused { code: error.raw_os_error().unwrap_or(0) },
-        };
-        return Err(StoreError { at: None, file: number, offset: 0, reason });
-    }
-    Ok(())
 }
 
 fn arrange(piece: Piece<'_, '_>, files: &[ModelFile]) {

@@ -1,13 +1,13 @@
 //! `wick chat`: a conversation, line by line.
 
 use crate::answer::{Answer, report_load, write_now};
-use crate::count;
-use crate::engine::{EngineArguments, HeadRowsArguments, with_engine};
+use crate::engine::with_engine;
 use crate::exit::{Exit, Failure, OrExit};
 use crate::input::{unescape, utf8, without_break};
 use crate::interrupt::Interrupt;
 use crate::model::{ModelArguments, tokenizer};
-use crate::sampling::SamplingArguments;
+use crate::report::say;
+use crate::request::RequestArguments;
 use crate::template::{ChatTemplate, TemplateArguments, encode};
 use anyhow::Context;
 use clap::Args;
@@ -19,7 +19,6 @@ use rustyline::{
 };
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::time::Instant;
-use wick_linux::host::one_sequence;
 use wick_serve::{ChatError, Message};
 use wick_text::Tokenizer;
 
@@ -54,26 +53,8 @@ pub(crate) struct Arguments {
     escape: bool,
     #[command(flatten)]
     template: TemplateArguments,
-    /// Most tokens of an answer; -1 for as many as there is room for
-    #[arg(
-        short,
-        long = "tokens",
-        alias = "n",
-        value_name = "N",
-        default_value_t = 512,
-        value_parser = count::tokens,
-        allow_negative_numbers = true
-    )]
-    n: usize,
     #[command(flatten)]
-    sampling: SamplingArguments,
-    #[command(flatten)]
-    engine: EngineArguments,
-    #[command(flatten)]
-    head_rows: HeadRowsArguments,
-    /// Positions for prompts and answers together [default: 4096, or the model's own if that is less]
-    #[arg(short, long, value_name = "N")]
-    context: Option<usize>,
+    request: RequestArguments,
 }
 
 pub(crate) fn run(
@@ -93,19 +74,19 @@ pub(crate) fn run(
     let system = arguments.system.as_deref();
     let system = system.map(|text| if arguments.escape { unescape(text) } else { text.into() });
 
-    let options = arguments.head_rows.apply(one_sequence(&model.config, arguments.context));
-    with_engine(&model, options, None, &arguments.engine, |engine, arena| {
-        let drawing = arguments.engine.drawing(arguments.sampling.sampling(), &arguments.head_rows);
+    let options = arguments.request.options(&model.config);
+    with_engine(&model, options, None, &arguments.request.engine, |engine, arena| {
+        let drawing = arguments.request.drawing();
         let mut chat = Chat {
             answer: Answer::new(engine, drawing, &tokenizer, interrupt, arena)?,
             conversation: Conversation::new(
                 template,
                 &tokenizer,
                 options.context,
-                arguments.n,
+                arguments.request.n,
                 system,
             ),
-            most: arguments.n,
+            most: arguments.request.n,
             verbose,
         };
         if verbose {
@@ -255,11 +236,8 @@ impl<'a> Conversation<'a> {
         }
         if first > 0 && !self.has_dropped {
             self.has_dropped = true;
-            writeln!(
-                io::stderr(),
-                "wick: the context of {} is full; the oldest messages are forgotten",
-                self.context
-            )?;
+            let context = self.context;
+            say(&format!("the context of {context} is full; the oldest messages are forgotten"))?;
         }
         self.messages.drain(..first);
         Ok(ids)

@@ -17,6 +17,7 @@ mod model;
 mod pack;
 mod plan;
 mod report;
+mod request;
 mod run;
 mod sampling;
 mod streaming;

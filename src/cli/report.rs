@@ -24,6 +24,11 @@ pub(crate) fn print<R: Serialize>(
     Ok(())
 }
 
+/// A line on stderr.
+pub(crate) fn say(line: &str) -> Result<(), Failure> {
+    Ok(writeln!(io::stderr(), "wick: {line}")?)
+}
+
 /// Says what a file that was written is like: on stdout, if that is not where the file went.
 pub(crate) fn report_written(path: &Path, what: fmt::Arguments<'_>) -> Result<(), Failure> {
     let stdout = rustix::fs::fstat(io::stdout()).map(|found| (found.st_dev, found.st_ino));

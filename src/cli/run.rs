@@ -1,18 +1,17 @@
 //! `wick run`: a prompt in, text out as it is drawn.
 
 use crate::answer::{Answer, report_load, write_now};
-use crate::count;
-use crate::engine::{EngineArguments, HeadRowsArguments, with_engine};
+use crate::engine::with_engine;
 use crate::exit::{Exit, Failure};
 use crate::input::{read_text, unescape, without_break};
 use crate::interrupt::Interrupt;
 use crate::model::{FlagArguments, GatingArguments, tokenizer};
-use crate::sampling::SamplingArguments;
-use crate::template::{TemplateArguments, encode, plain, say};
+use crate::report::say;
+use crate::request::RequestArguments;
+use crate::template::{TemplateArguments, encode, plain};
 use clap::Args;
 use std::io::{self, IsTerminal, Write};
 use std::time::Instant;
-use wick_linux::host::one_sequence;
 use wick_serve::{Message, Prompt};
 use wick_session::Ended;
 use wick_text::Tokenizer;
@@ -34,26 +33,8 @@ pub(crate) struct Arguments {
     model: FlagArguments,
     #[command(flatten)]
     gating: GatingArguments,
-    /// Most tokens of the answer; -1 for as many as there is room for
-    #[arg(
-        short,
-        long = "tokens",
-        alias = "n",
-        value_name = "N",
-        default_value_t = 512,
-        value_parser = count::tokens,
-        allow_negative_numbers = true
-    )]
-    n: usize,
     #[command(flatten)]
-    sampling: SamplingArguments,
-    #[command(flatten)]
-    engine: EngineArguments,
-    #[command(flatten)]
-    head_rows: HeadRowsArguments,
-    /// Positions for prompt and answer together [default: 4096, or the model's own if that is less]
-    #[arg(short, long, value_name = "N")]
-    context: Option<usize>,
+    request: RequestArguments,
     /// Continue the prompt as it stands, without chat template; control tokens in it are parsed
     #[arg(long, conflicts_with = "chat_template")]
     raw: bool,
@@ -95,7 +76,7 @@ pub(crate) fn run(
         encode(&tokenizer, &prompt)?
     };
 
-    let options = arguments.head_rows.apply(one_sequence(&model.config, arguments.context));
+    let options = arguments.request.options(&model.config);
     let context = options.context;
     if ids.len() > context {
         let message = format_args!(
@@ -105,20 +86,20 @@ pub(crate) fn run(
         );
         return Err(Failure::new(Exit::Input, message));
     }
-    with_engine(&model, options, Some(ids.len()), &arguments.engine, |engine, arena| {
-        let drawing = arguments.engine.drawing(arguments.sampling.sampling(), &arguments.head_rows);
+    with_engine(&model, options, Some(ids.len()), &arguments.request.engine, |engine, arena| {
+        let drawing = arguments.request.drawing();
         let mut answer = Answer::new(engine, drawing, &tokenizer, interrupt, arena)?;
         answer.stop.clone_from(&arguments.stop);
         let loaded = start.elapsed();
         let mut out = io::stdout().lock();
         interrupt.busy();
-        let done = answer.prefill(&ids, arguments.n).and_then(|()| {
+        let done = answer.prefill(&ids, arguments.request.n).and_then(|()| {
             let done = answer.decode(|text| write_now(&mut out, text));
             writeln!(out)?;
             done
         });
         if answer.ended == Some(Ended::Length) {
-            say(&format!("the answer was ended after {} tokens (--tokens)", arguments.n))?;
+            say(&format!("the answer was ended after {} tokens (--tokens)", arguments.request.n))?;
         }
         if verbose {
             report_load(loaded)?;

@@ -2,9 +2,10 @@
 
 use crate::exit::{Exit, Failure};
 use crate::input::utf8;
+use crate::report::say;
 use clap::Args;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use wick_linux::host::Model;
 use wick_serve::{Chat, ChatError, Limits, Message, Prompt, TemplateError, TemplateErrorKind};
 use wick_serve::{choose, messages};
@@ -60,11 +61,6 @@ impl TemplateArguments {
             }
         }
     }
-}
-
-/// A line on stderr.
-pub(crate) fn say(line: &str) -> Result<(), Failure> {
-    Ok(writeln!(io::stderr(), "wick: {line}")?)
 }
 
 /// The template in the file at `path`; `unknown` says that no template has this for its name.

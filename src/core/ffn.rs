@@ -9,6 +9,7 @@ use crate::scratch::{Ffn, Rows, Scratch};
 use crate::store::Part;
 use crate::token::Token;
 use crate::weights::{Down, Matrix};
+use core::ops::Range;
 use wick_kernels::{Activation, GROUP, Layout, scalar};
 
 /// Neurons of an expert in one tile: enough for the first rows of `Wup` to arrive while the last
@@ -112,33 +113,24 @@ impl Pass<'_> {
         let outputs = Grid::new(&mut s.outputs[..n * active * hidden], hidden, hidden);
         match down {
             Down::Outputs(_) if layout == Layout::Columns => {
-                self.down_by_columns(experts, bands, neurons, outputs);
+                let sum_columns = self.products.kernels.sum_columns();
+                let each = |down: &Matrix<'_>, place, cols, out: &mut [f32]| {
+                    sum_columns(down.bytes(), &neurons.row(place), cols, out);
+                };
+                self.down_by_neurons(experts, bands, COLUMNS_TILE, outputs, each);
             }
             Down::Outputs(_) => self.down_by_rows(experts, bands, neurons, outputs),
-            Down::Neurons(_) => self.down_by_neurons(experts, bands, neurons, outputs),
+            Down::Neurons(_) => {
+                let width = TILE.max(format.block_len());
+                let each = |down: &Matrix<'_>, place, cols: Range<usize>, out: &mut [f32]| {
+                    self.add_neurons(down, neurons.row(place).values, cols.start, out);
+                };
+                self.down_by_neurons(experts, bands, width, outputs, each);
+            }
         }
     }
 
-    /// Each output is the product of a row and all neurons, summed by the columns of those that are
-    /// active.
-    fn down_by_columns(
-        &self,
-        experts: Lender<'_>,
-        bands: Bands<'_>,
-        neurons: &Rows<'_>,
-        outputs: Grid<'_>,
-    ) {
-        let sum_columns = self.products.kernels.sum_columns();
-        outputs.for_each_tile(self.products.parallel, bands, COLUMNS_TILE, |tile| {
-            let cols = tile.cols();
-            let down = experts.matrix(Part::Down, tile.band());
-            for place in tile.rows() {
-                sum_columns(down.bytes(), &neurons.row(place), cols.clone(), tile.row(place));
-            }
-        });
-    }
-
-    /// Each output is the product of a row and all neurons.
+    /// Each output is the product of a row and all neurons; a tile's rows are read once for all tokens.
     fn down_by_rows(
         &self,
         experts: Lender<'_>,
@@ -156,21 +148,21 @@ impl Pass<'_> {
         });
     }
 
-    /// The outputs are the sum of a row for each active neuron.
+    /// The outputs are sums over the active neurons of a token: `each` makes some columns of one, by
+    /// the neurons' place.
     fn down_by_neurons(
         &self,
         experts: Lender<'_>,
         bands: Bands<'_>,
-        neurons: &Rows<'_>,
+        width: usize,
         outputs: Grid<'_>,
+        each: impl Fn(&Matrix<'_>, usize, Range<usize>, &mut [f32]) + Sync,
     ) {
-        let width = TILE.max(experts.format(Part::Down).block_len());
         outputs.for_each_tile(self.products.parallel, bands, width, |tile| {
             let cols = tile.cols();
             let down = experts.matrix(Part::Down, tile.band());
             for place in tile.rows() {
-                let values = neurons.row(place).values;
-                self.add_neurons(&down, values, cols.start, tile.row(place));
+                each(&down, place, cols.clone(), tile.row(place));
             }
         });
     }

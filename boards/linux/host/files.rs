@@ -1,8 +1,8 @@
 //! The bytes of a model.
 
 use crate::ModelFile;
-use crate::arrange::check_files;
 use crate::host::error::HostError;
+use crate::identity::check_all;
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use wick_core::StoreError;
@@ -67,7 +67,8 @@ impl Files {
     /// # Errors
     /// One has changed since, or cannot be read any more.
     pub fn check(&self) -> Result<(), HostError> {
-        check_files(&self.parts).map_err(|error| self.unread(error))
+        let unchanged = self.parts.iter().map(ModelFile::is_unchanged);
+        check_all(unchanged).map_err(|error| self.unread(error))
     }
 
     /// An error in the model, with the name of its file.

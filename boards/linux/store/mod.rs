@@ -8,6 +8,8 @@ mod tests;
 
 pub use catalogue::{Catalogue, CatalogueError, LowBit};
 
+use crate::block_file::BlockFile;
+use crate::identity::check_all;
 use crate::reads::{self, Reader, Reading, Reads, Request, is_transient};
 use crate::slot_memory::Memory;
 use catalogue::{PARTS, Source, Span};
@@ -163,15 +165,7 @@ impl ExpertStore for FileStore {
     }
 
     fn check(&mut self) -> Result<(), StoreError> {
-        for (number, file) in self.catalogue.files().iter().enumerate() {
-            let reason = match file.is_unchanged() {
-                Ok(true) => continue,
-                Ok(false) => StoreReason::Changed,
-                Err(error) => StoreReason::Refused { code: error.raw_os_error().unwrap_or(0) },
-            };
-            return Err(StoreError { at: None, file: number, offset: 0, reason });
-        }
-        Ok(())
+        check_all(self.catalogue.files().iter().map(BlockFile::is_unchanged))
     }
 
     fn submit(&mut self, read: Read) {
