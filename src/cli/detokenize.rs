@@ -1,11 +1,11 @@
 //! `wick detokenize`: token ids in, the bytes they stand for out.
 
 use crate::exit::{Exit, Failure};
-use crate::input::read_text;
+use crate::input::Parts;
 use crate::model::{FileArguments, tokenizer};
 use clap::Args;
 use std::io::{self, Write};
-use wick_text::Control;
+use wick_text::{Control, Tokenizer};
 
 /// Show the text of token ids: ids from stdin, their bytes out
 ///
@@ -23,29 +23,51 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let files = arguments.file.open()?;
     let tokenizer = tokenizer(&files, &files.parse()?[0])?;
-    let ids = parse_ids(&read_text()?)?;
-    if let Some(id) = ids.iter().find(|id| **id as usize >= tokenizer.len()) {
-        let message = format_args!("token {id}: the vocabulary has {} entries", tokenizer.len());
-        return Err(Failure::new(Exit::Input, message));
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    let (mut held, mut bytes) = (String::new(), Vec::new());
+    let mut parts = Parts::of(io::stdin().lock(), "stdin");
+    let mut is_last = false;
+    while !is_last {
+        is_last = !parts.read_to(&mut held)?;
+        // The last id may go on in the next part, but none is as long as a part.
+        let end = held.rfind(separates).filter(|_| !is_last).map_or(held.len(), |at| at + 1);
+        let ids = parse_ids(&held[..end])?;
+        held.drain(..end);
+        check(&ids, &tokenizer)?;
+        bytes.clear();
+        tokenizer.decode(&ids, Control::Show, &mut bytes);
+        out.write_all(&bytes)?;
     }
-    let mut bytes = Vec::new();
-    tokenizer.decode(&ids, Control::Show, &mut bytes);
-    io::stdout().lock().write_all(&bytes)?;
-    Ok(())
+    Ok(out.flush()?)
+}
+
+fn check(ids: &[u32], tokenizer: &Tokenizer) -> Result<(), Failure> {
+    match ids.iter().find(|id| **id as usize >= tokenizer.len()) {
+        None => Ok(()),
+        Some(id) => {
+            let entries = tokenizer.len();
+            let message = format_args!("token {id}: the vocabulary has {entries} entries");
+            Err(Failure::new(Exit::Input, message))
+        }
+    }
 }
 
 /// Ids separated by white space or commas, in brackets or not.
 pub(crate) fn parse_ids(text: &str) -> Result<Vec<u32>, Failure> {
-    let text = text.trim();
-    let list = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text);
-    let words = list.split(|c: char| c.is_whitespace() || c == ',').filter(|w| !w.is_empty());
-    words
-        .map(|word| {
-            let wrong =
-                |_| Failure::new(Exit::Input, format_args!("a token id expected, {word:?} found"));
-            word.parse().map_err(wrong)
-        })
-        .collect()
+    let words = text.split(separates).filter(|word| !word.is_empty());
+    let id = |word: &str| {
+        let start: String = word.chars().take(LONGEST_SHOWN).collect();
+        let wrong = |_| format!("a token id expected, {start:?} found");
+        word.parse().map_err(|error| Failure::new(Exit::Input, wrong(error)))
+    };
+    words.map(id).collect()
+}
+
+/// Characters that are shown of what is no id.
+const LONGEST_SHOWN: usize = 40;
+
+fn separates(c: char) -> bool {
+    c.is_ascii_whitespace() || matches!(c, ',' | '[' | ']')
 }
 
 #[cfg(test)]

@@ -24,10 +24,53 @@ pub(crate) fn read_text() -> Result<String, Failure> {
 
 /// Bytes as text; `what` is named if they are none.
 pub(crate) fn utf8(what: &str, bytes: Vec<u8>) -> Result<String, Failure> {
-    String::from_utf8(bytes).map_err(|e| {
-        let at = e.utf8_error().valid_up_to();
-        Failure::new(Exit::Input, format_args!("{what}: UTF-8 expected, byte {at} is not"))
-    })
+    String::from_utf8(bytes).map_err(|e| no_utf8(what, e.utf8_error().valid_up_to()))
+}
+
+fn no_utf8(what: &str, at: usize) -> Failure {
+    Failure::new(Exit::Input, format_args!("{what}: UTF-8 expected, byte {at} is not"))
+}
+
+/// Bytes that are read at once of a text of any length.
+pub(crate) const PART: usize = 1 << 16;
+
+/// A text of any length, part by part.
+pub(crate) struct Parts<R> {
+    source: R,
+    /// What the source is called if something is wrong with it.
+    name: &'static str,
+    /// The beginning of a character whose end is in the next part.
+    cut: Vec<u8>,
+    /// Bytes of the text that were handed out.
+    done: usize,
+}
+
+impl<R: Read> Parts<R> {
+    pub(crate) fn of(source: R, name: &'static str) -> Parts<R> {
+        Parts { source, name, cut: Vec::with_capacity(PART), done: 0 }
+    }
+
+    /// Appends the next part to `text`; false at the end.
+    pub(crate) fn read_to(&mut self, text: &mut String) -> Result<bool, Failure> {
+        let room = (PART - self.cut.len()) as u64;
+        let read = self.source.by_ref().take(room).read_to_end(&mut self.cut);
+        let is_end = read.context(self.name).or_exit(Exit::Failed)? == 0;
+        let valid = match std::str::from_utf8(&self.cut) {
+            Ok(valid) => valid,
+            Err(error) if error.error_len().is_some() || is_end => {
+                return Err(no_utf8(self.name, self.done + error.valid_up_to()));
+            }
+            Err(error) => {
+                let (valid, _cut) = self.cut.split_at(error.valid_up_to());
+                std::str::from_utf8(valid).unwrap_or_default()
+            }
+        };
+        text.push_str(valid);
+        self.done += valid.len();
+        let valid = valid.len();
+        self.cut.drain(..valid);
+        Ok(!is_end)
+    }
 }
 
 /// The text with what `\\n`, `\\r`, `\\t`, `\\\\`, `\\'`, `\\"` and `\\xHH` stand for; other escapes stay as they are.
@@ -60,6 +103,34 @@ pub(crate) fn unescape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn parts_are_cut_between_characters() {
+        let whole = "aé東🦀".repeat(PART / 5);
+        for first in 0..4 {
+            let text = &"xyz"[..first];
+            let source = [text.as_bytes(), whole.as_bytes()].concat();
+            let (mut parts, mut read) = (Parts::of(&source[..], "it"), String::new());
+            while parts.read_to(&mut read).unwrap() {}
+            assert_eq!(read.as_bytes(), source);
+        }
+    }
+
+    #[test]
+    fn what_is_no_text_is_found_in_any_part() {
+        for (bytes, at) in [(&b"\xff"[..], 0), (b"ab\xe6", 2), (b"\xc3\x28", 0)] {
+            let source = [&vec![b'a'; PART][..], bytes].concat();
+            let (mut parts, mut read) = (Parts::of(&source[..], "it"), String::new());
+            let error = loop {
+                match parts.read_to(&mut read) {
+                    Ok(true) => {}
+                    Ok(false) => panic!("{bytes:?} was read"),
+                    Err(error) => break error.to_string(),
+                }
+            };
+            assert_eq!(error, format!("it: UTF-8 expected, byte {} is not", PART + at));
+        }
+    }
 
     #[test]
     fn escapes_stand_for_characters() {

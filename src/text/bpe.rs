@@ -11,7 +11,8 @@ const NONE: usize = usize::MAX;
 
 /// Memory for encoding, kept from call to call so that nothing is allocated anew.
 ///
-/// Takes up to 128 bytes for each byte of the longest piece (a word, not the text).
+/// Takes up to 128 bytes for each byte of the longest piece (a word, not the text), of which 64 KiB are merged at
+/// once.
 #[derive(Debug, Default)]
 pub struct Scratch {
     symbols: Vec<Symbol>,

@@ -39,11 +39,13 @@ mod control;
 mod detokenizer;
 mod error;
 mod merges;
+mod part;
 mod special;
 mod split;
 mod tokenizer;
 mod tokens;
 mod vocabulary;
+mod word;
 
 #[cfg(test)]
 mod tests;

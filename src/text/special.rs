@@ -17,12 +17,24 @@ pub enum Special {
     Text,
 }
 
+impl Special {
+    /// Bytes from any place of a text on that may be a control token.
+    pub(crate) fn reach(self) -> usize {
+        match self {
+            Special::Parse => usize::MAX,
+            Special::Text => 0,
+        }
+    }
+}
+
 /// The control and user-defined tokens, sorted by their bytes.
 #[derive(Debug)]
 pub(crate) struct Specials {
     ids: Vec<u32>,
     /// Which bytes a special token begins with: most positions of a text need no further look.
     first: [bool; 256],
+    /// Bytes of the longest.
+    longest: usize,
 }
 
 impl Specials {
@@ -41,7 +53,13 @@ impl Specials {
         for &id in &ids {
             first[usize::from(tokens.bytes(id)[0])] = true;
         }
-        Ok(Specials { ids, first })
+        let longest = ids.iter().map(|&id| tokens.bytes(id).len()).max().unwrap_or(0);
+        Ok(Specials { ids, first, longest })
+    }
+
+    /// Bytes of the longest one, 0 if there is none.
+    pub(crate) fn longest(&self) -> usize {
+        self.longest
     }
 
     /// The special token that is exactly `text`.

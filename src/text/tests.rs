@@ -5,7 +5,9 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use alloc::{format, vec};
 
-use crate::{Control, Detokenizer, Error, Kind, Special, Tokenizer, Vocabulary, stored_char};
+use crate::{
+    Control, Detokenizer, Error, Kind, Scratch, Special, Tokenizer, Vocabulary, stored_char,
+};
 
 /// A vocabulary that can be spoiled: the 256 bytes, then a few merged and special tokens.
 #[derive(Clone)]
@@ -353,6 +355,86 @@ pub(crate) fn random() -> impl FnMut(usize) -> usize {
             state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (state >> 33) as usize % below
     }
+}
+
+/// The ids of a text whose parts come one by one.
+fn encode_in_parts(tokenizer: &Tokenizer, parts: &[&str], special: Special) -> Vec<u32> {
+    let (mut scratch, mut ids, mut held) = (Scratch::new(), Vec::new(), String::new());
+    for part in parts {
+        held.push_str(part);
+        let settled = tokenizer.encode_part(&held, special, &mut scratch, &mut ids);
+        held.drain(..settled);
+    }
+    tokenizer.encode_with(&held, special, &mut scratch, &mut ids);
+    ids
+}
+
+#[test]
+fn a_text_in_parts_has_the_ids_of_the_whole() {
+    let tokenizer = Parts::good().build().unwrap();
+    let mut random = random();
+    let words = "a b abc é ! ' 's 're 1 < <| <|im_start|> |im_end|> <tool> <tool>é > \u{301}";
+    let white = [" ", "  ", "\n", "\r\n", "\t", "\u{3000}"];
+    let words: Vec<&str> = words.split(' ').chain(white).collect();
+    for _ in 0..3000 {
+        let parts: Vec<&str> = (0..random(12)).map(|_| words[random(words.len())]).collect();
+        let text = parts.concat();
+        for special in [Special::Parse, Special::Text] {
+            let mut whole = Vec::new();
+            tokenizer.encode(&text, special, &mut whole);
+            assert_eq!(encode_in_parts(&tokenizer, &parts, special), whole, "{parts:?}");
+            let letters: Vec<&str> = text.split("").collect();
+            assert_eq!(encode_in_parts(&tokenizer, &letters, special), whole, "{text:?}");
+        }
+    }
+}
+
+/// The 256 bytes, random tokens of the letters a, b, c and merges of them in random order.
+fn random_tokenizer(random: &mut impl FnMut(usize) -> usize) -> Tokenizer {
+    let bytes = (0..=255).map(|byte| stored_char(byte).to_string());
+    let mut tokens: Vec<Vec<u8>> = bytes.map(String::into_bytes).collect();
+    let mut known: Vec<String> = ["a", "b", "c"].map(str::to_owned).into();
+    let mut merges = Vec::new();
+    while merges.len() < 40 {
+        let (left, right) = (&known[random(known.len())], &known[random(known.len())]);
+        let joined = format!("{left}{right}");
+        if joined.len() <= 9 && !known.contains(&joined) {
+            merges.push(format!("{left} {right}").into_bytes());
+            tokens.push(joined.clone().into_bytes());
+            known.push(joined);
+        }
+    }
+    for at in (1..merges.len()).rev() {
+        merges.swap(at, random(at + 1));
+    }
+    let (tokens, merges) = (tokens.iter().map(Vec::as_slice), merges.iter().map(Vec::as_slice));
+    Tokenizer::new(Vocabulary::new(tokens, merges)).unwrap()
+}
+
+#[test]
+fn a_word_merged_in_windows_has_the_ids_of_the_whole() {
+    let mut random = random();
+    let mut scratch = Scratch::new();
+    for _ in 0..300 {
+        let tokenizer = random_tokenizer(&mut random);
+        for _ in 0..30 {
+            let letters = 1 + random(3);
+            let word: Vec<u8> = (0..random(90)).map(|_| b'a' + random(letters) as u8).collect();
+            let (mut whole, mut parts) = (Vec::new(), Vec::new());
+            tokenizer.merge(&word, &mut scratch, &mut whole);
+            tokenizer.encode_word(&word, 1 + random(20), &mut scratch, &mut parts);
+            assert_eq!(parts, whole, "{:?}", String::from_utf8_lossy(&word));
+        }
+    }
+}
+
+#[test]
+fn little_is_left_of_a_part() {
+    let tokenizer = Parts::good().build().unwrap();
+    let mut ids = Vec::new();
+    let text = "ab abc, ab! ".repeat(1000);
+    let settled = tokenizer.encode_part(&text, Special::Parse, &mut Scratch::new(), &mut ids);
+    assert!(text.len() - settled < 30, "{} of {}", settled, text.len());
 }
 
 /// Any bytes in any field: an error or a tokenizer that works, never a panic.

@@ -11,6 +11,7 @@ use crate::special::{Special, Specials};
 use crate::split::split;
 use crate::tokens::Tokens;
 use crate::vocabulary::{Kind, Vocabulary};
+use crate::word::WINDOW;
 
 /// Tokens that end a sequence or a turn in this family, whatever the file calls them.
 const END_NAMES: [&str; 2] = ["<|endoftext|>", "<|im_end|>"];
@@ -18,9 +19,9 @@ const END_NAMES: [&str; 2] = ["<|endoftext|>", "<|im_end|>"];
 /// A byte-level BPE tokenizer with the Qwen2 split rule. Owns its tables; shared freely between threads.
 #[derive(Debug)]
 pub struct Tokenizer {
-    tokens: Tokens,
+    pub(crate) tokens: Tokens,
     merges: Merges,
-    specials: Specials,
+    pub(crate) specials: Specials,
     /// The token of each byte.
     byte_ids: [u32; 256],
     bos: Option<u32>,
@@ -86,11 +87,7 @@ impl Tokenizer {
         scratch: &mut Scratch,
         out: &mut Vec<u32>,
     ) {
-        let reach = match special {
-            Special::Parse => usize::MAX,
-            Special::Text => 0,
-        };
-        self.encode_reaching(text, |_| reach, scratch, out);
+        self.encode_reaching(text, |_| special.reach(), scratch, out);
     }
 
     /// As [`Tokenizer::encode`], of a text of which some is a user's: a control token is one only where none of its
@@ -122,11 +119,16 @@ impl Tokenizer {
     }
 
     /// Text in which no special token is looked for.
-    fn encode_plain(&self, text: &str, scratch: &mut Scratch, out: &mut Vec<u32>) {
+    pub(crate) fn encode_plain(&self, text: &str, scratch: &mut Scratch, out: &mut Vec<u32>) {
         for piece in split(text) {
-            let ids = piece.bytes().map(|byte| self.byte_ids[usize::from(byte)]);
-            scratch.merge(&self.merges, ids, out);
+            self.encode_word(piece.as_bytes(), WINDOW, scratch, out);
         }
+    }
+
+    /// Merges the bytes of a word.
+    pub(crate) fn merge(&self, word: &[u8], scratch: &mut Scratch, out: &mut Vec<u32>) {
+        let ids = word.iter().map(|byte| self.byte_ids[usize::from(*byte)]);
+        scratch.merge(&self.merges, ids, out);
     }
 
     /// Appends the bytes of `ids` to `out`, which need not be UTF-8; see [`Detokenizer`](crate::Detokenizer) for text.
