@@ -3,6 +3,7 @@
 use crate::exit::{Exit, Failure, OrExit};
 use crate::interrupt::Interrupt;
 use crate::memory::Mib;
+use crate::progress::Progress;
 use crate::streaming::{Streamed, Streaming};
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
@@ -99,6 +100,8 @@ pub(crate) struct Answer<'a, 'e> {
     pub(crate) ended: Option<Ended>,
     tokenizer: &'a Tokenizer,
     interrupt: &'a Interrupt,
+    /// Whether a long prompt shows on a terminal how far it is read.
+    pub(crate) shows_progress: bool,
     pub(crate) figures: Figures,
 }
 
@@ -123,6 +126,7 @@ impl<'a, 'e> Answer<'a, 'e> {
             ended: None,
             tokenizer,
             interrupt,
+            shows_progress: true,
             figures: Figures::default(),
         })
     }
@@ -139,9 +143,13 @@ impl<'a, 'e> Answer<'a, 'e> {
         self.figures = Figures::default();
         let id = self.scheduler.start(request).or_exit(Exit::Input)?;
         self.current = Some(id);
+        let progress = || Progress::count("reading the prompt", ids.len(), "tokens");
+        let mut progress = self.shows_progress.then(progress);
         while self.generation().is_some_and(Generation::is_reading) {
             self.figures.prompt += self.scheduler.step(self.tokenizer).prompt;
             self.figures.prefill = start.elapsed();
+            let held = self.generation().map_or(0, Generation::held_tokens);
+            progress.iter_mut().for_each(|progress| progress.set(held as u64));
             let interrupted = self.interrupt.check();
             let ended = self.generation().and_then(Generation::ended);
             if let Some(Ended::Failed(SessionFailure::Step(error))) = ended {

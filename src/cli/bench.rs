@@ -4,6 +4,7 @@ use crate::engine::{EngineArguments, HeadRowsArguments, with_engine};
 use crate::exit::{Exit, Failure, OrExit};
 use crate::memory::Mib;
 use crate::model::{ModelArguments, tokenizer};
+use crate::progress::Progress;
 use crate::report::print;
 use crate::streaming::{Streamed, Streaming};
 use clap::Args;
@@ -151,6 +152,8 @@ fn rounds(
         prompt.chunks(engine.options().batch).try_for_each(|chunk| engine.prefill(0, chunk, logits))
     };
     let mut rounds = Rounds::default();
+    let mut progress = Progress::count("measuring", arguments.rounds.get() * ids.len(), "tokens");
+    let mut done = 0;
     let approximation = arguments.engine.approximation();
     if engine.arrange(0) > 0 {
         read(engine)?;
@@ -163,12 +166,16 @@ fn rounds(
         let start = Instant::now();
         read(engine)?;
         rounds.prefill.push(start.elapsed());
+        done += prompt.len() as u64;
+        progress.set(done);
         rounds.first_token.get_or_insert_with(|| started.elapsed());
         let filled = Streaming::of(engine);
         let start = Instant::now();
         for id in drawn {
             engine.step(&[Token { approximation, ..Token::new(*id, 0, logits) }])?;
             rounds.count(engine);
+            done += 1;
+            progress.set(done);
         }
         rounds.decode.push(start.elapsed());
         if let (Some(before), Some(filled), Some(done)) = (before, filled, Streaming::of(engine)) {

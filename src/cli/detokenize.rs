@@ -55,12 +55,11 @@ fn check(ids: &[u32], tokenizer: &Tokenizer) -> Result<(), Failure> {
 /// Ids separated by white space or commas, in brackets or not.
 pub(crate) fn parse_ids(text: &str) -> Result<Vec<u32>, Failure> {
     let words = text.split(separates).filter(|word| !word.is_empty());
-    let id = |word: &str| {
+    let wrong = |word: &str| {
         let start: String = word.chars().take(LONGEST_SHOWN).collect();
-        let wrong = |_| format!("a token id expected, {start:?} found");
-        word.parse().map_err(|error| Failure::new(Exit::Input, wrong(error)))
+        Failure::new(Exit::Input, format_args!("a token id expected, {start:?} found"))
     };
-    words.map(id).collect()
+    words.map(|word| word.parse().map_err(|_| wrong(word))).collect()
 }
 
 /// Characters that are shown of what is no id.

@@ -3,12 +3,14 @@
 use crate::answer::Drawing;
 use crate::exit::Failure;
 use crate::memory::{MEMORY, MemoryArguments};
+use crate::progress::Progress;
 use clap::builder::PossibleValuesParser;
 use clap::{Args, ValueEnum};
+use std::cell::RefCell;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 use wick_core::{Approximation, Arena, Engine, HeadRows, KvFormat, Options, Sampling};
-use wick_linux::host::{self, Model, Setup};
+use wick_linux::host::{self, LoadProgress, Model, Setup};
 use wick_linux::reads::Device;
 
 /// Where `--help` lists what changes a text to make it cheaper.
@@ -204,7 +206,20 @@ pub(crate) fn with_engine<R>(
     work: impl for<'e> FnOnce(Engine<'e>, &mut Arena<'e>) -> Result<R, Failure>,
 ) -> Result<R, Failure> {
     let options = arguments.compute.apply(options);
-    with_setup(model, options, &arguments.setup(prompt), work)
+    let setup = Setup { loading: progress(), ..arguments.setup(prompt) };
+    with_setup(model, options, &setup, work)
+}
+
+/// Shows on a terminal how far loading is.
+fn progress() -> LoadProgress {
+    let progress = RefCell::new(None);
+    LoadProgress::telling(move |done, all| {
+        let mut shown = progress.borrow_mut();
+        shown.get_or_insert_with(|| Progress::count("loading", all, "parts")).set(done as u64);
+        if done == all {
+            *shown = None;
+        }
+    })
 }
 
 /// The same for an engine that is to have what `setup` says.

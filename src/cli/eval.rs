@@ -1,24 +1,23 @@
 //! `wick eval`: how well a model knows a text, or answers questions whose answers are known.
 
-use crate::answer::Answer;
 use crate::count;
 use crate::engine::{EngineArguments, HeadRowsArguments, with_engine};
 use crate::exit::{Exit, Failure, OrExit};
 use crate::interrupt::Interrupt;
 use crate::model::{ModelArguments, tokenizer};
+use crate::progress::Progress;
+use crate::skills;
 use crate::streaming::{Streamed, Streaming};
-use crate::template::{ChatTemplate, TemplateArguments, encode, plain};
+use crate::template::TemplateArguments;
 use anyhow::Context;
 use clap::Args;
-use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use serde::Serialize;
 use std::fs;
 use std::io::{self, Write};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
-use wick_core::{Approximation, Engine, HeadRows, KvFormat, Logits, Options, Sampling, Token};
-use wick_linux::host::{Model, one_sequence};
-use wick_serve::Message;
+use wick_core::{Approximation, Engine, HeadRows, KvFormat, Logits, Options, Token};
+use wick_linux::host::Model;
 use wick_text::{Special, Tokenizer};
 
 /// Measure a model: perplexity of a text, or exact answers to questions
@@ -27,7 +26,8 @@ use wick_text::{Special, Tokenizer};
 /// llama.cpp's perplexity tool does. --skills asks every question of a file of JSON lines
 ///   {"skill": "sums", "prompt": "what is 2 plus 3?", "answer": "5"}
 /// (or "messages": [{"role": "user", "content": ...}, ...] in place of "prompt"), takes the
-/// likeliest tokens, and counts the answers that are equal to the letter; -v shows the others.
+/// likeliest tokens, and counts the answers that are equal to the letter; -v shows the others. What
+/// cannot be asked, since it is too long, is named by its line and left out.
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Arguments {
@@ -38,7 +38,7 @@ pub(crate) struct Arguments {
     /// Tokens of a window of --text, or positions for question and answer of --skills [default: 512
     /// for --text, 4096 for --skills, or the model's own if that is less]
     #[arg(short, long, value_name = "N")]
-    context: Option<usize>,
+    pub(crate) context: Option<usize>,
     /// Tokens of --text that go through the model together; 1 to measure options that concern drawing
     #[arg(short, long, value_name = "N", default_value = "32")]
     batch: NonZeroUsize,
@@ -52,16 +52,16 @@ pub(crate) struct Arguments {
         value_parser = count::tokens,
         allow_negative_numbers = true
     )]
-    n: usize,
+    pub(crate) n: usize,
     #[command(flatten)]
-    engine: EngineArguments,
+    pub(crate) engine: EngineArguments,
     #[command(flatten)]
-    head_rows: HeadRowsArguments,
+    pub(crate) head_rows: HeadRowsArguments,
     #[command(flatten)]
-    template: TemplateArguments,
+    pub(crate) template: TemplateArguments,
     /// Write JSON
     #[arg(long)]
-    json: bool,
+    pub(crate) json: bool,
 }
 
 #[derive(Args)]
@@ -73,15 +73,6 @@ struct What {
     /// JSON lines of questions and answers
     #[arg(long, value_name = "FILE")]
     skills: Option<PathBuf>,
-}
-
-/// One question; fields that are not named here may say more about it.
-#[derive(Deserialize)]
-struct Question {
-    skill: String,
-    prompt: Option<String>,
-    messages: Option<Vec<Message>>,
-    answer: String,
 }
 
 #[derive(Serialize)]
@@ -97,35 +88,22 @@ struct Perplexity {
     streamed: Option<Streamed>,
 }
 
-#[derive(Default, Serialize)]
-struct Score {
-    right: usize,
-    of: usize,
-}
-
 pub(crate) fn run(arguments: &Arguments, interrupt: &Interrupt) -> Result<(), Failure> {
     let files = arguments.model.open()?;
     let model = files.model(arguments.model.overrides())?;
     let tokenizer = tokenizer(&files, model.metadata())?;
     match (&arguments.what.text, &arguments.what.skills) {
         (Some(path), _) => perplexity(arguments, &model, &tokenizer, &read(path)?),
-        (_, Some(path)) => skills(arguments, &model, &tokenizer, &questions(path)?, interrupt),
+        (_, Some(path)) => {
+            let questions = skills::questions(path, &read(path)?)?;
+            skills::ask(arguments, &model, &tokenizer, (path, &questions), interrupt)
+        }
         (None, None) => Err(Failure::new(Exit::Usage, "--text or --skills expected")),
     }
 }
 
 fn read(path: &Path) -> Result<String, Failure> {
     fs::read_to_string(path).with_context(|| path.display().to_string()).or_exit(Exit::Input)
-}
-
-fn questions(path: &Path) -> Result<Vec<Question>, Failure> {
-    let text = read(path)?;
-    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
-    let question = |(i, line)| {
-        let place = || format!("{}, line {}", path.display(), i + 1);
-        serde_json::from_str(line).with_context(place).or_exit(Exit::Input)
-    };
-    lines.map(question).collect()
 }
 
 fn perplexity(
@@ -153,11 +131,15 @@ fn perplexity(
     let drawing = arguments.engine.approximation();
     let approximation = if batch == 1 { drawing } else { Approximation::NONE };
     let found = with_engine(model, options, None, &arguments.engine, |mut engine, _| {
-        let mut losses = Vec::new();
+        let (mut losses, mut done) = (Vec::new(), 0);
+        let mut progress = Progress::count("reading", ids.len() / context * context, "tokens");
         for window in ids.chunks_exact(context) {
             let mut window = window.to_vec();
             window[0] = prefix.unwrap_or(window[0]);
-            score(&mut engine, &window, (batch, approximation), &mut losses)?;
+            score(&mut engine, &window, (batch, approximation), &mut losses, |tokens| {
+                done += tokens as u64;
+                progress.set(done);
+            })?;
         }
         let windows = ids.len() / context;
         let streamed = Streaming::of(&engine)
@@ -183,6 +165,7 @@ fn score(
     window: &[u32],
     (batch, approximation): (usize, Approximation),
     losses: &mut Vec<f64>,
+    mut progress: impl FnMut(usize),
 ) -> Result<(), Failure> {
     let first = window.len() / 2;
     engine.truncate(0, 0).or_exit(Exit::Failed)?;
@@ -194,6 +177,7 @@ fn score(
         };
         let tokens: Vec<Token> = ids.iter().enumerate().map(token).collect();
         engine.step(&tokens)?;
+        progress(tokens.len());
         let positions = (start..start + ids.len()).filter(|at| wanted(*at));
         for (row, at) in positions.enumerate() {
             losses.push(loss(engine.logits(row).unwrap_or_default(), window[at + 1]));
@@ -227,78 +211,8 @@ impl Perplexity {
     }
 }
 
-fn skills(
-    arguments: &Arguments,
-    model: &Model<'_>,
-    tokenizer: &Tokenizer,
-    questions: &[Question],
-    interrupt: &Interrupt,
-) -> Result<(), Failure> {
-    let options = arguments.head_rows.apply(one_sequence(&model.config, arguments.context));
-    let template = arguments.template.open(model, tokenizer)?;
-    let scores = with_engine(model, options, None, &arguments.engine, |engine, arena| {
-        let drawing = arguments.engine.drawing(Sampling::GREEDY, &arguments.head_rows);
-        let mut answer = Answer::new(engine, drawing, tokenizer, interrupt, arena)?;
-        interrupt.busy();
-        let mut scores = BTreeMap::<&str, Score>::new();
-        for question in questions {
-            let ids = question.ids(template.as_ref(), tokenizer)?;
-            let mut found = String::new();
-            answer.prefill(&ids, arguments.n)?;
-            answer.decode(|text| {
-                found.push_str(text);
-                Ok(())
-            })?;
-            let right = found.trim() == question.answer.trim();
-            if !right {
-                log::info!(
-                    "{}: {:?} expected, {:?} found",
-                    question.skill,
-                    question.answer,
-                    found.trim()
-                );
-            }
-            let score = scores.entry(&question.skill).or_default();
-            score.right += usize::from(right);
-            score.of += 1;
-        }
-        Ok(scores)
-    })?;
-    if arguments.json {
-        return print(&scores);
-    }
-    let mut out = io::stdout().lock();
-    for (skill, Score { right, of }) in &scores {
-        let percent = 100.0 * *right as f64 / *of as f64;
-        writeln!(out, "{skill:16} {right:5} of {of:5} right, {percent:5.1} %")?;
-    }
-    Ok(())
-}
-
-impl Question {
-    /// What the model is asked to continue.
-    fn ids(
-        &self,
-        template: Option<&ChatTemplate>,
-        tokenizer: &Tokenizer,
-    ) -> Result<Vec<u32>, Failure> {
-        let messages = match (&self.messages, &self.prompt) {
-            (Some(messages), None) => messages.clone(),
-            (None, Some(prompt)) => vec![Message::new("user", prompt)],
-            _ => {
-                let message = "a question has either \"prompt\" or \"messages\"";
-                return Err(Failure::new(Exit::Input, message));
-            }
-        };
-        let prompt = match template {
-            Some(template) => template.prompt(&messages)?,
-            None => plain(&messages),
-        };
-        encode(tokenizer, &prompt)
-    }
-}
-
-fn print(value: &impl Serialize) -> Result<(), Failure> {
+/// Writes what was found as one line.
+pub(crate) fn print(value: &impl Serialize) -> Result<(), Failure> {
     let json = serde_json::to_string(value).or_exit(Exit::Failed)?;
     writeln!(io::stdout().lock(), "{json}")?;
     Ok(())

@@ -1,6 +1,6 @@
 //! `wick inspect`: what is in a file, and how it would run.
 
-use crate::exit::{Exit, Failure, OrExit};
+use crate::exit::Failure;
 use crate::memory::Mib;
 use crate::model::{FileArguments, tokenizer};
 use crate::report::print;
@@ -11,7 +11,7 @@ use std::io::{self, Write};
 use wick_core::{Config, Down, Gating, Part, Plan};
 use wick_format::{GgmlType, Gguf, Overrides};
 use wick_linux::Cpus;
-use wick_linux::host::{Files, Model, one_sequence};
+use wick_linux::host::{Files, Footprint, Model, Placement, one_sequence};
 use wick_text::Tokenizer;
 
 /// Show what is in a model's file, and how it would run here, or why it cannot
@@ -105,6 +105,7 @@ struct Memory {
     kv: usize,
     scratch: usize,
     sampler: usize,
+    program: usize,
     total: usize,
 }
 
@@ -227,9 +228,10 @@ fn describe(tokenizer: &Tokenizer, metadata: &Gguf<'_>) -> TokenizerReport {
 
 fn memory(model: &Model<'_>, context: Option<usize>) -> Result<Memory, Failure> {
     let options = one_sequence(&model.config, context);
-    let plan = Plan::new(&model.config, &model.weights, &options).or_exit(Exit::Usage)?;
-    let Plan { weights, kv, scratch, sampler, .. } = plan;
-    Ok(Memory { context: options.context, weights, kv, scratch, sampler, total: plan.total() })
+    let placement = Placement::choose(model, options, None, false)?;
+    let Plan { weights, kv, scratch, sampler, .. } = placement.plan;
+    let Footprint { program, total } = placement.footprint(None);
+    Ok(Memory { context: options.context, weights, kv, scratch, sampler, program, total })
 }
 
 impl Report {
@@ -283,13 +285,15 @@ impl Report {
         if let Some(m) = &self.memory {
             writeln!(
                 out,
-                "memory      {} for a context of {}: weights {}, KV cache {}, scratch {}, sampler {}",
+                "memory      {} for a context of {}: weights {}, KV cache {}, scratch {}, sampler {}, \
+                 program {}",
                 mib(m.total),
                 m.context,
                 mib(m.weights),
                 mib(m.kv),
                 mib(m.scratch),
-                mib(m.sampler)
+                mib(m.sampler),
+                mib(m.program)
             )?;
             writeln!(out, "runs with   {} kernels, {} threads", self.kernels, self.threads)?;
         }

@@ -1,12 +1,12 @@
 //! `wick pack` and `wick unpack`: weights arranged for the kernels in a file, and back.
 
 use crate::engine::HeadRowsArgument;
-use crate::exit::{Exit, Failure, OrExit};
+use crate::exit::{Exit, Failure};
 use crate::interrupt::Interrupt;
 use crate::memory::Mib;
+use crate::progress::Progress;
 use crate::report::report_written;
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
 use std::io::{self, Write};
 use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
@@ -162,12 +162,11 @@ fn with_progress<'m, R>(
     work: impl FnOnce(&mut dyn FnMut(&'m [u8]) -> ControlFlow<()>) -> Result<R, Error>,
 ) -> Result<R, Failure> {
     interrupt.busy();
-    let bar = ProgressBar::new(bytes);
-    let style = ProgressStyle::with_template("{bar:40} {bytes} of {total_bytes}, {eta} left");
-    bar.set_style(style.or_exit(Exit::Failed)?);
-    let mut held = 0;
+    let mut progress = Progress::bytes("packing", bytes);
+    let (mut done_with, mut held) = (0, 0);
     let result = work(&mut |done| {
-        bar.inc(done.len() as u64);
+        done_with += done.len() as u64;
+        progress.set(done_with);
         held += done.len();
         if held > HELD {
             files.release();
@@ -178,7 +177,7 @@ fn with_progress<'m, R>(
             _ => ControlFlow::Break(()),
         }
     });
-    bar.finish_and_clear();
+    drop(progress);
     if let Err(Error::Interrupted) = result {
         interrupt.check()?;
     }

@@ -12,7 +12,7 @@ use serde::Serialize;
 use std::io::{self, Write};
 use std::time::Duration;
 use wick_core::{Config, Traffic, Weights};
-use wick_linux::host::{Budget, Model, Placement, one_sequence};
+use wick_linux::host::{Budget, Footprint, Model, Placement, one_sequence};
 use wick_linux::reads::{SpeedSample, measure_reads};
 use wick_linux::{Board, Catalogue};
 use wick_prepare::Statistics;
@@ -62,9 +62,11 @@ struct Report {
     scratch: usize,
     sampler: usize,
     program: usize,
-    margin: usize,
     slots: usize,
     total: usize,
+    /// Bytes that the process may take, and who says so.
+    budget: Option<usize>,
+    budget_source: Option<String>,
     /// Experts of the model, those that have a slot, and bytes of a slot.
     experts: usize,
     expert_slots: usize,
@@ -149,7 +151,7 @@ impl Report {
         let expert_slots = if plan.slots == 0 { experts } else { plan.slots / slot_bytes };
         let (hit_rate, storage) = expected_misses(weights, &statistics, expert_slots);
         let memory = expected_traffic(config, weights, &statistics);
-        let (program, margin) = budget.map_or((0, 0), |budget| (budget.taken, budget.margin()));
+        let Footprint { program, total } = placement.footprint(budget);
         let bounds = board.map(|board| Bounds::of_board(board, memory, storage));
         Report {
             model: model.files.name().into(),
@@ -160,9 +162,10 @@ impl Report {
             scratch: plan.scratch,
             sampler: plan.sampler,
             program,
-            margin,
             slots: plan.slots,
-            total: plan.total() + program + margin,
+            total,
+            budget: budget.map(|budget| budget.whole),
+            budget_source: budget.map(|budget| budget.source.to_string()),
             experts,
             expert_slots,
             slot_bytes,
@@ -187,11 +190,13 @@ impl Report {
             ("scratch", self.scratch),
             ("sampler", self.sampler),
             ("program", self.program),
-            ("kept free", self.margin),
             ("expert slots", self.slots),
             ("total", self.total),
         ] {
             writeln!(out, "{part:13} {:>12}", Mib(bytes).to_string())?;
+        }
+        if let (Some(bytes), Some(source)) = (self.budget, &self.budget_source) {
+            writeln!(out, "{:13} {:>12} ({source})", "may take", Mib(bytes).to_string())?;
         }
         writeln!(out)?;
         let share = 100.0 * self.expert_slots as f64 / self.experts as f64;

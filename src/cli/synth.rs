@@ -1,13 +1,13 @@
 //! `wick synth`: a model of a published shape with random weights.
 
 use crate::engine::{ComputeArguments, with_setup};
-use crate::exit::{Exit, Failure, OrExit};
+use crate::exit::Failure;
 use crate::interrupt::Interrupt;
 use crate::memory::Mib;
+use crate::progress::Progress;
 use crate::report::report_written;
 use crate::trial::Trial;
 use clap::{Args, ValueEnum};
-use indicatif::{ProgressBar, ProgressStyle};
 use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -141,18 +141,16 @@ fn write(
 ) -> Result<(), Failure> {
     let (path, start) = (&arguments.out, Instant::now());
     let threads = NonZeroUsize::new(arguments.compute.setup(None).thread_count(&Cpus::detect()));
-    // Drawn on stderr, and only if that is a terminal.
-    let bar = ProgressBar::new(synthetic.bytes());
-    let style = ProgressStyle::with_template("{bar:40} {bytes} of {total_bytes}, {eta} left");
-    bar.set_style(style.or_exit(Exit::Failed)?);
+    let (mut progress, mut done) = (Progress::bytes("writing", synthetic.bytes()), 0);
     let written = synthetic.write(path, threads.unwrap_or(NonZeroUsize::MIN), |bytes| {
-        bar.inc(bytes);
+        done += bytes;
+        progress.set(done);
         match interrupt.check() {
             Err(_) => ControlFlow::Break(()),
             Ok(()) => ControlFlow::Continue(()),
         }
     });
-    bar.finish_and_clear();
+    drop(progress);
     if let Err(Error::Interrupted) = written {
         interrupt.check()?;
     }

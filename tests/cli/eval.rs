@@ -35,19 +35,35 @@ fn perplexity_is_that_of_the_logits() {
 #[test]
 fn skills_are_counted() {
     let folder = tempfile::tempdir().unwrap();
-    let (model, path) = (model("q4_0-tied.gguf"), folder.path().join("questions"));
+    let (model, path, wrong) =
+        (model("q4_0-tied.gguf"), folder.path().join("questions"), "x".into());
     let greedy = ["run", "-m", &model, "--temperature", "0", "-n", "5", "what?"];
     let answer = stdout(&wick(&greedy));
     let line =
         |skill, answer| serde_json::json!({"skill": skill, "prompt": "what?", "answer": answer});
     let message = serde_json::json!([{"role": "user", "content": "what?"}]);
     let longer = serde_json::json!({"skill": "b", "messages": message, "answer": answer.trim()});
-    let lines = format!("{}\n\n{}\n{longer}\n", line("a", &answer), line("b", &"x".to_owned()));
+    let lines = format!("{}\n\n{}\n{longer}\n", line("a", &answer), line("b", &wrong));
     std::fs::write(&path, lines).unwrap();
     let eval = ["eval", "-m", &model, "-n", "5", "--json", "--skills", path.to_str().unwrap()];
     let found: Value = serde_json::from_str(&stdout(&wick(&eval))).unwrap();
     let expected = serde_json::json!({"a": {"right": 1, "of": 1}, "b": {"right": 1, "of": 2}});
     assert_eq!(found, expected);
+
+    // One that does not fit is named, and the others are asked.
+    let long = serde_json::json!({"skill": "b", "prompt": "what ".repeat(300), "answer": ""});
+    std::fs::write(&path, format!("{}\n\n{long}\n{longer}\n", line("a", &answer))).unwrap();
+    let output = wick(&[&eval[..], &["--context", "200"]].concat());
+    let found: Value = serde_json::from_str(&stdout(&output)).unwrap();
+    let expected = serde_json::json!({
+        "a": {"right": 1, "of": 1},
+        "b": {"right": 1, "of": 1, "left_out": 1}
+    });
+    assert_eq!(found, expected);
+    let err = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(err.lines().count(), 1, "{err}");
+    assert!(err.contains("questions, line 3: ") && err.contains("the context 200"), "{err}");
+
     std::fs::write(&path, "{\"skill\": 1}").unwrap();
     fails(&wick(&eval), 5, "questions, line 1: ");
 }

@@ -67,12 +67,28 @@ impl Budget {
 
     /// What is too little for a model that takes at least `least`, and `buffers` for reads.
     pub fn shortage(&self, least: Plan, buffers: usize, context: usize) -> Shortage {
-        let program = self.taken + KEPT_FREE + buffers;
-        let needed = least.total() + program;
+        let footprint = Footprint::new(&least, self.taken, buffers);
+        Shortage { budget: *self, least, context, footprint }
+    }
+}
+
+/// What the whole process takes: the least budget that a plan fits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Footprint {
+    /// Bytes of all that is no part of the plan, what is kept free included.
+    pub program: usize,
+    /// Bytes of both.
+    pub total: usize,
+}
+
+impl Footprint {
+    /// Of a process that has `taken` so many bytes already, and is to have a model and buffers for reads.
+    pub(super) fn new(plan: &Plan, taken: usize, buffers: usize) -> Footprint {
+        let program = taken + KEPT_FREE + buffers;
+        let needed = plan.total() + program;
         // The margin is a share of the whole.
         let on_top = (needed / (ON_TOP - 1) + 1).min(MOST_ON_TOP);
-        let (program, needed) = (program + on_top, needed + on_top);
-        Shortage { budget: *self, least, context, program, needed }
+        Footprint { program: program + on_top, total: needed + on_top }
     }
 }
 
@@ -85,15 +101,13 @@ pub struct Shortage {
     pub least: Plan,
     /// Positions that it was to have.
     pub context: usize,
-    /// Bytes of the program, buffers of reads and what is kept free included.
-    pub program: usize,
-    /// The least budget that would do, in bytes.
-    pub needed: usize,
+    /// What the process would take with that: its total is the least budget that would do.
+    pub footprint: Footprint,
 }
 
 impl fmt::Display for Shortage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Shortage { budget, least, context, program, needed } = self;
+        let Shortage { budget, least, context, footprint: Footprint { program, total } } = self;
         write!(
             f,
             "{} is {}, but {} ({}K) is the least that would do: weights {}, KV cache for a context of \
@@ -101,8 +115,8 @@ impl fmt::Display for Shortage {
              smaller --context",
             budget.source,
             Mib(budget.whole),
-            Mib(*needed),
-            needed.div_ceil(1024),
+            Mib(*total),
+            total.div_ceil(1024),
             Mib(least.weights),
             Mib(least.kv),
             Mib(least.scratch + least.sampler),

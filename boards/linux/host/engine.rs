@@ -4,7 +4,7 @@ use crate::cpu::Affinity;
 use crate::host::error::HostError;
 use crate::host::model::Model;
 use crate::host::placement::Placement;
-use crate::host::setup::{BATCH, Setup};
+use crate::host::setup::{BATCH, LoadProgress, Setup};
 use crate::reads::Throttle;
 use crate::{ArrangedMemory, Arranging, Catalogue, Cpus, FileStore, Mib, ModelFile, Pool};
 use log::{info, warn};
@@ -51,7 +51,7 @@ pub fn with_engine<R, E: From<HostError>>(
     let mut arranged = ArrangedMemory::new(weights, what).map_err(HostError::Weights)?;
     let mut arranging = Arranging::new(weights, what, &mut arranged, files.parts(), &pool);
     if !experts || setup.prompt.is_none_or(|tokens| tokens > SHORT) {
-        arranging.arrange(usize::MAX);
+        arrange_all(&mut arranging, &setup.loading);
     }
     read_ahead(arranging.weights(), files.parts());
     let mut memory = arena_memory(&plan)?;
@@ -117,6 +117,15 @@ fn pool(setup: &Setup) -> Pool {
     let pool = Pool::new(setup.thread_count(&cpus), &cpus);
     pool.pin_caller();
     pool
+}
+
+/// Arranges the weights part by part, and tells how far that is.
+fn arrange_all(arranging: &mut Arranging<'_>, loading: &LoadProgress) {
+    let all = arranging.arrange(0);
+    while arranging.arrange(0) > 0 {
+        let left = arranging.arrange(1);
+        loading.tell(all - left, all);
+    }
 }
 
 /// Has what stays in the files' pages read now, not page by page when it is first used.

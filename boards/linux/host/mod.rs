@@ -47,10 +47,10 @@ mod setup;
 #[cfg(test)]
 mod tests;
 
-pub use budget::{Budget, Shortage, Source};
+pub use budget::{Budget, Footprint, Shortage, Source};
 pub use engine::with_engine;
 pub use error::HostError;
 pub use files::Files;
 pub use model::Model;
 pub use placement::Placement;
-pub use setup::{BATCH, Setup, one_sequence};
+pub use setup::{BATCH, LoadProgress, Setup, one_sequence};

@@ -1,10 +1,10 @@
 //! Which of a model's experts stand in memory.
 
-use crate::host::budget::Budget;
+use crate::host::budget::{Budget, Footprint};
 use crate::host::error::HostError;
 use crate::host::model::Model;
 use crate::reads::READERS;
-use crate::{Caching, Catalogue};
+use crate::{Caching, Catalogue, resident_anonymous};
 use wick_core::{Options, Plan};
 
 /// Most tokens that go through the model together where experts are read as they are wanted: the more
@@ -58,6 +58,17 @@ impl Placement {
                 Err(budget.shortage(least, buffers, options.context).into())
             }
         }
+    }
+}
+
+impl Placement {
+    /// What the whole process takes with the model in it: `budget` knows what it took before, or else it
+    /// is what it takes now.
+    pub fn footprint(&self, budget: Option<&Budget>) -> Footprint {
+        let now = || resident_anonymous().unwrap_or(0) as usize;
+        let taken = budget.map_or_else(now, |budget| budget.taken);
+        let buffers = self.catalogue.as_ref().map_or(0, |c| c.scratch_bytes(READERS));
+        Footprint::new(&self.plan, taken, buffers)
     }
 }
 

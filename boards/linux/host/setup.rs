@@ -3,7 +3,9 @@
 use crate::Cpus;
 use crate::host::budget::Budget;
 use crate::reads::{Device, Reading};
+use std::fmt;
 use std::num::NonZeroUsize;
+use std::rc::Rc;
 use std::time::Duration;
 use wick_core::{Config, HeadRows, KvFormat, Options};
 
@@ -29,6 +31,29 @@ pub struct Setup {
     pub emulate: Option<Device>,
     /// Whether low-bit copies of experts are to be at hand.
     pub low_bit: bool,
+    /// Told how far arranging the weights is.
+    pub loading: LoadProgress,
+}
+
+/// Somebody who is told how many of how many parts of a model are arranged.
+#[derive(Clone, Default)]
+pub struct LoadProgress(Option<Rc<dyn Fn(usize, usize)>>);
+
+impl LoadProgress {
+    /// Calls `told` with the number of parts that are arranged, and of all.
+    pub fn telling(told: impl Fn(usize, usize) + 'static) -> LoadProgress {
+        LoadProgress(Some(Rc::new(told)))
+    }
+
+    pub(super) fn tell(&self, done: usize, all: usize) {
+        self.0.iter().for_each(|told| told(done, all));
+    }
+}
+
+impl fmt::Debug for LoadProgress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("LoadProgress")
+    }
 }
 
 impl Setup {

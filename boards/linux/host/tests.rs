@@ -45,13 +45,14 @@ fn experts_stand_in_memory_if_they_fit() {
 fn the_least_budget_is_just_enough() {
     let files = nano();
     let model = files.model(Overrides::default()).unwrap();
-    let Shortage { needed, least, .. } = shortage(&model, 1 << 20);
+    let Shortage { footprint, least, .. } = shortage(&model, 1 << 20);
+    let needed = footprint.total;
     let Placement { plan, catalogue, .. } = place(&model, needed).unwrap();
     let slot_bytes = catalogue.unwrap().slot_bytes();
     assert!((least.slots..least.slots + slot_bytes).contains(&plan.slots));
     assert!(plan.total() <= budget(needed).bytes());
     // The margin is rounded by less than this.
-    assert_eq!(shortage(&model, needed - 4096).needed, needed);
+    assert_eq!(shortage(&model, needed - 4096).footprint.total, needed);
 }
 
 #[test]
@@ -60,7 +61,7 @@ fn batches_grow_with_the_budget_of_a_streamed_model() {
     let model = files.model(Overrides::default()).unwrap();
     let options = one_sequence(&model.config, Some(512));
     let whole = Plan::new(&model.config, &model.weights, &options).unwrap().total();
-    let least = shortage(&model, 1 << 20).needed;
+    let least = shortage(&model, 1 << 20).footprint.total;
     for whole in [least + (1 << 20), whole + (14 << 20)] {
         let placement = Placement::choose(&model, options, Some(&budget(whole)), false).unwrap();
         assert!(placement.catalogue.is_some());

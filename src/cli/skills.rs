@@ -1,0 +1,151 @@
+//! Questions whose answers are known: the part of `wick eval` that counts right answers.
+
+use crate::answer::Answer;
+use crate::engine::with_engine;
+use crate::eval::{Arguments, print};
+use crate::exit::{Exit, Failure, OrExit};
+use crate::interrupt::Interrupt;
+use crate::progress::Progress;
+use crate::template::{ChatTemplate, encode, plain};
+use anyhow::Context;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::path::Path;
+use wick_core::Sampling;
+use wick_linux::host::{Model, one_sequence};
+use wick_serve::Message;
+use wick_text::Tokenizer;
+
+/// One question; fields that are not named here may say more about it.
+#[derive(Deserialize)]
+pub(crate) struct Question {
+    skill: String,
+    prompt: Option<String>,
+    messages: Option<Vec<Message>>,
+    answer: String,
+    /// Where it stands in its file, from 1 on.
+    #[serde(skip)]
+    line: usize,
+}
+
+#[derive(Default, Serialize)]
+struct Score {
+    right: usize,
+    of: usize,
+    /// Questions that could not be asked, which do not count.
+    #[serde(skip_serializing_if = "is_zero")]
+    left_out: usize,
+}
+
+fn is_zero(number: &usize) -> bool {
+    *number == 0
+}
+
+/// The questions in `text`, which is that of the file at `path`: a JSON object a line.
+pub(crate) fn questions(path: &Path, text: &str) -> Result<Vec<Question>, Failure> {
+    let lines = (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty());
+    let question = |(line, text)| {
+        let question: Question = serde_json::from_str(text)
+            .with_context(|| format!("{}, line {line}", path.display()))
+            .or_exit(Exit::Input)?;
+        Ok(Question { line, ..question })
+    };
+    lines.map(question).collect()
+}
+
+/// Asks all questions and prints how many answers were right.
+pub(crate) fn ask(
+    arguments: &Arguments,
+    model: &Model<'_>,
+    tokenizer: &Tokenizer,
+    (path, questions): (&Path, &[Question]),
+    interrupt: &Interrupt,
+) -> Result<(), Failure> {
+    let options = arguments.head_rows.apply(one_sequence(&model.config, arguments.context));
+    let template = arguments.template.open(model, tokenizer)?;
+    let scores = with_engine(model, options, None, &arguments.engine, |engine, arena| {
+        let drawing = arguments.engine.drawing(Sampling::GREEDY, &arguments.head_rows);
+        let mut answer = Answer::new(engine, drawing, tokenizer, interrupt, arena)?;
+        answer.shows_progress = false;
+        interrupt.busy();
+        let mut scores = BTreeMap::<&str, Score>::new();
+        let mut progress = Progress::count("asking", questions.len(), "questions");
+        for (done, question) in (1..).zip(questions) {
+            let score = scores.entry(&question.skill).or_default();
+            let ids = question.ids(template.as_ref(), tokenizer);
+            match ids.and_then(|ids| drawn(&mut answer, &ids, arguments.n)) {
+                Ok(found) => score.count(question, found.trim()),
+                Err(failure) if failure.exit == Exit::Input => {
+                    let (path, line) = (path.display(), question.line);
+                    log::warn!("{path}, line {line}: {failure}; the question is left out");
+                    score.left_out += 1;
+                }
+                Err(failure) => return Err(failure),
+            }
+            progress.set(done);
+        }
+        Ok(scores)
+    })?;
+    if arguments.json { print(&scores) } else { write(&scores) }
+}
+
+/// The answer to a prompt.
+fn drawn(answer: &mut Answer<'_, '_>, ids: &[u32], most: usize) -> Result<String, Failure> {
+    let mut found = String::new();
+    answer.prefill(ids, most)?;
+    answer.decode(|text| {
+        found.push_str(text);
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+/// The scores for people.
+fn write(scores: &BTreeMap<&str, Score>) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    for (skill, Score { right, of, left_out }) in scores {
+        let percent = 100.0 * *right as f64 / (*of).max(1) as f64;
+        write!(out, "{skill:16} {right:5} of {of:5} right, {percent:5.1} %")?;
+        match left_out {
+            0 => writeln!(out)?,
+            n => writeln!(out, "; {n} left out")?,
+        }
+    }
+    Ok(())
+}
+
+impl Score {
+    fn count(&mut self, question: &Question, found: &str) {
+        let right = found == question.answer.trim();
+        if !right {
+            let Question { skill, answer, line, .. } = question;
+            log::info!("{skill}, line {line}: {answer:?} expected, {found:?} found");
+        }
+        self.right += usize::from(right);
+        self.of += 1;
+    }
+}
+
+impl Question {
+    /// What the model is asked to continue.
+    fn ids(
+        &self,
+        template: Option<&ChatTemplate>,
+        tokenizer: &Tokenizer,
+    ) -> Result<Vec<u32>, Failure> {
+        let messages = match (&self.messages, &self.prompt) {
+            (Some(messages), None) => messages.clone(),
+            (None, Some(prompt)) => vec![Message::new("user", prompt)],
+            _ => {
+                let message = "a question has either \"prompt\" or \"messages\"";
+                return Err(Failure::new(Exit::Input, message));
+            }
+        };
+        let prompt = match template {
+            Some(template) => template.prompt(&messages)?,
+            None => plain(&messages),
+        };
+        encode(tokenizer, &prompt)
+    }
+}
