@@ -4,13 +4,13 @@ use crate::engine::{EngineArguments, HeadRowsArguments, with_engine};
 use crate::exit::{Exit, Failure, OrExit};
 use crate::memory::Mib;
 use crate::model::{ModelArguments, tokenizer};
+use crate::number;
 use crate::progress::Progress;
 use crate::report::print;
 use crate::streaming::{Streamed, Streaming};
 use clap::Args;
 use serde::Serialize;
 use std::io::{self, Write};
-use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 use wick_core::{Engine, Sampling, Token, Traffic};
 use wick_linux::host::one_sequence;
@@ -29,16 +29,16 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     model: ModelArguments,
     /// Tokens of the prompt
-    #[arg(short, long, value_name = "N", default_value = "512")]
-    prompt: NonZeroUsize,
+    #[arg(short, long, value_name = "N", default_value = "512", value_parser = number::up_to(1 << 24))]
+    prompt: usize,
     /// Tokens decoded after it
-    #[arg(short, long = "tokens", alias = "n", value_name = "N", default_value = "128")]
-    n: NonZeroUsize,
+    #[arg(short, long = "tokens", alias = "n", value_name = "N", default_value = "128", value_parser = number::up_to(1 << 24))]
+    n: usize,
     /// Rounds
-    #[arg(short, long, value_name = "N", default_value = "3")]
-    rounds: NonZeroUsize,
+    #[arg(short, long, value_name = "N", default_value = "3", value_parser = number::up_to(1000))]
+    rounds: usize,
     /// Positions for prompt and decoded tokens together [default: as many as are used]
-    #[arg(short, long, value_name = "N")]
+    #[arg(short, long, value_name = "N", value_parser = number::context())]
     context: Option<usize>,
     #[command(flatten)]
     engine: EngineArguments,
@@ -111,10 +111,10 @@ pub(crate) fn run(arguments: &Arguments, started: Instant) -> Result<(), Failure
     let model = files.model(arguments.model.overrides())?;
     // Not needed, but part of what it takes to load a model that answers.
     let _tokenizer = tokenizer(&files, model.metadata()).ok();
-    let used = arguments.prompt.get().saturating_add(arguments.n.get());
+    let used = arguments.prompt.saturating_add(arguments.n);
     let context = arguments.context.unwrap_or(used);
     let options = arguments.output.apply(one_sequence(&model.config, Some(context)));
-    let prompt = Some(arguments.prompt.get());
+    let prompt = Some(arguments.prompt);
     let report = with_engine(&model, options, prompt, &arguments.engine, |mut engine, _| {
         let load = started.elapsed();
         let rounds = rounds(&mut engine, arguments, started)?;
@@ -144,7 +144,7 @@ fn rounds(
     arguments: &Arguments,
     started: Instant,
 ) -> Result<Rounds, Failure> {
-    let (prompt, n) = (arguments.prompt.get(), arguments.n.get());
+    let (prompt, n) = (arguments.prompt, arguments.n);
     let ids = ids(prompt + n, engine.config().vocab);
     let (prompt, drawn) = ids.split_at(prompt);
     let logits = arguments.output.head_rows().logits(Sampling::default().top());
@@ -152,7 +152,7 @@ fn rounds(
         prompt.chunks(engine.options().batch).try_for_each(|chunk| engine.prefill(0, chunk, logits))
     };
     let mut rounds = Rounds::default();
-    let mut progress = Progress::count("measuring", arguments.rounds.get() * ids.len(), "tokens");
+    let mut progress = Progress::count("measuring", arguments.rounds * ids.len(), "tokens");
     let mut done = 0;
     let approximation = arguments.engine.approximation();
     if engine.arrange(0) > 0 {
@@ -160,7 +160,7 @@ fn rounds(
         rounds.first_token = Some(started.elapsed());
         engine.arrange(usize::MAX);
     }
-    for _ in 0..arguments.rounds.get() {
+    for _ in 0..arguments.rounds {
         engine.truncate(0, 0).or_exit(Exit::Failed)?;
         let before = Streaming::of(engine);
         let start = Instant::now();
@@ -211,8 +211,8 @@ fn report(
     load: Duration,
     rounds: &Rounds,
 ) -> Result<Report, Failure> {
-    let (prompt, decoded) = (arguments.prompt.get(), arguments.n.get());
-    let (config, tokens) = (engine.config(), decoded * arguments.rounds.get());
+    let (prompt, decoded) = (arguments.prompt, arguments.n);
+    let (config, tokens) = (engine.config(), decoded * arguments.rounds);
     // Before memory for the bandwidth is taken.
     let (resident, peak_resident) = (wick_linux::resident(), wick_linux::peak_resident());
     let decode = Rate::new(decoded, &rounds.decode);
@@ -225,7 +225,7 @@ fn report(
         threads: engine.parallel().threads(),
         prompt,
         decoded,
-        rounds: arguments.rounds.get(),
+        rounds: arguments.rounds,
         load_seconds: load.as_secs_f64(),
         first_token_seconds: rounds.first_token.unwrap_or(load).as_secs_f64(),
         prefill: Rate::new(prompt, &rounds.prefill),

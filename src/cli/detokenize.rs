@@ -1,7 +1,7 @@
 //! `wick detokenize`: token ids in, the bytes they stand for out.
 
 use crate::exit::{Exit, Failure};
-use crate::input::Parts;
+use crate::input::{PART, Parts};
 use crate::model::{FileArguments, tokenizer};
 use clap::Args;
 use std::io::{self, Write};
@@ -29,6 +29,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let mut is_last = false;
     while !is_last {
         is_last = !parts.read_to(&mut held)?;
+        if !is_last && held.len() < PART {
+            continue;
+        }
         // The last id may go on in the next part, but none is as long as a part.
         let end = held.rfind(separates).filter(|_| !is_last).map_or(held.len(), |at| at + 1);
         let ids = parse_ids(&held[..end])?;

@@ -3,11 +3,12 @@
 use crate::answer::Drawing;
 use crate::exit::Failure;
 use crate::memory::{MEMORY, MemoryArguments};
+use crate::number;
 use crate::progress::Progress;
 use clap::builder::PossibleValuesParser;
 use clap::{Args, ValueEnum};
 use std::cell::RefCell;
-use std::num::{NonZeroU32, NonZeroUsize};
+use std::num::NonZeroUsize;
 use std::time::Duration;
 use wick_core::{Approximation, Arena, Engine, HeadRows, KvFormat, Options, Sampling};
 use wick_linux::host::{self, LoadProgress, Model, Setup};
@@ -66,10 +67,11 @@ impl EngineArguments {
 
     fn setup(&self, prompt: Option<usize>) -> Setup {
         let ReadArguments { depth, read_timeout, emulate } = &self.reads;
-        let read_timeout = read_timeout.map(|seconds| Duration::from_secs(seconds.get().into()));
+        let read_timeout = read_timeout.map(|seconds| Duration::from_secs(seconds as u64));
         let emulate = emulate.as_deref().and_then(Device::from_name);
         let low_bit = self.approximations.low_bit;
-        Setup { depth: *depth, read_timeout, emulate, low_bit, ..self.compute.setup(prompt) }
+        let depth = depth.and_then(NonZeroUsize::new);
+        Setup { depth, read_timeout, emulate, low_bit, ..self.compute.setup(prompt) }
     }
 }
 
@@ -77,11 +79,11 @@ impl EngineArguments {
 #[derive(Args, Clone)]
 struct ReadArguments {
     /// Reads that the device is given at once, such as `wick plan --measure` finds best [default: 64]
-    #[arg(long, value_name = "N", help_heading = MEMORY)]
-    depth: Option<NonZeroUsize>,
+    #[arg(long, value_name = "N", value_parser = number::up_to(4096), help_heading = MEMORY)]
+    depth: Option<usize>,
     /// Give a read up when the device has completed none for so long [default: 30]
-    #[arg(long, value_name = "SECONDS", help_heading = MEMORY)]
-    read_timeout: Option<NonZeroU32>,
+    #[arg(long, value_name = "SECONDS", value_parser = number::up_to(86400), help_heading = MEMORY)]
+    read_timeout: Option<usize>,
     /// Read experts as slowly as such a device does
     #[arg(
         long,
@@ -100,6 +102,7 @@ struct ApproximationArguments {
     #[arg(
         long,
         value_name = "MARGIN",
+        value_parser = number::spread,
         default_value_t = 0.0,
         hide_default_value = true,
         help_heading = APPROXIMATIONS
@@ -110,6 +113,7 @@ struct ApproximationArguments {
     #[arg(
         long,
         value_name = "WEIGHT",
+        value_parser = number::share,
         default_value_t = 0.0,
         hide_default_value = true,
         help_heading = APPROXIMATIONS

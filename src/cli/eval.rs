@@ -1,10 +1,10 @@
 //! `wick eval`: how well a model knows a text, or answers questions whose answers are known.
 
-use crate::count;
 use crate::engine::{EngineArguments, HeadRowsArguments, with_engine};
 use crate::exit::{Exit, Failure, OrExit};
 use crate::interrupt::Interrupt;
 use crate::model::{ModelArguments, tokenizer};
+use crate::number;
 use crate::progress::Progress;
 use crate::skills;
 use crate::streaming::{Streamed, Streaming};
@@ -37,7 +37,7 @@ pub(crate) struct Arguments {
     what: What,
     /// Tokens of a window of --text, or positions for question and answer of --skills [default: 512
     /// for --text, 4096 for --skills, or the model's own if that is less]
-    #[arg(short, long, value_name = "N")]
+    #[arg(short, long, value_name = "N", value_parser = number::context())]
     pub(crate) context: Option<usize>,
     /// Tokens of --text that go through the model together; 1 to measure options that concern drawing
     #[arg(short, long, value_name = "N", default_value = "32")]
@@ -49,7 +49,7 @@ pub(crate) struct Arguments {
         alias = "n",
         value_name = "N",
         default_value_t = 256,
-        value_parser = count::tokens,
+        value_parser = number::tokens,
         allow_negative_numbers = true
     )]
     pub(crate) n: usize,

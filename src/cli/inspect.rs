@@ -3,6 +3,7 @@
 use crate::exit::Failure;
 use crate::memory::Mib;
 use crate::model::{FileArguments, tokenizer};
+use crate::number;
 use crate::report::print;
 use clap::Args;
 use serde::Serialize;
@@ -23,7 +24,7 @@ pub(crate) struct Arguments {
     #[arg(long)]
     json: bool,
     /// Positions for prompt and answer together [default: 4096, or the model's own if that is less]
-    #[arg(short, long, value_name = "N")]
+    #[arg(short, long, value_name = "N", value_parser = number::context())]
     context: Option<usize>,
 }
 

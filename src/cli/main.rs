@@ -3,7 +3,6 @@
 mod answer;
 mod bench;
 mod chat;
-mod count;
 mod detokenize;
 mod engine;
 mod eval;
@@ -14,6 +13,7 @@ mod interrupt;
 mod logits;
 mod memory;
 mod model;
+mod number;
 mod pack;
 mod plan;
 mod progress;

@@ -4,6 +4,7 @@ use crate::engine::{HeadRowsArguments, KvArguments};
 use crate::exit::{Exit, Failure, OrExit};
 use crate::memory::{MemoryArguments, Mib};
 use crate::model::{ModelArguments, tokenizer};
+use crate::number;
 use crate::report::print;
 use anyhow::Context;
 use clap::Args;
@@ -37,7 +38,7 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     kv: KvArguments,
     /// Positions for prompt and answer together [default: 4096, or the model's own if that is less]
-    #[arg(short, long, value_name = "N")]
+    #[arg(short, long, value_name = "N", value_parser = number::context())]
     context: Option<usize>,
     /// Board whose memory and storage bound the speed
     #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(Board::ALL.map(|b| b.name)))]

@@ -1,8 +1,8 @@
 //! What a user may ask for who has texts drawn.
 
 use crate::answer::Drawing;
-use crate::count;
 use crate::engine::{EngineArguments, HeadRowsArguments};
+use crate::number;
 use crate::sampling::SamplingArguments;
 use clap::Args;
 use wick_core::{Config, Options};
@@ -18,7 +18,7 @@ pub(crate) struct RequestArguments {
         alias = "n",
         value_name = "N",
         default_value_t = 512,
-        value_parser = count::tokens,
+        value_parser = number::tokens,
         allow_negative_numbers = true
     )]
     pub(crate) n: usize,
@@ -29,7 +29,7 @@ pub(crate) struct RequestArguments {
     #[command(flatten)]
     head_rows: HeadRowsArguments,
     /// Positions for prompts and answers together [default: 4096, or the model's own if that is less]
-    #[arg(short, long, value_name = "N")]
+    #[arg(short, long, value_name = "N", value_parser = number::context())]
     context: Option<usize>,
 }
 

@@ -1,6 +1,6 @@
 //! How tokens are drawn, as the command line says.
 
-use crate::count;
+use crate::number;
 use clap::Args;
 use wick_core::Sampling;
 
@@ -18,7 +18,7 @@ pub(crate) struct SamplingArguments {
         long,
         value_name = "T",
         default_value_t = 0.6,
-        value_parser = at_least_zero,
+        value_parser = number::spread,
         help_heading = SAMPLING
     )]
     temperature: f32,
@@ -27,7 +27,7 @@ pub(crate) struct SamplingArguments {
         long,
         value_name = "K",
         default_value_t = 20,
-        value_parser = count::top,
+        value_parser = number::top,
         allow_negative_numbers = true,
         help_heading = SAMPLING
     )]
@@ -37,7 +37,7 @@ pub(crate) struct SamplingArguments {
         long,
         value_name = "P",
         default_value_t = 0.95,
-        value_parser = probability,
+        value_parser = number::share,
         help_heading = SAMPLING
     )]
     top_p: f32,
@@ -46,7 +46,7 @@ pub(crate) struct SamplingArguments {
         long,
         value_name = "P",
         default_value_t = 0.0,
-        value_parser = probability,
+        value_parser = number::share,
         help_heading = SAMPLING
     )]
     min_p: f32,
@@ -55,7 +55,7 @@ pub(crate) struct SamplingArguments {
         long,
         value_name = "R",
         default_value_t = 1.0,
-        value_parser = above_zero,
+        value_parser = number::factor,
         help_heading = SAMPLING
     )]
     repeat_penalty: f32,
@@ -64,7 +64,7 @@ pub(crate) struct SamplingArguments {
         long,
         value_name = "S",
         default_value = "-1",
-        value_parser = count::seed,
+        value_parser = number::seed,
         allow_negative_numbers = true,
         help_heading = SAMPLING
     )]
@@ -84,23 +84,4 @@ impl SamplingArguments {
 fn clock_seed() -> u64 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     now.map_or(0, |d| d.as_nanos() as u64) ^ u64::from(std::process::id()) << 32
-}
-
-fn number(text: &str, expected: &str, right: impl Fn(f32) -> bool) -> Result<f32, String> {
-    match text.parse() {
-        Ok(value) if right(value) => Ok(value),
-        _ => Err(format!("{expected} expected")),
-    }
-}
-
-fn at_least_zero(text: &str) -> Result<f32, String> {
-    number(text, "a number of 0 or more", |v| v >= 0.0 && v.is_finite())
-}
-
-fn above_zero(text: &str) -> Result<f32, String> {
-    number(text, "a number above 0", |v| v > 0.0 && v.is_finite())
-}
-
-fn probability(text: &str) -> Result<f32, String> {
-    number(text, "a number from 0 to 1", |v| (0.0..=1.0).contains(&v))
 }
