@@ -22,7 +22,9 @@ const SECTIONS: usize = 4;
 pub(crate) struct Figures {
     /// Tokens read; those that the KV cache held already do not count.
     pub(crate) prompt: usize,
-    /// Time for reading them.
+    /// Tokens of the prompt that it held.
+    pub(crate) cached: usize,
+    /// Time for reading the others.
     pub(crate) prefill: Duration,
     /// Tokens drawn.
     pub(crate) drawn: usize,
@@ -143,6 +145,7 @@ impl<'a, 'e> Answer<'a, 'e> {
         self.figures = Figures::default();
         let id = self.scheduler.start(request).or_exit(Exit::Input)?;
         self.current = Some(id);
+        self.figures.cached = self.generation().map_or(0, Generation::cached_tokens);
         let progress = || Progress::count("reading the prompt", ids.len(), "tokens");
         let mut progress = self.shows_progress.then(progress);
         while self.generation().is_some_and(Generation::is_reading) {

@@ -6,6 +6,7 @@ use crate::interrupt::Interrupt;
 use crate::model::{ModelArguments, tokenizer};
 use crate::number;
 use crate::progress::Progress;
+use crate::report::print_line;
 use crate::skills;
 use crate::streaming::{Streamed, Streaming};
 use crate::template::TemplateArguments;
@@ -147,7 +148,7 @@ fn perplexity(
         Ok(Perplexity { streamed, ..Perplexity::new(&losses, ids.len(), windows) })
     })?;
     if arguments.json {
-        return print(&found);
+        return print_line(&found);
     }
     let Perplexity { perplexity, error, windows, scored, tokens, streamed } = found;
     let mut out = io::stdout().lock();
@@ -209,11 +210,4 @@ impl Perplexity {
             streamed: None,
         }
     }
-}
-
-/// Writes what was found as one line.
-pub(crate) fn print(value: &impl Serialize) -> Result<(), Failure> {
-    let json = serde_json::to_string(value).or_exit(Exit::Failed)?;
-    writeln!(io::stdout().lock(), "{json}")?;
-    Ok(())
 }

@@ -14,6 +14,7 @@ mod logits;
 mod memory;
 mod model;
 mod number;
+mod outcome;
 mod pack;
 mod plan;
 mod progress;

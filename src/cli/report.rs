@@ -24,6 +24,14 @@ pub(crate) fn print<R: Serialize>(
     Ok(())
 }
 
+/// Prints a value on stdout as a line of JSON that its reader sees at once.
+pub(crate) fn print_line(value: &impl Serialize) -> Result<(), Failure> {
+    let json = serde_json::to_string(value).or_exit(Exit::Failed)?;
+    let mut out = io::stdout().lock();
+    writeln!(out, "{json}")?;
+    Ok(out.flush()?)
+}
+
 /// A line on stderr.
 pub(crate) fn say(line: &str) -> Result<(), Failure> {
     Ok(writeln!(io::stderr(), "wick: {line}")?)

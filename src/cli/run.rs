@@ -6,12 +6,15 @@ use crate::exit::{Exit, Failure};
 use crate::input::{read_text, unescape, without_break};
 use crate::interrupt::Interrupt;
 use crate::model::{FlagArguments, GatingArguments, tokenizer};
-use crate::report::say;
+use crate::outcome::Outcome;
+use crate::report::{print_line, say};
 use crate::request::RequestArguments;
 use crate::template::{TemplateArguments, encode, plain};
 use clap::Args;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{FileType, fstat};
 use std::io::{self, IsTerminal, Write};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use wick_serve::{Message, Prompt};
 use wick_session::Ended;
 use wick_text::Tokenizer;
@@ -26,6 +29,7 @@ use wick_text::Tokenizer;
 ///   wick run -m model.gguf --temperature 0 -n 100 "Why is the sky blue?"
 ///   wick run --raw "Once upon a time"
 ///   cat question.txt | wick run -m model.gguf -v
+///   wick run "Sum this up in a sentence:" < letter.txt
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Arguments {
@@ -46,8 +50,11 @@ pub(crate) struct Arguments {
     stop: Vec<String>,
     #[command(flatten)]
     template: TemplateArguments,
-    /// The prompt, also as several words; "-" or nothing reads it from stdin, but for the line break at its
-    /// end
+    /// Write one JSON object: text, why it ended, tokens, seconds, seed
+    #[arg(long)]
+    json: bool,
+    /// The prompt, also as several words. What stdin has follows it, but for the line break at its end; "-" or
+    /// no prompt waits for stdin
     prompt: Vec<String>,
 }
 
@@ -91,12 +98,13 @@ pub(crate) fn run(
         let mut answer = Answer::new(engine, drawing, &tokenizer, interrupt, arena)?;
         answer.stop.clone_from(&arguments.stop);
         let loaded = start.elapsed();
-        let mut out = io::stdout().lock();
         interrupt.busy();
         let done = answer.prefill(&ids, arguments.request.n).and_then(|()| {
-            let done = answer.decode(|text| write_now(&mut out, text));
-            writeln!(out)?;
-            done
+            if arguments.json {
+                draw_json(&mut answer, drawing.sampling.seed)
+            } else {
+                draw(&mut answer)
+            }
         });
         if answer.ended == Some(Ended::Length) {
             say(&format!("the answer was ended after {} tokens (--tokens)", arguments.request.n))?;
@@ -109,27 +117,79 @@ pub(crate) fn run(
     })
 }
 
-/// The prompt from the command line or from stdin.
+/// Writes the answer as it is drawn.
+fn draw(answer: &mut Answer<'_, '_>) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    let done = answer.decode(|text| write_now(&mut out, text));
+    writeln!(out)?;
+    done
+}
+
+/// Writes the answer as one JSON object, also one that is broken off.
+fn draw_json(answer: &mut Answer<'_, '_>, seed: u64) -> Result<(), Failure> {
+    let mut text = String::new();
+    let done = answer.decode(|piece| {
+        text.push_str(piece);
+        Ok(())
+    });
+    if matches!(&done, Err(failure) if failure.exit != Exit::Interrupted) {
+        return done;
+    }
+    let outcome = Outcome::new(&text, answer.ended, &answer.figures);
+    print_line(&Outcome { seed: Some(seed), ..outcome })?;
+    done
+}
+
+/// The prompt: words of the command line, what stdin has, or the one before the other.
 fn prompt(arguments: &Arguments) -> Result<String, Failure> {
-    match &arguments.prompt[..] {
+    let (words, is_awaited) = match &arguments.prompt[..] {
         [file, ..] if file.ends_with(".gguf") && arguments.model.is_built_in() => {
             let message = format_args!(
                 "{file} is taken for the prompt; to run that model: wick run -m {file} \"…\""
             );
-            Err(Failure::new(Exit::Usage, message))
+            return Err(Failure::new(Exit::Usage, message));
         }
-        words @ [first, ..] if first != "-" || words.len() > 1 => {
-            let text = words.join(" ");
-            Ok(if arguments.escape { unescape(&text) } else { text })
+        [words @ .., last] if last == "-" => (words, true),
+        words => (words, words.is_empty()),
+    };
+    if words.is_empty() && arguments.prompt.is_empty() && io::stdin().is_terminal() {
+        let hint = "a prompt expected: wick run \"dim the kitchen light to 40 percent\"";
+        return Err(Failure::new(Exit::Usage, hint));
+    }
+    let words = words.join(" ");
+    let words = if arguments.escape { unescape(&words) } else { words };
+    let document = if is_awaited || has_document()? { read_text()? } else { String::new() };
+    let document = if arguments.raw { document } else { without_break(document) };
+    Ok(match (words.is_empty(), document.is_empty()) {
+        (_, true) => words,
+        (true, _) => document,
+        _ => format!("{words}\n\n{document}"),
+    })
+}
+
+/// Whether stdin is a file or a pipe with something in it: a document that the words are about. A pipe that
+/// nobody writes to, as some programs and ssh leave it open, is not waited for.
+fn has_document() -> Result<bool, Failure> {
+    let stdin = io::stdin();
+    let kind = fstat(&stdin).map(|found| FileType::from_raw_mode(found.st_mode));
+    match kind {
+        Ok(FileType::RegularFile) => Ok(true),
+        Ok(FileType::Fifo | FileType::Socket) => {
+            let patience = Timespec { tv_sec: PATIENCE.as_secs() as i64, tv_nsec: 0 };
+            let found = poll(&mut [PollFd::new(&stdin, PollFlags::IN)], Some(&patience));
+            if found == Ok(0) {
+                say(
+                    "nothing comes from stdin, the prompt is the argument alone (\"-\" after it waits)",
+                )?;
+            }
+            Ok(found.is_ok_and(|ready| ready > 0))
         }
-        [] if io::stdin().is_terminal() => {
-            let hint = "a prompt expected: wick run \"dim the kitchen light to 40 percent\"";
-            Err(Failure::new(Exit::Usage, hint))
-        }
-        _ if arguments.raw => read_text(),
-        _ => read_text().map(without_break),
+        _ => Ok(false),
     }
 }
+
+/// How long a document that follows the words may be in coming.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The ids of a prompt that is continued as it stands. Whoever has control tokens in it is told.
 fn raw_ids(tokenizer: &Tokenizer, text: String) -> Result<Vec<u32>, Failure> {

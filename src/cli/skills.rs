@@ -2,10 +2,11 @@
 
 use crate::answer::Answer;
 use crate::engine::with_engine;
-use crate::eval::{Arguments, print};
+use crate::eval::Arguments;
 use crate::exit::{Exit, Failure, OrExit};
 use crate::interrupt::Interrupt;
 use crate::progress::Progress;
+use crate::report::print_line;
 use crate::template::{ChatTemplate, encode, plain};
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
@@ -87,7 +88,7 @@ pub(crate) fn ask(
         }
         Ok(scores)
     })?;
-    if arguments.json { print(&scores) } else { write(&scores) }
+    if arguments.json { print_line(&scores) } else { write(&scores) }
 }
 
 /// The answer to a prompt.

@@ -1,7 +1,9 @@
 //! `wick run`: text from a prompt, and how it ends.
 
 use crate::program::{Q8_0, fails, golden, interrupt, model, start, stdout, wick, wick_with};
+use serde_json::Value;
 use std::io::Read;
+use std::process::Command;
 use std::time::Duration;
 
 #[test]
@@ -137,4 +139,67 @@ fn an_answer_ends_where_it_is_told_to() {
     fails(&run(&["--top-k", "-2", "hi"]), 2, "0 or -1 for all");
     fails(&run(&["-n", "-2", "hi"]), 2, "-1 for as many as the context has room for");
     fails(&run(&["--seed", "x", "hi"]), 2, "-1 for a new one each time");
+}
+
+/// Words are an instruction, and what stdin has is the document that it is about.
+#[test]
+fn a_document_on_stdin_follows_the_words() {
+    let run = |input: &str, arguments: &[&str]| {
+        wick_with(input.as_bytes(), &[&["run", "--temperature", "0"], arguments].concat())
+    };
+    let words = "turn on the light in";
+    let expected = stdout(&run("", &["-e", &format!(r"{words}\n\nthe kitchen")]));
+    assert_ne!(stdout(&run("", &[words])), expected);
+    for arguments in [&[words][..], &[words, "-"], &["turn", "on", "the", "light", "in", "-"]] {
+        assert_eq!(stdout(&run("the kitchen\n", arguments)), expected, "{arguments:?}");
+    }
+    assert_eq!(stdout(&run("the kitchen", &["-"])), stdout(&run("", &["the kitchen"])));
+    fails(&run("\u{e9}", &["--bad"]), 2, "--bad");
+    fails(&wick_with(b"a\xff", &["run", words]), 5, "stdin: UTF-8 expected, byte 1 is not");
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("document");
+    std::fs::write(&path, "the kitchen\n").unwrap();
+    let command = format!("\"$0\" run --temperature 0 '{words}' < '{}'", path.display());
+    let shell = ["-c", &command, env!("CARGO_BIN_EXE_wick")];
+    assert_eq!(stdout(&Command::new("sh").args(shell).output().unwrap()), expected);
+}
+
+#[test]
+fn a_pipe_that_nobody_writes_to_is_not_waited_for() {
+    let expected = stdout(&wick(&["run", "--temperature", "0", "hello"]));
+    let mut child = start(&["run", "--temperature", "0", "hello"]);
+    let stdin = child.stdin.take();
+    let output = child.wait_with_output().unwrap();
+    drop(stdin);
+    assert_eq!(stdout(&output), expected);
+    let err = String::from_utf8_lossy(&output.stderr);
+    assert!(err.starts_with("wick: nothing comes from stdin") && err.lines().count() == 1, "{err}");
+}
+
+#[test]
+fn an_answer_is_one_object_on_request() {
+    let run = |arguments: &[&str]| wick(&[&["run", "what can you do?"], arguments].concat());
+    let object = |arguments: &[&str]| -> Value {
+        let output = run(&[arguments, &["--json"]].concat());
+        let text = stdout(&output);
+        assert_eq!(text.lines().count(), 1, "{text}");
+        serde_json::from_str(&text).unwrap()
+    };
+    let found = object(&["-n", "4", "--seed", "7"]);
+    let text = stdout(&run(&["-n", "4", "--seed", "7"]));
+    assert_eq!(found["text"].as_str().unwrap(), text.trim_end_matches('\n'));
+    assert_eq!((&found["finish"], &found["answer_tokens"]), (&"length".into(), &4.into()));
+    assert_eq!((&found["cached_tokens"], &found["seed"]), (&0.into(), &7.into()));
+    assert!(found["prompt_tokens"].as_u64().unwrap() > 4);
+    assert!(found["seconds"]["prefill"].as_f64().unwrap() > 0.0, "{found}");
+
+    let again = object(&[]);
+    let seed = again["seed"].to_string();
+    assert_eq!(object(&["--seed", &seed])["text"], again["text"]);
+    assert_eq!(object(&["--temperature", "0"])["finish"], "stop");
+    assert_eq!(object(&["--temperature", "0", "--stop", "a"])["finish"], "stop");
+    let context = (found["prompt_tokens"].as_u64().unwrap() + 2).to_string();
+    let full = object(&["--context", &context, "--temperature", "0"]);
+    assert_eq!(full["finish"], "context", "{full}");
 }
