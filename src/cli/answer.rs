@@ -66,12 +66,6 @@ pub(crate) fn report_load(loaded: Duration) -> io::Result<()> {
     writeln!(io::stderr(), "load:    {:.3} s", loaded.as_secs_f64())
 }
 
-/// Writes text that its reader sees at once.
-pub(crate) fn write_now(out: &mut impl Write, text: &str) -> io::Result<()> {
-    out.write_all(text.as_bytes())?;
-    out.flush()
-}
-
 /// How answers are drawn.
 #[derive(Clone, Copy)]
 pub(crate) struct Drawing {

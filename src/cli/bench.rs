@@ -7,6 +7,7 @@ use crate::model::{ModelArguments, tokenizer};
 use crate::number;
 use crate::progress::Progress;
 use crate::report::print;
+use crate::screen::line;
 use crate::streaming::{Streamed, Streaming};
 use clap::Args;
 use serde::Serialize;
@@ -35,7 +36,7 @@ pub(crate) struct Arguments {
     #[arg(short, long = "tokens", alias = "n", value_name = "N", default_value = "128", value_parser = number::up_to(1 << 24))]
     n: usize,
     /// Rounds
-    #[arg(short, long, value_name = "N", default_value = "3", value_parser = number::up_to(1000))]
+    #[arg(short, long, value_name = "N", default_value = "3", value_parser = number::up_to(1_000_000_000))]
     rounds: usize,
     /// Positions for prompt and decoded tokens together [default: as many as are used]
     #[arg(short, long, value_name = "N", value_parser = number::context())]
@@ -277,7 +278,7 @@ impl Report {
                 self.rounds
             )
         };
-        writeln!(out, "model      {}", self.model)?;
+        writeln!(out, "model      {}", line(&self.model))?;
         writeln!(out, "kernels    {}, {} threads", self.kernels, self.threads)?;
         writeln!(
             out,

@@ -1,45 +1,40 @@
 //! `wick chat`: a conversation, line by line.
 
-use crate::answer::{Answer, report_load, write_now};
+use crate::answer::{Answer, report_load};
+use crate::command::{Command, HELP};
+use crate::conversation::Conversation;
 use crate::engine::with_engine;
-use crate::exit::{Exit, Failure, OrExit};
-use crate::input::{unescape, utf8, without_break};
+use crate::exit::{Exit, Failure};
+use crate::input::unescape;
 use crate::interrupt::Interrupt;
+use crate::lines::{Line, Lines};
 use crate::model::{ModelArguments, tokenizer};
-use crate::report::say;
+use crate::outcome::Outcome;
+use crate::report::{print_line, say};
 use crate::request::RequestArguments;
-use crate::template::{ChatTemplate, TemplateArguments, encode};
-use anyhow::Context;
+use crate::screen::Screen;
+use crate::template::TemplateArguments;
 use clap::Args;
-use rustyline::error::ReadlineError;
-use rustyline::history::MemHistory;
-use rustyline::{
-    Cmd, ConditionalEventHandler, Config, Editor, Event, EventContext, EventHandler, KeyEvent,
-    Movement, RepeatCount,
-};
-use std::io::{self, BufRead, IsTerminal, Write};
+use std::io::{self, Write};
+use std::path::Path;
 use std::time::Instant;
-use wick_serve::{ChatError, Message};
-use wick_text::Tokenizer;
-
-const HELP: &str = "\
-/new     begin a new conversation
-/help    this text
-/quit    end, as ctrl-D does
-ctrl-C   stop an answer; clear the line; end where the line is empty
-";
+use wick_linux::ModelFile;
+use wick_linux::host::Files;
+use wick_prepare::refuse_input;
+use wick_serve::ChatError;
 
 /// Talk with the model: a line is a message
 ///
-/// In a terminal, lines can be edited and recalled. From a pipe, each line is a message and stdout
-/// gets the answers alone; what is wrong with a message then ends the conversation.
+/// In a terminal, lines can be edited and recalled. From a pipe, each line is a message, and stdout gets the
+/// answers alone, each with an empty line behind it; what is wrong with a line is said on stderr, and the exit
+/// code at the end is that of the first one.
 ///
-/// What no longer fits into the context is forgotten, oldest first; the system message stays.
-/// In the conversation, /new begins a new one, /help tells more, /quit or ctrl-D ends it.
+/// What no longer fits into the context is forgotten, oldest first; the system message stays. In the
+/// conversation, /help lists what else can be done, such as /undo, /retry, /save and /load.
 ///
 ///   wick chat
 ///   wick chat model.gguf --system "You answer in one sentence."
-///   printf 'turn on the light\nthe kitchen\n' | wick chat
+///   printf 'turn on the light\nthe kitchen\n' | wick chat --json
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Arguments {
@@ -55,6 +50,12 @@ pub(crate) struct Arguments {
     template: TemplateArguments,
     #[command(flatten)]
     request: RequestArguments,
+    /// Write a JSON object for each message: text, why it ended, tokens, seconds; or what is wrong
+    #[arg(long)]
+    json: bool,
+    /// Do not remember lines for the next conversation in a terminal
+    #[arg(long)]
+    no_history: bool,
 }
 
 pub(crate) fn run(
@@ -71,32 +72,24 @@ pub(crate) fn run(
         let hint = "--chat-template takes another, wick run --raw continues a text without";
         files.blame(format!("{}; {hint}", ChatError::Missing))
     })?;
-    let system = arguments.system.as_deref();
-    let system = system.map(|text| if arguments.escape { unescape(text) } else { text.into() });
 
-    let options = arguments.request.options(&model.config);
+    let (options, most) = (arguments.request.options(&model.config), arguments.request.n);
+    let mut conversation = Conversation::new(template, &tokenizer, options.context, most);
+    let system = arguments.system.as_deref();
+    conversation
+        .tell(system.map(|text| if arguments.escape { unescape(text) } else { text.into() }));
     with_engine(&model, options, None, &arguments.request.engine, |engine, arena| {
         let drawing = arguments.request.drawing();
-        let mut chat = Chat {
-            answer: Answer::new(engine, drawing, &tokenizer, interrupt, arena)?,
-            conversation: Conversation::new(
-                template,
-                &tokenizer,
-                options.context,
-                arguments.request.n,
-                system,
-            ),
-            most: arguments.request.n,
-            verbose,
-        };
+        let answer = Answer::new(engine, drawing, &tokenizer, interrupt, arena)?;
         if verbose {
             report_load(start.elapsed())?;
         }
-        let mut input = Input::open()?;
-        if input.is_terminal() {
+        let lines = Lines::open(!arguments.no_history)?;
+        if lines.is_terminal() {
             writeln!(io::stdout(), "{}; /help tells what can be done", files.name())?;
         }
-        chat.talk(&mut input, interrupt)
+        let json = arguments.json;
+        Chat { answer, conversation, files: &files, lines, interrupt, most, json, verbose }.talk()
     })
 }
 
@@ -104,47 +97,120 @@ pub(crate) fn run(
 struct Chat<'a, 'e> {
     answer: Answer<'a, 'e>,
     conversation: Conversation<'a>,
+    files: &'a Files,
+    lines: Lines,
+    interrupt: &'a Interrupt,
     /// Most tokens of an answer.
     most: usize,
+    json: bool,
     verbose: bool,
 }
 
 impl Chat<'_, '_> {
-    /// Answers until the input ends. In a terminal, neither a wrong message nor an interrupted
-    /// answer is the end.
-    fn talk(&mut self, input: &mut Input, interrupt: &Interrupt) -> Result<(), Failure> {
+    /// Answers until the input ends. What is wrong with a line is no end, and in a terminal ctrl-C is none either
+    /// unless it is pressed twice on an empty line.
+    fn talk(&mut self) -> Result<(), Failure> {
+        let (mut failed, mut was_pressed) = (None, false);
         loop {
-            match interrupt.idle() {
-                Err(failure) if input.is_terminal() && failure.leaves_model_ready() => {}
-                done => done?,
-            }
-            let Some(line) = input.line()? else { return Ok(()) };
-            if input.is_terminal() {
-                interrupt.answering()
-            } else {
-                interrupt.busy()
-            }
-            let done = match line.trim() {
-                "" => Ok(()),
-                "/new" => {
-                    self.conversation.forget();
-                    Ok(())
+            self.wait()?;
+            let command = match self.lines.next()? {
+                Line::End => break,
+                Line::Interrupted if was_pressed => {
+                    return Err(Failure::ended_by_signal(Exit::Interrupted));
                 }
-                "/help" => write_now(&mut io::stdout(), HELP).map_err(Failure::from),
-                "/quit" => return Ok(()),
-                word if word.starts_with('/') && !word.contains(char::is_whitespace) => {
-                    let message = format_args!("no command {word}; /help lists them");
-                    Err(Failure::new(Exit::Input, message))
+                Line::Interrupted => {
+                    was_pressed = true;
+                    say("ctrl-C once more ends the conversation, as /quit does")?;
+                    continue;
                 }
-                _ => self.turn(line),
+                Line::Wrong(failure) => Err(failure),
+                Line::Text(line) => Command::of(line),
             };
-            match done {
-                Err(failure) if input.is_terminal() && failure.leaves_model_ready() => {
-                    failure.report();
-                }
-                done => done?,
+            was_pressed = false;
+            let done = match command {
+                Ok(Command::Quit) => break,
+                command => command.and_then(|command| self.obey(command)),
+            };
+            if let Err(failure) = done {
+                failed.get_or_insert(failure.exit);
+                self.tell(failure)?;
             }
         }
+        match failed.filter(|_| !self.lines.is_terminal()) {
+            Some(exit) => Err(Failure::told(exit)),
+            None => Ok(()),
+        }
+    }
+
+    /// A signal may come while a line is waited for.
+    fn wait(&self) -> Result<(), Failure> {
+        if self.lines.is_terminal() {
+            self.interrupt.answering();
+            return Ok(());
+        }
+        self.interrupt.idle()
+    }
+
+    /// Says what is wrong, if that is not the end.
+    fn tell(&self, failure: Failure) -> Result<(), Failure> {
+        let is_stopped = failure.exit == Exit::Interrupted;
+        if is_stopped && !self.lines.is_terminal() || !failure.leaves_model_ready() {
+            return Err(failure);
+        }
+        if self.json && !is_stopped {
+            print_line(&serde_json::json!({ "error": failure.to_string() }))?;
+        }
+        failure.report();
+        Ok(())
+    }
+
+    fn obey(&mut self, command: Command) -> Result<(), Failure> {
+        if self.lines.is_terminal() {
+            self.interrupt.answering();
+        } else {
+            self.interrupt.busy();
+        }
+        let conversation = &mut self.conversation;
+        match command {
+            Command::Nothing | Command::Quit => Ok(()),
+            Command::Message(text) => self.turn(text),
+            Command::Help => Screen::open().write_now(HELP).map_err(Failure::from),
+            Command::New => {
+                conversation.forget();
+                Ok(())
+            }
+            Command::System(None) => match &conversation.system {
+                Some(message) => say(&format!("the system message is: {}", message.content)),
+                None => say("there is no system message"),
+            },
+            Command::System(Some(text)) => {
+                conversation.tell(Some(text).filter(|text| text != "-"));
+                Ok(())
+            }
+            Command::Undo => conversation.undo().map(drop),
+            Command::Retry => self.retry(),
+            Command::Save(path) => self.save(&path).map_err(Failure::into_input),
+            Command::Load(path) => {
+                let messages = conversation.load(&path)?;
+                say(&format!("{}: {messages} messages", path.display()))
+            }
+        }
+    }
+
+    fn save(&self, path: &Path) -> Result<(), Failure> {
+        refuse_input(path, self.files.parts().iter().map(ModelFile::path))?;
+        self.conversation.save(path)
+    }
+
+    /// Answers the last message again; the random choice goes on from where it was.
+    fn retry(&mut self) -> Result<(), Failure> {
+        let before = self.conversation.messages.clone();
+        let message = self.conversation.undo()?;
+        let done = self.turn(message);
+        if self.conversation.messages.len() + 1 < before.len() {
+            self.conversation.messages = before;
+        }
+        done
     }
 
     /// Answers a message. What was said until an interruption stays in the conversation.
@@ -164,153 +230,24 @@ impl Chat<'_, '_> {
     fn say(&mut self, text: &mut String) -> Result<(), Failure> {
         let ids = self.conversation.fit()?;
         self.answer.prefill(&ids, self.most)?;
-        let mut out = io::stdout().lock();
+        let mut screen = (!self.json).then(Screen::open);
         let done = self.answer.decode(|piece| {
             text.push_str(piece);
-            write_now(&mut out, piece)
+            screen.as_mut().map_or(Ok(()), |screen| screen.write_now(piece))
         });
-        writeln!(out)?;
+        let is_drawn = matches!(&done, Err(failure) if failure.exit == Exit::Interrupted);
+        match &mut screen {
+            Some(screen) if self.lines.is_terminal() => screen.write_now("\n")?,
+            Some(screen) => screen.write_now("\n\n")?,
+            None if done.is_ok() || is_drawn => {
+                print_line(&Outcome::new(text, self.answer.ended, &self.answer.figures))?;
+            }
+            None => {}
+        }
+        drop(screen);
         if self.verbose {
             self.answer.figures.report()?;
         }
         done
-    }
-}
-
-/// What was said, and how the model reads it.
-struct Conversation<'a> {
-    template: ChatTemplate,
-    tokenizer: &'a Tokenizer,
-    /// Positions that the model has, and those of them that are kept free for an answer.
-    context: usize,
-    kept_free: usize,
-    system: Option<Message>,
-    /// Those of user and assistant in turn.
-    messages: Vec<Message>,
-    /// Whether messages were dropped, of which the user is told once.
-    has_dropped: bool,
-}
-
-impl<'a> Conversation<'a> {
-    /// A conversation in which nothing was said yet. An answer has room for `most` tokens, or for a
-    /// quarter of the context if that is less.
-    fn new(
-        template: ChatTemplate,
-        tokenizer: &'a Tokenizer,
-        context: usize,
-        most: usize,
-        system: Option<String>,
-    ) -> Conversation<'a> {
-        Conversation {
-            template,
-            tokenizer,
-            context,
-            kept_free: most.min(context / 4),
-            system: system.map(|content| Message::new("system", content)),
-            messages: Vec::new(),
-            has_dropped: false,
-        }
-    }
-
-    fn push(&mut self, role: &str, content: String) {
-        self.messages.push(Message::new(role, content));
-    }
-
-    fn forget(&mut self) {
-        self.messages.clear();
-        self.has_dropped = false;
-    }
-
-    /// The ids of the conversation. Where it does not fit, the oldest messages are dropped, each
-    /// with its answer; if the last one does not fit even alone, nothing is.
-    fn fit(&mut self) -> Result<Vec<u32>, Failure> {
-        let room = self.context - self.kept_free;
-        let mut ids = self.ids(0)?;
-        let mut first = 0;
-        while ids.len() > room {
-            first += 2;
-            if first >= self.messages.len() {
-                return Err(self.too_long(ids.len()));
-            }
-            ids = self.ids(first)?;
-        }
-        if first > 0 && !self.has_dropped {
-            self.has_dropped = true;
-            let context = self.context;
-            say(&format!("the context of {context} is full; the oldest messages are forgotten"))?;
-        }
-        self.messages.drain(..first);
-        Ok(ids)
-    }
-
-    /// The ids of the system message and of the messages from `first` on.
-    fn ids(&self, first: usize) -> Result<Vec<u32>, Failure> {
-        let messages = self.system.iter().chain(&self.messages[first..]);
-        encode(self.tokenizer, &self.template.prompt(messages)?)
-    }
-
-    fn too_long(&self, found: usize) -> Failure {
-        let Conversation { context, kept_free, .. } = self;
-        let with = if self.system.is_some() { ", with the system message," } else { "" };
-        Failure::new(
-            Exit::Input,
-            format_args!(
-                "the message{with} has {found} tokens and the context {context}, of which {kept_free} \
-                 are for the answer; shorten it or ask for a larger --context"
-            ),
-        )
-    }
-}
-
-/// Where messages come from.
-enum Input {
-    Terminal(Box<Editor<(), MemHistory>>),
-    Pipe(io::StdinLock<'static>),
-}
-
-impl Input {
-    /// A line editor if a person sits at both ends, or else plain lines.
-    fn open() -> Result<Input, Failure> {
-        if !(io::stdin().is_terminal() && io::stdout().is_terminal()) {
-            return Ok(Input::Pipe(io::stdin().lock()));
-        }
-        let config = Config::builder().auto_add_history(true).build();
-        let history = MemHistory::with_config(&config);
-        let mut editor = Editor::with_history(config, history).or_exit(Exit::Failed)?;
-        let clear = EventHandler::Conditional(Box::new(ClearLine));
-        editor.bind_sequence(KeyEvent::ctrl('c'), clear);
-        Ok(Input::Terminal(Box::new(editor)))
-    }
-
-    fn is_terminal(&self) -> bool {
-        matches!(self, Input::Terminal(_))
-    }
-
-    /// The next line without its break; `None` at the end.
-    fn line(&mut self) -> Result<Option<String>, Failure> {
-        match self {
-            Input::Terminal(editor) => match editor.readline("> ") {
-                Ok(line) => Ok(Some(line)),
-                Err(ReadlineError::Eof) => Ok(None),
-                Err(ReadlineError::Interrupted) => Err(Failure::ended_by_signal(Exit::Interrupted)),
-                Err(error) => Err(error).or_exit(Exit::Failed),
-            },
-            Input::Pipe(stdin) => {
-                let mut bytes = Vec::new();
-                match stdin.read_until(b'\n', &mut bytes).context("stdin").or_exit(Exit::Failed)? {
-                    0 => Ok(None),
-                    _ => utf8("the message", bytes).map(without_break).map(Some),
-                }
-            }
-        }
-    }
-}
-
-/// Ctrl-C clears a line that is not empty; otherwise it does what it always does.
-struct ClearLine;
-
-impl ConditionalEventHandler for ClearLine {
-    fn handle(&self, _: &Event, _: RepeatCount, _: bool, context: &EventContext) -> Option<Cmd> {
-        (!context.line().is_empty()).then_some(Cmd::Kill(Movement::WholeBuffer))
     }
 }

@@ -1,5 +1,6 @@
 //! How the process ends, and why.
 
+use crate::screen;
 use std::fmt;
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -57,10 +58,20 @@ impl Failure {
         Failure::new(exit, "interrupted")
     }
 
+    /// Something went wrong that was said when it did.
+    pub(crate) fn told(exit: Exit) -> Failure {
+        Failure { exit, error: Told.into() }
+    }
+
+    /// The same, as something that is wrong with the input.
+    pub(crate) fn into_input(self) -> Failure {
+        Failure { exit: Exit::Input, ..self }
+    }
+
     /// One line on stderr, none for a signal; if even that cannot be written there is nobody
     /// left to tell.
     pub(crate) fn report(&self) {
-        if !self.exit.is_signal() {
+        if !self.exit.is_signal() && !self.error.is::<Told>() {
             let _nobody_listens = writeln!(io::stderr(), "wick: {self}");
         }
     }
@@ -99,11 +110,23 @@ impl Failure {
 }
 
 impl fmt::Display for Failure {
-    /// The error and its causes on one line.
+    /// The error and its causes on one line, as a terminal may show it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", format!("{:#}", self.error).replace('\n', " "))
+        f.write_str(&screen::line(&format!("{:#}", self.error).replace('\n', " ")))
     }
 }
+
+/// What was said before the process ended.
+#[derive(Debug)]
+struct Told;
+
+impl fmt::Display for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("something went wrong before")
+    }
+}
+
+impl std::error::Error for Told {}
 
 /// Output that cannot be written is the one error that needs no telling where it came from.
 impl From<io::Error> for Failure {

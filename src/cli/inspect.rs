@@ -5,6 +5,7 @@ use crate::memory::Mib;
 use crate::model::{FileArguments, tokenizer};
 use crate::number;
 use crate::report::print;
+use crate::screen::line;
 use clap::Args;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -239,16 +240,26 @@ impl Report {
     /// The report for people.
     fn write(&self, out: &mut impl Write) -> io::Result<()> {
         let mib = |bytes| Mib(bytes).to_string();
-        writeln!(out, "file        {} ({} in {} file(s))", self.file, mib(self.bytes), self.files)?;
-        writeln!(out, "name        {}", self.name.as_deref().unwrap_or("none"))?;
+        writeln!(
+            out,
+            "file        {} ({} in {} file(s))",
+            line(&self.file),
+            mib(self.bytes),
+            self.files
+        )?;
+        writeln!(out, "name        {}", line(self.name.as_deref().unwrap_or("none")))?;
         writeln!(
             out,
             "format      GGUF version {}, alignment {}",
             self.gguf_version, self.alignment
         )?;
         if let Some(refusal) = &self.refusal {
-            writeln!(out, "model       {}", self.architecture.as_deref().unwrap_or("unknown"))?;
-            writeln!(out, "cannot run  {refusal}")?;
+            writeln!(
+                out,
+                "model       {}",
+                line(self.architecture.as_deref().unwrap_or("unknown"))
+            )?;
+            writeln!(out, "cannot run  {}", line(refusal))?;
         }
         if let (Some(output), Some(version), Some(identity)) =
             (self.packed, self.packed_version, &self.identity)
@@ -270,7 +281,7 @@ impl Report {
             )?;
         }
         for name in &self.unused_tensors {
-            writeln!(out, "  not used  {name}")?;
+            writeln!(out, "  not used  {}", line(name))?;
         }
         match &self.tokenizer {
             None => writeln!(out, "tokenizer   none that wick knows")?,

@@ -78,9 +78,11 @@ impl Interrupt {
         self.0.mode.store(BUSY, Ordering::SeqCst);
     }
 
-    /// The same, but ctrl-C stops what is being answered and no more.
+    /// The same, but ctrl-C stops what is being answered from here on and no more, however often it is pressed.
     pub(crate) fn answering(&self) {
         self.0.mode.store(ANSWERING, Ordering::SeqCst);
+        let (was, new) = (SIGINT, 0);
+        let _other = self.0.signal.compare_exchange(was, new, Ordering::SeqCst, Ordering::SeqCst);
     }
 
     /// From here on nothing checks: a single signal ends the process. Fails if there was one before,
@@ -96,7 +98,9 @@ fn serve(mut signals: Signals, state: &State, terminal: Option<&Terminal>) {
     loop {
         for signal in signals.wait().filter(|signal| *signal != SIGXFSZ) {
             let is_second = state.signal.swap(signal, Ordering::SeqCst) != 0;
-            if is_second || state.mode.load(Ordering::SeqCst) == IDLE {
+            let mode = state.mode.load(Ordering::SeqCst);
+            let stops = signal == SIGINT && mode == ANSWERING;
+            if mode == IDLE || is_second && !stops {
                 end(signal, terminal);
             }
         }

@@ -3,6 +3,8 @@
 mod answer;
 mod bench;
 mod chat;
+mod command;
+mod conversation;
 mod detokenize;
 mod engine;
 mod eval;
@@ -10,6 +12,7 @@ mod exit;
 mod input;
 mod inspect;
 mod interrupt;
+mod lines;
 mod logits;
 mod memory;
 mod model;
@@ -22,6 +25,7 @@ mod report;
 mod request;
 mod run;
 mod sampling;
+mod screen;
 mod skills;
 mod streaming;
 mod synth;
@@ -134,9 +138,9 @@ fn start_log(verbose: u8) {
     };
     env_logger::Builder::new()
         .filter_level(level)
-        .format(|line, record| match record.level() {
-            Level::Error | Level::Warn => writeln!(line, "wick: warning: {}", record.args()),
-            _ => writeln!(line, "wick: {}", record.args()),
+        .format(|line, record| {
+            let kind = if record.level() <= Level::Warn { "warning: " } else { "" };
+            writeln!(line, "wick: {kind}{}", screen::line(&record.args().to_string()))
         })
         .init();
 }

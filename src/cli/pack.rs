@@ -6,6 +6,7 @@ use crate::interrupt::Interrupt;
 use crate::memory::Mib;
 use crate::progress::Progress;
 use crate::report::report_written;
+use crate::screen;
 use clap::Args;
 use std::io::{self, Write};
 use std::num::NonZeroUsize;
@@ -138,7 +139,7 @@ fn check(path: &Path, interrupt: &Interrupt) -> Result<(), Failure> {
     let bytes = with_progress(&files, total, interrupt, |done| verify(model, found, done))?;
     let mut out = io::stdout().lock();
     for damage in &damages {
-        writeln!(out, "{damage}")?;
+        writeln!(out, "{}", screen::line(&damage.to_string()))?;
     }
     if !damages.is_empty() {
         let message = format_args!("damaged in {} place(s)", damages.len());

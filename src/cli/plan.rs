@@ -6,6 +6,7 @@ use crate::memory::{MemoryArguments, Mib};
 use crate::model::{ModelArguments, tokenizer};
 use crate::number;
 use crate::report::print;
+use crate::screen::line;
 use anyhow::Context;
 use clap::Args;
 use clap::builder::PossibleValuesParser;
@@ -182,7 +183,7 @@ impl Report {
     fn write(&self, out: &mut impl Write) -> io::Result<()> {
         let streaming = self.slots > 0;
         let weights = if streaming { "dense weights" } else { "weights" };
-        writeln!(out, "model          {}", self.model)?;
+        writeln!(out, "model          {}", line(&self.model))?;
         writeln!(out, "context        {} positions, {} in a batch", self.context, self.batch)?;
         writeln!(out)?;
         for (part, bytes) in [

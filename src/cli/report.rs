@@ -1,6 +1,7 @@
 //! Printing what a verb has found out.
 
 use crate::exit::{Exit, Failure, OrExit};
+use crate::screen;
 use serde::Serialize;
 use std::fmt;
 use std::fs;
@@ -34,7 +35,7 @@ pub(crate) fn print_line(value: &impl Serialize) -> Result<(), Failure> {
 
 /// A line on stderr.
 pub(crate) fn say(line: &str) -> Result<(), Failure> {
-    Ok(writeln!(io::stderr(), "wick: {line}")?)
+    Ok(writeln!(io::stderr(), "wick: {}", screen::line(line))?)
 }
 
 /// Says what a file that was written is like: on stdout, if that is not where the file went.

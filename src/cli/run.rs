@@ -1,6 +1,6 @@
 //! `wick run`: a prompt in, text out as it is drawn.
 
-use crate::answer::{Answer, report_load, write_now};
+use crate::answer::{Answer, report_load};
 use crate::engine::with_engine;
 use crate::exit::{Exit, Failure};
 use crate::input::{read_text, unescape, without_break};
@@ -9,11 +9,12 @@ use crate::model::{FlagArguments, GatingArguments, tokenizer};
 use crate::outcome::Outcome;
 use crate::report::{print_line, say};
 use crate::request::RequestArguments;
+use crate::screen::Screen;
 use crate::template::{TemplateArguments, encode, plain};
 use clap::Args;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FileType, fstat};
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::time::{Duration, Instant};
 use wick_serve::{Message, Prompt};
 use wick_session::Ended;
@@ -119,9 +120,9 @@ pub(crate) fn run(
 
 /// Writes the answer as it is drawn.
 fn draw(answer: &mut Answer<'_, '_>) -> Result<(), Failure> {
-    let mut out = io::stdout().lock();
-    let done = answer.decode(|text| write_now(&mut out, text));
-    writeln!(out)?;
+    let mut screen = Screen::open();
+    let done = answer.decode(|text| screen.write_now(text));
+    screen.write_now("\n")?;
     done
 }
 

@@ -7,6 +7,7 @@ use crate::exit::{Exit, Failure, OrExit};
 use crate::interrupt::Interrupt;
 use crate::progress::Progress;
 use crate::report::print_line;
+use crate::screen::line;
 use crate::template::{ChatTemplate, encode, plain};
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
@@ -107,7 +108,7 @@ fn write(scores: &BTreeMap<&str, Score>) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     for (skill, Score { right, of, left_out }) in scores {
         let percent = 100.0 * *right as f64 / (*of).max(1) as f64;
-        write!(out, "{skill:16} {right:5} of {of:5} right, {percent:5.1} %")?;
+        write!(out, "{:16} {right:5} of {of:5} right, {percent:5.1} %", line(skill))?;
         match left_out {
             0 => writeln!(out)?,
             n => writeln!(out, "; {n} left out")?,

@@ -1,6 +1,7 @@
 //! `wick bench`: figures that fit each other.
 
-use crate::program::{least, nano, stdout, wick};
+use crate::person::Person;
+use crate::program::{interrupt, least, nano, stdout, wick};
 use serde_json::Value;
 
 #[test]
@@ -52,4 +53,12 @@ fn a_device_can_be_emulated_and_results_approximated() {
     let preferring = bench(&["--prefer-resident", "100"]);
     let read = |report: &Value| report["decode_experts"]["bytes_per_token"].as_f64().unwrap();
     assert!(read(&preferring) < read(&report), "{preferring}");
+}
+
+#[test]
+fn a_long_measurement_shows_how_far_it_is() {
+    let mut person = Person::new(&["bench", "--rounds", "1000"]);
+    person.sees_then("measuring ", " of 640000 tokens, ");
+    interrupt(&person.child);
+    person.sees_it_end(130);
 }

@@ -51,6 +51,8 @@ fn ask(child: &mut Child, answers: &mut impl BufRead, message: &str) -> String {
     writeln!(child.stdin.as_mut().unwrap(), "{message}").unwrap();
     let mut line = String::new();
     answers.read_line(&mut line).unwrap();
+    // The empty line behind it.
+    answers.read_line(&mut String::new()).unwrap();
     line
 }
 

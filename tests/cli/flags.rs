@@ -103,7 +103,7 @@ fn a_verb_shows_flags_that_it_has_use_for() {
     assert_eq!(of("threads"), "run chat logits eval bench synth pack");
     assert_eq!(of("memory"), "run chat logits eval bench plan synth");
     assert_eq!(of("out"), "logits synth pack unpack");
-    assert_eq!(of("json"), "tokenize inspect eval bench plan");
+    assert_eq!(of("json"), "run chat tokenize inspect eval bench plan");
     assert_eq!(of("verbose"), VERBS.join(" "));
 }
 

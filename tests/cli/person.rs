@@ -1,7 +1,12 @@
 //! A person at a terminal.
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::io::{Read, Write};
+use std::path::Path;
 use std::process::{Child, Command};
+
+/// How long a person waits for something to happen.
+const PATIENCE: Timespec = Timespec { tv_sec: 60, tv_nsec: 0 };
 
 /// A person at a terminal.
 pub(crate) struct Person {
@@ -11,6 +16,11 @@ pub(crate) struct Person {
 
 impl Person {
     pub(crate) fn new(arguments: &[&str]) -> Person {
+        Person::remembering("/dev/null".as_ref(), arguments)
+    }
+
+    /// A person whose programs keep their state in a folder.
+    pub(crate) fn remembering(state: &Path, arguments: &[&str]) -> Person {
         use rustix::fs::{Mode, OFlags, open};
         use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
         let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
@@ -23,6 +33,7 @@ impl Person {
         let child = Command::new(env!("CARGO_BIN_EXE_wick"))
             .args(arguments)
             .env("TERM", "xterm")
+            .env("XDG_STATE_HOME", state)
             .stdin(end())
             .stdout(end())
             .stderr(end())
@@ -45,6 +56,8 @@ impl Person {
                 return;
             }
             assert!(screen.len() < 20_000, "{text:?} expected, {shown:?} found");
+            let ready = poll(&mut [PollFd::new(&self.terminal, PollFlags::IN)], Some(&PATIENCE));
+            assert_eq!(ready, Ok(1), "{text:?} expected, {shown:?} found");
             let read = self.terminal.read_exact(&mut byte);
             read.unwrap_or_else(|e| panic!("{text:?} expected, {shown:?} found: {e}"));
             screen.push(byte[0]);
@@ -55,8 +68,8 @@ impl Person {
         &self.terminal
     }
 
-    pub(crate) fn types(&mut self, keys: &str) {
-        self.terminal.write_all(keys.as_bytes()).unwrap();
+    pub(crate) fn types(&mut self, keys: impl AsRef<[u8]>) {
+        self.terminal.write_all(keys.as_ref()).unwrap();
     }
 
     pub(crate) fn sees_it_end(mut self, code: i32) {

@@ -1,0 +1,63 @@
+//! Text from elsewhere on a terminal, to which control characters are commands.
+
+use std::fmt::Write as _;
+use std::io::{self, IsTerminal, StdoutLock, Write};
+
+/// The text with control characters but line breaks and tabs as escapes, such as `\x1b`.
+pub(crate) fn tame(text: &str) -> String {
+    escape(text, |c| c != '\n' && c != '\t')
+}
+
+/// The text on one line, with all control characters as escapes.
+pub(crate) fn line(text: &str) -> String {
+    escape(text, |_| true)
+}
+
+fn escape(text: &str, is_escaped: impl Fn(char) -> bool) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\n' if is_escaped(c) => shown.push_str("\\n"),
+            c if c.is_control() && is_escaped(c) => {
+                let _infallible = write!(shown, "\\x{:02x}", u32::from(c));
+            }
+            c => shown.push(c),
+        }
+    }
+    shown
+}
+
+/// Stdout for what a model writes: to the byte, but for control characters on a terminal.
+pub(crate) struct Screen {
+    out: StdoutLock<'static>,
+    is_terminal: bool,
+}
+
+impl Screen {
+    pub(crate) fn open() -> Screen {
+        let stdout = io::stdout();
+        Screen { is_terminal: stdout.is_terminal(), out: stdout.lock() }
+    }
+
+    /// Writes text that its reader sees at once.
+    pub(crate) fn write_now(&mut self, text: &str) -> io::Result<()> {
+        if self.is_terminal {
+            self.out.write_all(tame(text).as_bytes())?;
+        } else {
+            self.out.write_all(text.as_bytes())?;
+        }
+        self.out.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_characters_are_shown() {
+        let text = "a\tb\n\x1b[2J\r\u{9b}1m\x07\x7fé\0";
+        assert_eq!(tame(text), "a\tb\n\\x1b[2J\\x0d\\x9b1m\\x07\\x7fé\\x00");
+        assert_eq!(line("a\nb\tc"), "a\\nb\\x09c");
+    }
+}
