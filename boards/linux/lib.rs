@@ -17,6 +17,7 @@ mod pool;
 pub mod reads;
 mod slot_memory;
 mod store;
+mod thread;
 
 pub use arrange::{ArrangedMemory, Arranging};
 pub use bandwidth::read_bandwidth;
@@ -30,3 +31,4 @@ pub use memory::{
 pub use pool::Pool;
 pub use slot_memory::Memory;
 pub use store::{Catalogue, CatalogueError, FileStore, LowBit};
+pub use thread::{on_stack, spawn};

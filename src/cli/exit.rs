@@ -9,6 +9,8 @@ use wick_linux::host::HostError;
 /// Exit codes, as `wick --help` lists them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
+    /// Done.
+    Done = 0,
     /// The output cannot be written, or something else went wrong on the way.
     Failed = 1,
     /// The command line is wrong.

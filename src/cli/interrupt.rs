@@ -56,8 +56,7 @@ impl Interrupt {
         let state = Arc::new(State::default());
         let (shared, terminal) = (Arc::clone(&state), Terminal::saved());
         let serve = move || serve(signals, &shared, terminal.as_ref());
-        let thread = thread::Builder::new().name("signals".into()).stack_size(STACK);
-        if thread.spawn(serve).is_err() {
+        if wick_linux::spawn("signals", STACK, serve).is_err() {
             // No thread to be had: all end at once.
             for number in numbers {
                 let always = Arc::new(AtomicBool::new(true));

@@ -27,7 +27,7 @@ mod terminal;
 mod tokenize;
 mod trial;
 
-use crate::exit::Failure;
+use crate::exit::{Exit, Failure};
 use crate::interrupt::Interrupt;
 use clap::{Parser, Subcommand};
 use log::{Level, LevelFilter};
@@ -81,7 +81,19 @@ enum Verb {
     Unpack(pack::UnpackArguments),
 }
 
+/// Bytes of stack that any verb has enough of, also in a debug build.
+const STACK: usize = 1 << 20;
+
 fn main() -> ExitCode {
+    let exit = wick_linux::on_stack(STACK, start).unwrap_or_else(|error| {
+        Failure::new(Exit::Failed, error).report();
+        Exit::Failed
+    });
+    exit.into()
+}
+
+/// The whole of the program.
+fn start() -> Exit {
     let started = Instant::now();
     let done = Interrupt::watch().and_then(|interrupt| {
         let done = run(&interrupt, started).and_then(|()| Ok(io::stdout().flush()?));
@@ -89,11 +101,11 @@ fn main() -> ExitCode {
         done.or_else(|failure| interrupt.check().and(Err(failure)))
     });
     match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) if failure.is_closed_pipe() => ExitCode::SUCCESS,
+        Ok(()) => Exit::Done,
+        Err(failure) if failure.is_closed_pipe() => Exit::Done,
         Err(failure) => {
             failure.report();
-            failure.exit.into()
+            failure.exit
         }
     }
 }

@@ -1,0 +1,122 @@
+//! Limits of the system: small stacks, no more threads, little address space, few processors.
+
+use crate::program::{fails, golden, least, nano, stdout, wick};
+use std::io::{Seek, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use tempfile::TempDir;
+
+/// Runs wick under a limit that the shell sets, such as `ulimit -s 256`.
+fn under(limit: &str, input: &str, words: &[&str]) -> Output {
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!(r#"{limit} && exec "$0" "$@""#), env!("CARGO_BIN_EXE_wick")]);
+    let mut stdin = tempfile::tempfile().unwrap();
+    stdin.write_all(input.as_bytes()).unwrap();
+    stdin.rewind().unwrap();
+    command.args(words).stdin(stdin).output().unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Every verb in something short, with the input that it takes.
+struct Verbs {
+    _folder: TempDir,
+    verbs: Vec<(String, &'static str)>,
+}
+
+impl Verbs {
+    fn new() -> Verbs {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str| folder.path().join(name).display().to_string();
+        let [packed, out] = ["packed.wick.gguf", "out"].map(file);
+        let (nano, text) = (nano(), golden("index.json").display().to_string());
+        stdout(&wick(&["pack", &nano, "-o", &packed]));
+        let least = least(&wick(&["run", "-m", &packed, "--memory", "1M", "hi"])) + 512;
+        let verbs = [
+            ("--help", ""),
+            ("run --temperature 0 -n 4 hi", ""),
+            (&format!("run -m {nano} --memory {least}K --temperature 0 -n 4 hi"), ""),
+            (&format!("run -m {packed} --memory {least}K --temperature 0 -n 4 hi"), ""),
+            ("chat --temperature 0 -n 4", "hi\n"),
+            ("tokenize", "hello"),
+            ("detokenize", "100 101"),
+            ("logits --ids 1,2", ""),
+            ("inspect", ""),
+            (&format!("inspect {packed}"), ""),
+            (&format!("eval --text {text} --context 64"), ""),
+            ("bench -r 1 -p 4 -n 4 --no-bandwidth", ""),
+            ("plan", ""),
+            (&format!("synth --shape tiny -n 8 -o {out}"), ""),
+            (&format!("pack --low-bit {nano} -o {out}"), ""),
+            (&format!("pack --verify {packed}"), ""),
+            (&format!("unpack {packed} -o {out}"), ""),
+        ];
+        let verbs = verbs.map(|(words, input)| (words.to_owned(), input)).into();
+        Verbs { _folder: folder, verbs }
+    }
+
+    /// Runs each under a limit of the shell.
+    fn under(&self, limit: &str) -> impl Iterator<Item = (&str, Output)> {
+        self.verbs.iter().map(move |(words, input)| {
+            let output = under(limit, input, &words.split(' ').collect::<Vec<_>>());
+            (&words[..], output)
+        })
+    }
+}
+
+#[test]
+fn every_verb_runs_on_a_small_stack() {
+    let verbs = Verbs::new();
+    for (words, output) in verbs.under("ulimit -s 256") {
+        assert_eq!(output.status.code(), Some(0), "{words}: {}", stderr(&output));
+    }
+}
+
+/// A folder that every user can read, with wick and nano in it.
+fn public() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    std::fs::copy(env!("CARGO_BIN_EXE_wick"), folder.path().join("wick")).unwrap();
+    std::fs::copy(nano(), folder.path().join("nano.gguf")).unwrap();
+    folder
+}
+
+/// Runs wick there under a limit of the shell, as a user that may have no second thread. Root may always have
+/// one, so it is another user then.
+fn alone(folder: &Path, limit: &str, words: &[&str]) -> Output {
+    let mut command = Command::new("prlimit");
+    command.current_dir(folder).arg("--nproc=1");
+    if rustix::process::geteuid().is_root() {
+        command.args(["setpriv", "--reuid=64321", "--regid=64321", "--clear-groups"]);
+    }
+    command.args(["sh", "-c", &format!(r#"{limit} && exec ./wick "$@""#), "sh"]);
+    command.args(words).stdin(Stdio::null()).output().unwrap()
+}
+
+#[test]
+fn where_no_thread_is_to_be_had_one_computes_and_reads() {
+    let (folder, nano) = (public(), nano());
+    let question = "remember: the code is 4711. set a timer for 5 minutes";
+    let ask = ["run", "--temperature", "0", question];
+    let expected = stdout(&wick(&ask));
+    let least = least(&wick(&[&ask[..], &["-m", &nano, "--memory", "1M"]].concat()));
+    let memory = format!("{}K", least + 512);
+    let more = ["-m", "nano.gguf", "--memory", &memory];
+    let output = alone(folder.path(), "true", &[&ask[..], &more].concat());
+    assert_eq!(stdout(&output), expected);
+    let said = stderr(&output);
+    assert!(said.contains("reading on the computing thread, which is slower"), "{said}");
+    assert!(said.lines().all(|line| line.contains("RLIMIT_NPROC is 1")), "{said}");
+    if wick_linux::Cpus::detect().numbers.len() > 1 {
+        let words = "synth --threads 2 --no-run --shape tiny,vocab=5000 -o /dev/null";
+        let output = alone(folder.path(), "true", &words.split(' ').collect::<Vec<_>>());
+        assert_eq!(output.status.code(), Some(0));
+        let said = stderr(&output);
+        assert!(said.contains("1 of 2 threads compute, more are refused"), "{said}");
+    }
+    let output = alone(folder.path(), "ulimit -s 256", &["inspect"]);
+    fails(&output, 1, "ulimit -s is 256, and a thread with more is refused");
+}
