@@ -120,3 +120,29 @@ fn where_no_thread_is_to_be_had_one_computes_and_reads() {
     let output = alone(folder.path(), "ulimit -s 256", &["inspect"]);
     fails(&output, 1, "ulimit -s is 256, and a thread with more is refused");
 }
+
+#[test]
+fn more_threads_than_processors_are_refused_with_a_warning() {
+    let cpus = wick_linux::Cpus::detect().numbers.len();
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out").display().to_string();
+    let text = stdout(&wick(&["run", "--temperature", "0", "hello"]));
+    let nano = nano();
+    let verbs: [&[&str]; 3] = [
+        &["run", "--temperature", "0", "hello"],
+        &["pack", &nano, "-o", &out],
+        &["synth", "--shape", "tiny", "-n", "4", "-o", &out],
+    ];
+    for verb in verbs {
+        let output = wick(&[verb, &["--threads", "4096"]].concat());
+        let out = stdout(&output);
+        assert!(verb[0] != "run" || out == text);
+        let said = stderr(&output);
+        let warning = format!(
+            "wick: warning: --threads 4096: this process has {cpus} processors; {cpus} threads compute"
+        );
+        assert_eq!(said.matches(&warning).count(), 1, "{said}");
+    }
+    let output = wick(&["run", "--temperature", "0", "--threads", "1", "hello"]);
+    assert_eq!((stdout(&output), stderr(&output)), (text, String::new()));
+}
