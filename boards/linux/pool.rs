@@ -5,10 +5,9 @@
 //! for: the caller goes on with the work and the worker comes too late, which costs nothing.
 
 use crate::cpu::{Cpus, pin};
-use crate::thread::{ThreadLimits, spawn};
+use crate::thread::spawn;
 use std::cell::UnsafeCell;
 use std::hint::spin_loop;
-use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -92,7 +91,9 @@ impl Pool {
                 shared.serve();
             };
             let worker = spawn(&format!("wick-{i}"), STACK, body);
-            worker.inspect_err(|error| tell_refused(i, threads, error)).ok()
+            let tell =
+                |error| log::warn!("{i} of {threads} threads compute, more are refused: {error}");
+            worker.map_err(tell).ok()
         };
         let workers = (1..threads.min(INSIDE as usize)).map_while(worker).collect();
         Pool { shared, workers, caller_cpu: cpu(0) }
@@ -104,12 +105,6 @@ impl Pool {
             pin(cpu);
         }
     }
-}
-
-/// Warns that no more than some of the threads compute.
-fn tell_refused(some: usize, threads: usize, error: &io::Error) {
-    let limits = ThreadLimits::of_process();
-    log::warn!("{some} of {threads} threads compute, more are refused: {error} ({limits})");
 }
 
 impl Shared {

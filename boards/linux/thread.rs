@@ -4,8 +4,9 @@
 //! them needs, in a debug build. They are only reserved; a page is taken when it is touched.
 
 use crate::cgroup::{folders, read_number};
-use memmap2::MmapMut;
+use crate::refusal::{Refusal, is_refusal};
 use rustix::process::{Resource, getrlimit};
+use std::error::Error;
 use std::fmt;
 use std::io;
 use std::panic::resume_unwind;
@@ -26,40 +27,60 @@ pub fn spawn<T: Send + 'static>(
     body: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<JoinHandle<T>> {
     // A thread that has a stack but not what it needs besides would end the process.
-    drop(MmapMut::map_anon(stack + BESIDE)?);
+    Refusal::check(stack + BESIDE)?;
     let (starting, started) = mpsc::channel::<()>();
     let body = move || {
         drop(starting);
         body()
     };
-    let thread = Builder::new().name(name.into()).stack_size(stack).spawn(body)?;
+    let thread = Builder::new().name(name.into()).stack_size(stack).spawn(body);
+    let thread = thread.map_err(|error| io::Error::new(error.kind(), Refused { error }))?;
     // Nothing is sent: the channel closes when the thread has begun.
     let _closed = started.recv();
     Ok(thread)
 }
 
-/// Does `work` on a stack of at least `bytes`: that of this thread, the process's first, or where `ulimit -s`
-/// makes it smaller than that, that of a thread of its own.
+/// Does `work` on a stack of at least `bytes`: that of this thread, the process's first; or that of a thread of
+/// its own where `ulimit -s` makes the first one smaller, or `ulimit -v` may refuse its pages when it grows.
 ///
 /// # Errors
-/// The stack is smaller, and the system refuses another thread.
+/// The system refuses the other thread, and this one's stack is smaller or may be.
 pub fn on_stack<T: Send + 'static>(bytes: usize, work: fn() -> T) -> io::Result<T> {
-    let limit = getrlimit(Resource::Stack).current;
-    let Some(limit) = limit.filter(|limit| *limit < bytes as u64) else { return Ok(work()) };
+    let limit = |resource| getrlimit(resource).current;
+    let small = limit(Resource::Stack).filter(|limit| *limit < bytes as u64);
+    if small.is_none() && limit(Resource::As).is_none() {
+        return Ok(work());
+    }
     match spawn("wick", bytes, work) {
         Ok(thread) => Ok(thread.join().unwrap_or_else(|panic| resume_unwind(panic))),
-        Err(error) => Err(io::Error::other(format!(
-            "{} KiB of stack are needed, ulimit -s is {}, and a thread with more is refused: {error} ({})",
-            bytes >> 10,
-            limit >> 10,
-            ThreadLimits::of_process()
-        ))),
+        Err(error) if small.is_none() && !is_refusal(&error) => Ok(work()),
+        Err(error) => {
+            let small = small.map(|small| format!(", ulimit -s is {} KiB", small >> 10));
+            let (bytes, small) = (bytes >> 10, small.unwrap_or_default());
+            let message = format!("{bytes} KiB of stack are needed{small}: {error}");
+            Err(io::Error::new(error.kind(), message))
+        }
     }
 }
 
+/// A thread that the system refuses. It is shown with the limits of the process.
+#[derive(Debug)]
+struct Refused {
+    error: io::Error,
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.error, ThreadLimits::of_process())
+    }
+}
+
+/// The message has the cause in it, so there is no source to print after it.
+impl Error for Refused {}
+
 /// What limits the number of threads: where the system refuses one, that is why.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct ThreadLimits {
+struct ThreadLimits {
     /// The least `pids.max` of the process's control groups.
     group: Option<u64>,
     /// Processes and threads that the user may have, root aside.
@@ -67,7 +88,7 @@ pub(crate) struct ThreadLimits {
 }
 
 impl ThreadLimits {
-    pub(crate) fn of_process() -> ThreadLimits {
+    fn of_process() -> ThreadLimits {
         let user = getrlimit(Resource::Nproc).current;
         ThreadLimits { group: group_limit(Path::new("/")), user }
     }
@@ -112,8 +133,7 @@ mod tests {
         if let Some(limit) = limit.filter(|limit| *limit < 1 << 30) {
             assert!(!on_stack(limit as usize + 1, here).unwrap());
             let refused = on_stack(1 << 60, here).unwrap_err().to_string();
-            let expected =
-                format!("ulimit -s is {}, and a thread with more is refused", limit >> 10);
+            let expected = format!("ulimit -s is {} KiB: the system refuses", limit >> 10);
             assert!(refused.contains(&expected), "{refused}");
         }
     }

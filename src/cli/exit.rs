@@ -17,7 +17,7 @@ pub(crate) enum Exit {
     Usage = 2,
     /// A model file cannot be read, is damaged, has changed while in use, or is none that wick runs.
     Model = 3,
-    /// The model does not fit into memory.
+    /// The model does not fit into memory, or the system refuses memory.
     Memory = 4,
     /// The input is wrong.
     Input = 5,
@@ -156,16 +156,8 @@ impl From<HostError> for Failure {
     fn from(error: HostError) -> Failure {
         let exit = match &error {
             HostError::Options(_) => Exit::Usage,
-            HostError::Map(_)
-            | HostError::Model { .. }
-            | HostError::Packed { .. }
-            | HostError::Catalogue(_)
-            | HostError::Unread { .. }
-            | HostError::Engine(_) => Exit::Model,
-            HostError::Shortage(_)
-            | HostError::Arena { .. }
-            | HostError::Weights(_)
-            | HostError::Slots(_) => Exit::Memory,
+            error if error.is_of_memory() => Exit::Memory,
+            _ => Exit::Model,
         };
         Failure { exit, error: error.into() }
     }

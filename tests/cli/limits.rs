@@ -75,6 +75,63 @@ fn every_verb_runs_on_a_small_stack() {
     }
 }
 
+/// The least address space, in MiB, with which the process comes so far as to say something itself.
+fn least_space() -> usize {
+    let begins = |mib: &usize| {
+        let output = under(&format!("ulimit -v {}", mib * 1024), "", &["--version"]);
+        matches!(output.status.code(), Some(0 | 4))
+    };
+    (1..400).find(begins).unwrap()
+}
+
+/// With any address space a verb does what it does, or says what is refused; it never aborts.
+#[test]
+fn refused_memory_ends_a_verb_with_one_line() {
+    let verbs = Verbs::new();
+    let (begin, mut refused) = (least_space(), 0);
+    // Below, the binary itself may have no room, and its loader ends it.
+    for mib in (begin + 1..begin + 30).step_by(4) {
+        for (words, output) in verbs.under(&format!("ulimit -v {}", mib * 1024)) {
+            let said = stderr(&output);
+            match output.status.code() {
+                Some(0) => {}
+                Some(4) => {
+                    refused += 1;
+                    let last = said.lines().last().unwrap();
+                    let limit = format!("of memory, ulimit -v is {mib}.0 MiB");
+                    let says = last.starts_with("wick: ") && last.ends_with(&limit);
+                    assert!(says && last.contains("the system refuses "), "{mib}, {words}: {said}");
+                }
+                code => panic!("{mib}, {words}: {code:?}, {said}"),
+            }
+        }
+    }
+    assert!(refused > 0);
+    // No more is asked for than is needed, however many threads there are.
+    for (words, output) in verbs.under("ulimit -v 400000") {
+        assert_eq!(output.status.code(), Some(0), "{words}: {}", stderr(&output));
+    }
+}
+
+/// A file that is being written goes when memory is refused.
+#[test]
+fn refused_memory_leaves_no_unfinished_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out").display().to_string();
+    let mut refused = 0;
+    for mib in (least_space()..).step_by(2).take(15) {
+        let words = ["synth", "--no-run", "--shape", "tiny,vocab=60000", "-o", &out];
+        let output = under(&format!("ulimit -v {}", mib * 1024), "", &words);
+        if !output.status.success() {
+            refused += 1;
+            assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "{mib}");
+        } else {
+            std::fs::remove_file(&out).unwrap();
+        }
+    }
+    assert!(refused > 0);
+}
+
 /// A folder that every user can read, with wick and nano in it.
 fn public() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
@@ -118,7 +175,11 @@ fn where_no_thread_is_to_be_had_one_computes_and_reads() {
         assert!(said.contains("1 of 2 threads compute, more are refused"), "{said}");
     }
     let output = alone(folder.path(), "ulimit -s 256", &["inspect"]);
-    fails(&output, 1, "ulimit -s is 256, and a thread with more is refused");
+    fails(
+        &output,
+        1,
+        "ulimit -s is 256 KiB: Resource temporarily unavailable (os error 11) (RLIMIT_NPROC is 1",
+    );
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use super::direct::{Direct, read_now};
 use super::{Completion, Reads, Request};
 use crate::block_file::BlockFile;
-use crate::thread::{ThreadLimits, spawn};
+use crate::thread::spawn;
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
@@ -60,10 +60,9 @@ impl Threads {
         match Threads::new(Arc::clone(&files), count) {
             Ok(threads) => Box::new(threads),
             Err(error) => {
-                let limits = ThreadLimits::of_process();
                 log::warn!(
-                    "no thread that reads is to be had: {error} ({limits}); reading on the \
-                     computing thread, which is slower"
+                    "no thread that reads is to be had: {error}; reading on the computing \
+                     thread, which is slower"
                 );
                 Box::new(Direct::new(files))
             }
@@ -92,8 +91,7 @@ impl Threads {
                 Ok(()) => {}
                 Err(error) if i == 0 => return Err(error),
                 Err(error) => {
-                    let limits = ThreadLimits::of_process();
-                    log::warn!("{i} of {count} threads read, more are refused: {error} ({limits})");
+                    log::warn!("{i} of {count} threads read, more are refused: {error}");
                     break;
                 }
             }
