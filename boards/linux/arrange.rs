@@ -2,6 +2,7 @@
 
 use crate::ModelFile;
 use crate::identity::check_all;
+use crate::refusal::Refusal;
 use memmap2::{Advice, MmapMut};
 use std::io;
 use std::sync::{Mutex, PoisonError};
@@ -25,7 +26,7 @@ impl ArrangedMemory {
         if bytes == 0 {
             return Ok(ArrangedMemory { map: None });
         }
-        let map = MmapMut::map_anon(bytes)?;
+        let map = MmapMut::map_anon(bytes).map_err(Refusal::of(bytes))?;
         if let Err(error) = map.advise(Advice::HugePage) {
             log::debug!("no huge pages: {error}");
         }

@@ -1,6 +1,7 @@
 //! How fast the machine's memory can be read, which bounds how fast tokens can be decoded.
 
 use crate::memory_limit;
+use crate::refusal::Refusal;
 use std::hint::black_box;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -27,10 +28,9 @@ pub fn read_bandwidth(parallel: &dyn Parallel) -> Option<f64> {
 /// The fastest of the passes over a buffer of `bytes` that begin within `duration`.
 fn measure(parallel: &dyn Parallel, bytes: usize, duration: Duration) -> Option<f64> {
     let len = bytes / size_of::<u64>();
-    let mut buffer = Vec::<u64>::new();
-    buffer.try_reserve_exact(len).ok()?;
+    Refusal::check(bytes).ok()?;
     // Written, because all of memory that never was is one and the same page of zeros.
-    buffer.resize(len, 1);
+    let buffer = vec![1u64; len];
     let start = Instant::now();
     let mut fastest = pass(parallel, &buffer);
     while start.elapsed() < duration {

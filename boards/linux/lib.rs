@@ -2,6 +2,7 @@
 //! of pinned threads, and honest answers to how many processors and how much memory the process may
 //! use and how fast it is. [`host`] puts them together: from a path to an engine, within a budget.
 
+mod allocator;
 mod arrange;
 mod bandwidth;
 mod block_file;
@@ -15,9 +16,12 @@ mod map;
 mod memory;
 mod pool;
 pub mod reads;
+mod refusal;
 mod slot_memory;
 mod store;
+mod thread;
 
+pub use allocator::Allocator;
 pub use arrange::{ArrangedMemory, Arranging};
 pub use bandwidth::read_bandwidth;
 pub use block_file::{ALIGNMENT, BlockFile, Caching};
@@ -28,5 +32,7 @@ pub use memory::{
     LimitSource, MemoryLimit, Mib, memory_limit, peak_resident, resident, resident_anonymous,
 };
 pub use pool::Pool;
+pub use refusal::Refusal;
 pub use slot_memory::Memory;
 pub use store::{Catalogue, CatalogueError, FileStore, LowBit};
+pub use thread::{on_stack, spawn};

@@ -2,6 +2,7 @@
 
 use crate::fault::{Watch, page_size};
 use crate::identity::{Identity, size_of};
+use crate::refusal::{Refusal, is_refusal};
 use memmap2::{Advice, Mmap, MmapOptions, UncheckedAdvice};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
@@ -46,7 +47,8 @@ impl ModelFile {
         let size = usize::try_from(size).map_err(|_| fail(Reason::TooLarge))?;
         // SAFETY: the map is private and read-only. Who shortens or rewrites the file meanwhile is found
         // out by the watch and by `is_unchanged`, before what was read is believed.
-        let map = unsafe { MmapOptions::new().len(size).map(&file) }.map_err(io)?;
+        let map = unsafe { MmapOptions::new().len(size).map(&file) };
+        let map = map.map_err(|error| io(Refusal::of(size)(error)))?;
         let front = copy_front(&file, &map).map_err(io)?;
         let pages = map.as_ptr() as usize;
         // SAFETY: the map has these pages, is read-only, and is dropped after the watch.
@@ -151,7 +153,8 @@ fn copy_front(file: &File, map: &Mmap) -> io::Result<usize> {
     // SAFETY: these are the first pages of the map, of which nobody has a reference yet; they are written
     // before anybody gets one, and never again.
     unsafe {
-        mmap_anonymous(start, whole, protection, flags)?;
+        mmap_anonymous(start, whole, protection, flags)
+            .map_err(|error| Refusal::of(whole)(error.into()))?;
         std::ptr::copy_nonoverlapping(bytes.as_ptr(), start.cast(), bytes.len());
         mprotect(start, whole, MprotectFlags::READ)?;
     }
@@ -198,6 +201,13 @@ enum Reason {
     NotAFile(&'static str),
     Empty,
     TooLarge,
+}
+
+impl MapError {
+    /// Whether the system refuses memory for the map.
+    pub fn is_refusal(&self) -> bool {
+        matches!(&self.reason, Reason::Io(error) if is_refusal(error))
+    }
 }
 
 impl fmt::Display for MapError {

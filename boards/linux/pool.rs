@@ -5,17 +5,21 @@
 //! for: the caller goes on with the work and the worker comes too late, which costs nothing.
 
 use crate::cpu::{Cpus, pin};
+use crate::thread::spawn;
 use std::cell::UnsafeCell;
 use std::hint::spin_loop;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 use wick_core::Parallel;
 
 /// Turns that a waiting thread spins before it gives its processor up: some tens of microseconds,
 /// more than a layer leaves between two parallel parts.
 const SPINS: usize = 2_000;
+
+/// Bytes of a thread's stack.
+const STACK: usize = 128 << 10;
 
 /// A pool of threads, each bound to a processor of its own where there are enough.
 ///
@@ -78,24 +82,20 @@ impl Pool {
             stop: AtomicBool::new(false),
         });
         let cpu = |i: usize| cpus.numbers.get(i).copied().filter(|_| enough);
-        let (starting, all_started) = mpsc::channel::<()>();
-        let spawn = |i: usize| {
-            let (shared, cpu, starting) = (Arc::clone(&shared), cpu(i), starting.clone());
+        let worker = |i: usize| {
+            let (shared, cpu) = (Arc::clone(&shared), cpu(i));
             let body = move || {
                 if let Some(cpu) = cpu {
                     pin(cpu);
                 }
-                drop(starting);
                 shared.serve();
             };
-            let worker = thread::Builder::new().name(format!("wick-{i}")).spawn(body);
-            worker.inspect_err(|e| log::warn!("thread {i} of {threads}: {e}")).ok()
+            let worker = spawn(&format!("wick-{i}"), STACK, body);
+            let tell =
+                |error| log::warn!("{i} of {threads} threads compute, more are refused: {error}");
+            worker.map_err(tell).ok()
         };
-        let workers = (1..threads.min(INSIDE as usize)).map_while(spawn).collect();
-        drop(starting);
-        // Nothing is sent: the channel closes when the last worker stands, and whatever its start
-        // allocates is allocated.
-        let _closed = all_started.recv();
+        let workers = (1..threads.min(INSIDE as usize)).map_while(worker).collect();
         Pool { shared, workers, caller_cpu: cpu(0) }
     }
 

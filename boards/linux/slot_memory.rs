@@ -1,5 +1,6 @@
 //! Memory that is read into.
 
+use crate::refusal::Refusal;
 use memmap2::{Advice, MmapMut, MmapRaw};
 use std::io;
 use std::ops::Range;
@@ -14,7 +15,7 @@ pub struct Memory {
 impl Memory {
     /// Takes `bytes` of memory, at least one. The system gives pages out when they are touched.
     pub fn new(bytes: usize) -> io::Result<Memory> {
-        let map = MmapMut::map_anon(bytes.max(1))?;
+        let map = MmapMut::map_anon(bytes.max(1)).map_err(Refusal::of(bytes))?;
         if let Err(error) = map.advise(Advice::HugePage) {
             log::debug!("no huge pages: {error}");
         }

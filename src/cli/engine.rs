@@ -11,6 +11,7 @@ use std::cell::RefCell;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 use wick_core::{Approximation, Arena, Engine, HeadRows, KvFormat, Options, Sampling};
+use wick_linux::Cpus;
 use wick_linux::host::{self, LoadProgress, Model, Setup};
 use wick_linux::reads::Device;
 
@@ -32,13 +33,23 @@ pub(crate) struct ComputeArguments {
 impl ComputeArguments {
     /// What the engine is to have, if it first reads a prompt of so many tokens.
     pub(crate) fn setup(&self, prompt: Option<usize>) -> Setup {
-        Setup { threads: self.threads, memory: self.memory.bytes(), prompt, ..Setup::default() }
+        let (threads, memory) = (available(self.threads), self.memory.bytes());
+        Setup { threads, memory, prompt, ..Setup::default() }
     }
 
     /// `options` with keys and values kept as asked.
     pub(crate) fn apply(&self, options: Options) -> Options {
         self.kv.apply(options)
     }
+}
+
+/// As many threads as were asked for, but no more than there are processors: others would only take turns.
+pub(crate) fn available(threads: Option<NonZeroUsize>) -> Option<NonZeroUsize> {
+    let (asked, most) = (threads?, NonZeroUsize::new(Cpus::detect().numbers.len())?);
+    if asked > most {
+        log::warn!("--threads {asked}: this process has {most} processors; {most} threads compute");
+    }
+    Some(asked.min(most))
 }
 
 /// What verbs that draw tokens let their user choose besides.

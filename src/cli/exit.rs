@@ -10,13 +10,15 @@ use wick_linux::host::HostError;
 /// Exit codes, as `wick --help` lists them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
+    /// Done.
+    Done = 0,
     /// The output cannot be written, or something else went wrong on the way.
     Failed = 1,
     /// The command line is wrong.
     Usage = 2,
     /// A model file cannot be read, is damaged, has changed while in use, or is none that wick runs.
     Model = 3,
-    /// The model does not fit into memory.
+    /// The model does not fit into memory, or the system refuses memory.
     Memory = 4,
     /// The input is wrong.
     Input = 5,
@@ -177,16 +179,8 @@ impl From<HostError> for Failure {
     fn from(error: HostError) -> Failure {
         let exit = match &error {
             HostError::Options(_) => Exit::Usage,
-            HostError::Map(_)
-            | HostError::Model { .. }
-            | HostError::Packed { .. }
-            | HostError::Catalogue(_)
-            | HostError::Unread { .. }
-            | HostError::Engine(_) => Exit::Model,
-            HostError::Shortage(_)
-            | HostError::Arena { .. }
-            | HostError::Weights(_)
-            | HostError::Slots(_) => Exit::Memory,
+            error if error.is_of_memory() => Exit::Memory,
+            _ => Exit::Model,
         };
         Failure { exit, error: error.into() }
     }

@@ -11,8 +11,8 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::flag::register_conditional_shutdown;
 use signal_hook::iterator::Signals;
 use signal_hook::low_level;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -22,6 +22,9 @@ const GRACE: Duration = Duration::from_millis(800);
 const TURN: Duration = Duration::from_millis(20);
 /// Bytes of the stack of the thread that waits for signals.
 const STACK: usize = 128 << 10;
+
+/// The terminal, as it was when the process began.
+static TERMINAL: OnceLock<Option<Terminal>> = OnceLock::new();
 
 /// What signals have come, and whether somebody checks.
 #[derive(Clone)]
@@ -54,10 +57,10 @@ impl Interrupt {
         let watched = [&numbers[..], &[SIGXFSZ]].concat();
         let signals = Signals::new(watched).or_exit(Exit::Failed)?;
         let state = Arc::new(State::default());
-        let (shared, terminal) = (Arc::clone(&state), Terminal::saved());
-        let serve = move || serve(signals, &shared, terminal.as_ref());
-        let thread = thread::Builder::new().name("signals".into()).stack_size(STACK);
-        if thread.spawn(serve).is_err() {
+        let shared = Arc::clone(&state);
+        let _set_before = TERMINAL.set(Terminal::saved());
+        let serve = move || serve(signals, &shared);
+        if wick_linux::spawn("signals", STACK, serve).is_err() {
             // No thread to be had: all end at once.
             for number in numbers {
                 let always = Arc::new(AtomicBool::new(true));
@@ -94,14 +97,14 @@ impl Interrupt {
 }
 
 /// The life of the thread that waits for signals.
-fn serve(mut signals: Signals, state: &State, terminal: Option<&Terminal>) {
+fn serve(mut signals: Signals, state: &State) {
     loop {
         for signal in signals.wait().filter(|signal| *signal != SIGXFSZ) {
             let is_second = state.signal.swap(signal, Ordering::SeqCst) != 0;
             let mode = state.mode.load(Ordering::SeqCst);
             let stops = signal == SIGINT && mode == ANSWERING;
             if mode == IDLE || is_second && !stops {
-                end(signal, terminal);
+                end(signal);
             }
         }
         let signal = state.signal.load(Ordering::SeqCst);
@@ -111,16 +114,26 @@ fn serve(mut signals: Signals, state: &State, terminal: Option<&Terminal>) {
             while start.elapsed() < GRACE && signals.pending().all(|signal| signal == SIGXFSZ) {
                 thread::sleep(TURN);
             }
-            end(signal, terminal);
+            end(signal);
         }
     }
 }
 
 /// Ends the process without waiting for any other thread.
-fn end(signal: i32, terminal: Option<&Terminal>) -> ! {
+fn end(signal: i32) -> ! {
     wick_prepare::remove_unfinished();
-    terminal.inspect(|terminal| terminal.restore());
+    restore_terminal();
     low_level::exit(exit(signal) as i32)
+}
+
+/// What is left to do when the system refuses memory, before the process ends.
+pub(crate) fn leave_in_order() {
+    wick_prepare::try_remove_unfinished();
+    restore_terminal();
+}
+
+fn restore_terminal() {
+    TERMINAL.get().and_then(Option::as_ref).inspect(|terminal| terminal.restore());
 }
 
 fn ended_by(signal: i32) -> Result<(), Failure> {

@@ -34,13 +34,14 @@ mod terminal;
 mod tokenize;
 mod trial;
 
-use crate::exit::Failure;
+use crate::exit::{Exit, Failure};
 use crate::interrupt::Interrupt;
 use clap::{Parser, Subcommand};
 use log::{Level, LevelFilter};
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Instant;
+use wick_linux::{Allocator, on_stack};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -49,7 +50,7 @@ Exit codes:
   2    the command line is wrong
   3    a model file cannot be read, is damaged, has changed while in use, or is none that wick
        runs
-  4    the model does not fit into memory
+  4    the model does not fit into memory, or the system refuses memory
   5    the input is wrong: prompt too long, token out of range, text not UTF-8, refused by the
        chat template
   129  ended by SIGHUP
@@ -88,7 +89,30 @@ enum Verb {
     Unpack(pack::UnpackArguments),
 }
 
+/// Bytes of stack that any verb has enough of, also in a debug build.
+const STACK: usize = 1 << 20;
+
+/// Ends the process with exit code 4 where the system refuses memory.
+#[global_allocator]
+static ALLOCATOR: Allocator = Allocator;
+
 fn main() -> ExitCode {
+    Allocator::prepare(interrupt::leave_in_order);
+    let exit = on_stack(STACK, start).unwrap_or_else(|error| {
+        let failure = Failure::new(no_stack(&error), error);
+        failure.report();
+        failure.exit
+    });
+    exit.into()
+}
+
+/// The exit code where there is neither enough stack nor a thread with more.
+fn no_stack(error: &io::Error) -> Exit {
+    if error.kind() == io::ErrorKind::OutOfMemory { Exit::Memory } else { Exit::Failed }
+}
+
+/// The whole of the program.
+fn start() -> Exit {
     let started = Instant::now();
     let done = Interrupt::watch().and_then(|interrupt| {
         let done = run(&interrupt, started).and_then(|()| Ok(io::stdout().flush()?));
@@ -96,11 +120,11 @@ fn main() -> ExitCode {
         done.or_else(|failure| interrupt.check().and(Err(failure)))
     });
     match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) if failure.is_closed_pipe() => ExitCode::SUCCESS,
+        Ok(()) => Exit::Done,
+        Err(failure) if failure.is_closed_pipe() => Exit::Done,
         Err(failure) => {
             failure.report();
-            failure.exit.into()
+            failure.exit
         }
     }
 }

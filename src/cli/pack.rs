@@ -1,6 +1,6 @@
 //! `wick pack` and `wick unpack`: weights arranged for the kernels in a file, and back.
 
-use crate::engine::HeadRowsArgument;
+use crate::engine::{HeadRowsArgument, available};
 use crate::exit::{Exit, Failure};
 use crate::interrupt::Interrupt;
 use crate::memory::Mib;
@@ -102,7 +102,8 @@ pub(crate) fn pack(arguments: &PackArguments, interrupt: &Interrupt) -> Result<(
         pack = pack.with_low_bit().map_err(|e| files.blame(e))?;
     }
     let cpus = Cpus::detect();
-    let pool = Pool::new(arguments.threads.map_or(cpus.threads(), NonZeroUsize::get), &cpus);
+    let threads = available(arguments.threads).map_or(cpus.threads(), NonZeroUsize::get);
+    let pool = Pool::new(threads, &cpus);
     let pack = pack.with_threads(&pool);
     let start = Instant::now();
     let bytes = with_progress(&files, pack.bytes(), interrupt, |done| pack.write(out, done))?;

@@ -10,12 +10,12 @@ use crate::trial::Trial;
 use clap::{Args, ValueEnum};
 use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 use wick_format::Overrides;
 use wick_kernels::Format;
-use wick_linux::Cpus;
-use wick_linux::host::{Files, one_sequence};
+use wick_linux::host::{Files, Setup, one_sequence};
+use wick_linux::{Cpus, Pool};
 use wick_prepare::{Error, QUANTIZABLE, Shape, Statistics, Synthetic};
 
 /// Write a model of a published shape with random weights, and show the statistics it reaches
@@ -114,8 +114,9 @@ impl Arguments {
 
 pub(crate) fn run(arguments: &Arguments, interrupt: &Interrupt) -> Result<(), Failure> {
     let synthetic = arguments.model()?;
+    let setup = arguments.compute.setup(None);
     interrupt.busy();
-    write(arguments, &synthetic, interrupt)?;
+    write(&arguments.out, &synthetic, &setup, interrupt)?;
     interrupt.idle()?;
     if arguments.no_run {
         return Ok(());
@@ -124,7 +125,7 @@ pub(crate) fn run(arguments: &Arguments, interrupt: &Interrupt) -> Result<(), Fa
     let model = files.model(Overrides::default())?;
     let tokens = arguments.tokens.get();
     let options = arguments.compute.apply(one_sequence(&model.config, Some(tokens)));
-    with_setup(&model, options, &arguments.compute.setup(None), |engine, arena| {
+    with_setup(&model, options, &setup, |engine, arena| {
         let mut trial = Trial::new(engine, arguments.seed, interrupt, arena)?;
         interrupt.busy();
         trial.run(tokens)?;
@@ -135,14 +136,15 @@ pub(crate) fn run(arguments: &Arguments, interrupt: &Interrupt) -> Result<(), Fa
 
 /// Writes the file and says how long that took.
 fn write(
-    arguments: &Arguments,
+    path: &Path,
     synthetic: &Synthetic,
+    setup: &Setup,
     interrupt: &Interrupt,
 ) -> Result<(), Failure> {
-    let (path, start) = (&arguments.out, Instant::now());
-    let threads = NonZeroUsize::new(arguments.compute.setup(None).thread_count(&Cpus::detect()));
+    let (start, cpus) = (Instant::now(), Cpus::detect());
+    let pool = Pool::new(setup.thread_count(&cpus), &cpus);
     let (mut progress, mut done) = (Progress::bytes("writing", synthetic.bytes()), 0);
-    let written = synthetic.write(path, threads.unwrap_or(NonZeroUsize::MIN), |bytes| {
+    let written = synthetic.write(path, &pool, |bytes| {
         done += bytes;
         progress.set(done);
         match interrupt.check() {

@@ -13,9 +13,8 @@
 //! ```
 //!
 //! ```
-//! use std::num::NonZeroUsize;
 //! use std::ops::ControlFlow;
-//! use wick_core::HeadRows;
+//! use wick_core::{HeadRows, Serial};
 //! use wick_format::{Gguf, Model};
 //! use wick_kernels::Format;
 //! use wick_prepare::{Pack, Shape, Statistics, Synthetic};
@@ -25,7 +24,7 @@
 //! let shape: Shape = "4b,layers=1,vocab=512,hidden=256,experts=8".parse()?;
 //! let statistics = Statistics::report(&shape.config);
 //! let synthetic = Synthetic::new(&shape, statistics, Format::Q4_0, Format::Q4_0, 7)?;
-//! synthetic.write(&model, NonZeroUsize::MIN, |_written| ControlFlow::Continue(()))?;
+//! synthetic.write(&model, &Serial, |_written| ControlFlow::Continue(()))?;
 //!
 //! let bytes = std::fs::read(&model)?;
 //! let files = [Gguf::parse(&bytes).unwrap()];
@@ -57,7 +56,7 @@ pub use error::Error;
 pub use file::{NewFile, refuse_input};
 pub use gguf::{Entry, Metadata, Tensor, Writer};
 pub use pack::Pack;
-pub use partial::remove_unfinished;
+pub use partial::{remove_unfinished, try_remove_unfinished};
 pub use quantize::{QUANTIZABLE, quantize};
 pub use shape::Shape;
 pub use statistics::Statistics;

@@ -35,6 +35,15 @@ pub fn remove_unfinished() {
     std::mem::forget(unfinished);
 }
 
+/// The same for a thread that may be about to begin or finish one itself, which stays then; it waits for
+/// nobody.
+pub fn try_remove_unfinished() {
+    if let Ok(unfinished) = UNFINISHED.try_lock() {
+        unfinished.iter().for_each(|path| drop(fs::remove_file(path)));
+        std::mem::forget(unfinished);
+    }
+}
+
 /// A locked file beside its target. It is removed when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Partial {

@@ -9,16 +9,15 @@
 
 use crate::gguf::{Metadata, Tensor, Writer};
 use crate::normal;
+use crate::ordered::in_order;
 use crate::quantize::quantize;
 use crate::random::Random;
 use crate::routing;
 use crate::vocabulary::{LEAST_ENTRIES, Vocabulary};
 use crate::{Error, Shape, Statistics};
-use std::num::NonZeroUsize;
 use std::ops::{ControlFlow, Range};
 use std::path::Path;
-use std::thread;
-use wick_core::{Config, Gating, Role, TensorName};
+use wick_core::{Config, Gating, Parallel, Role, TensorName};
 use wick_format::ARCHITECTURE;
 use wick_kernels::Format;
 
@@ -122,7 +121,7 @@ impl Synthetic {
         self.rms(self.deviation(layer))
     }
 
-    /// Writes the model to `path`: weights are drawn and quantized by `threads` threads, a few
+    /// Writes the model to `path`: weights are drawn and quantized by several threads, a few
     /// megabytes at a time, and are the same bits for any number of them. `progress` is told how
     /// many bytes were added, and may break off.
     ///
@@ -131,7 +130,7 @@ impl Synthetic {
     pub fn write(
         &self,
         path: &Path,
-        threads: NonZeroUsize,
+        parallel: &dyn Parallel,
         mut progress: impl FnMut(u64) -> ControlFlow<()>,
     ) -> Result<(), Error> {
         let tensors: Vec<Tensor> = self.parts.iter().map(|(_, tensor)| tensor.clone()).collect();
@@ -141,9 +140,9 @@ impl Synthetic {
             let draw = |rows| self.rows(number, tensor, &law, rows);
             let rows = (CHUNK / tensor.cols()).max(1);
             let starts: Vec<usize> = (0..tensor.rows()).step_by(rows).collect();
-            for round in starts.chunks(threads.get()) {
-                let chunks = round.iter().map(|&start| start..(start + rows).min(tensor.rows()));
-                for bytes in in_parallel(chunks.collect(), &draw) {
+            for round in starts.chunks(parallel.threads()) {
+                let chunk = |i: usize| round[i]..(round[i] + rows).min(tensor.rows());
+                for bytes in in_order(parallel, round.len(), |i| draw(chunk(i))) {
                     writer.write(&bytes)?;
                     if progress(bytes.len() as u64).is_break() {
                         return Err(Error::Interrupted);
@@ -340,24 +339,11 @@ fn file_type(format: Format) -> u32 {
     }
 }
 
-/// `work` on each part at the same time, the first one on this thread; results in order.
-fn in_parallel<T: Send, R: Send>(parts: Vec<T>, work: &(impl Fn(T) -> R + Sync)) -> Vec<R> {
-    thread::scope(|scope| {
-        let mut parts = parts.into_iter();
-        let first = parts.next();
-        let others: Vec<_> = parts.map(|part| scope.spawn(move || work(part))).collect();
-        let first = first.map(work);
-        let join = |other: thread::ScopedJoinHandle<'_, R>| {
-            other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        };
-        first.into_iter().chain(others.into_iter().map(join)).collect()
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs;
+    use std::{fs, thread};
+    use wick_core::Serial;
     use wick_format::{Gguf, Model, Overrides};
     use wick_kernels::scalar;
 
@@ -366,12 +352,24 @@ mod tests {
         Synthetic::new(shape, statistics, format, Format::Q6_K, seed).unwrap()
     }
 
+    /// So many threads.
+    struct Threads(usize);
+
+    impl Parallel for Threads {
+        fn threads(&self) -> usize {
+            self.0
+        }
+
+        fn run(&self, work: &(dyn Fn() + Sync)) {
+            thread::scope(|scope| (0..self.0).for_each(|_| drop(scope.spawn(work))));
+        }
+    }
+
     /// The bytes of the file, written with so many threads.
     fn bytes(model: &Synthetic, threads: usize) -> Vec<u8> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.gguf");
-        let threads = NonZeroUsize::new(threads).unwrap();
-        model.write(&path, threads, |_| ControlFlow::Continue(())).unwrap();
+        model.write(&path, &Threads(threads), |_| ControlFlow::Continue(())).unwrap();
         fs::read(path).unwrap()
     }
 
@@ -446,7 +444,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.gguf");
         let synthetic = model(&Shape::TINY, Format::Q4_0, 1);
-        let result = synthetic.write(&path, NonZeroUsize::MIN, |_| ControlFlow::Break(()));
+        let result = synthetic.write(&path, &Serial, |_| ControlFlow::Break(()));
         assert!(matches!(result, Err(Error::Interrupted)));
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     }
@@ -458,7 +456,7 @@ mod tests {
         let shape: Shape = "tiny,layers=1,vocab=20000".parse().unwrap();
         let (mut largest, mut sum) = (0, 0);
         let synthetic = model(&shape, Format::F32, 1);
-        let written = synthetic.write(&folder.path().join("a"), NonZeroUsize::MIN, |bytes| {
+        let written = synthetic.write(&folder.path().join("a"), &Serial, |bytes| {
             (largest, sum) = (bytes.max(largest), sum + bytes);
             ControlFlow::Continue(())
         });

@@ -10,6 +10,7 @@ mod eval;
 mod flags;
 mod foreign;
 mod inspect;
+mod limits;
 mod logits;
 mod memory;
 mod pack;

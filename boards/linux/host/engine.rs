@@ -6,6 +6,7 @@ use crate::host::model::Model;
 use crate::host::placement::Placement;
 use crate::host::setup::{BATCH, LoadProgress, Setup};
 use crate::reads::Throttle;
+use crate::refusal::Refusal;
 use crate::{ArrangedMemory, Arranging, Catalogue, Cpus, FileStore, Mib, ModelFile, Pool};
 use log::{info, warn};
 use wick_core::{
@@ -138,12 +139,7 @@ fn read_ahead(weights: &Weights<'_>, files: &[ModelFile]) {
 /// Memory for an arena, taken from the system page by page as it is touched.
 fn arena_memory(plan: &Plan) -> Result<Vec<u8>, HostError> {
     let bytes = plan.arena();
-    let mut probe = Vec::<u8>::new();
-    let refused = probe.try_reserve_exact(bytes).is_err();
-    drop(probe);
-    if refused {
-        return Err(HostError::Arena { bytes });
-    }
+    Refusal::check(bytes).map_err(HostError::Arena)?;
     // Zeroed by the system when touched, unlike memory that is reserved and then filled.
     Ok(vec![0; bytes])
 }

@@ -1,7 +1,7 @@
 //! What can be wrong between a path and an engine.
 
 use crate::host::budget::Shortage;
-use crate::{CatalogueError, MapError, Mib};
+use crate::{CatalogueError, MapError};
 use std::error::Error;
 use std::fmt;
 use std::io;
@@ -44,14 +44,26 @@ pub enum HostError {
     /// The budget is too small.
     Shortage(Box<Shortage>),
     /// The system refuses memory for KV cache and scratch.
-    Arena {
-        /// Bytes that were asked for.
-        bytes: usize,
-    },
+    Arena(io::Error),
     /// The system refuses memory for arranged weights.
     Weights(io::Error),
     /// The system refuses memory for expert slots, or reads into them.
     Slots(io::Error),
+}
+
+impl HostError {
+    /// Whether it is memory that is wanting.
+    pub fn is_of_memory(&self) -> bool {
+        match self {
+            HostError::Map(error) => error.is_refusal(),
+            HostError::Catalogue(error) => error.is_refusal(),
+            HostError::Shortage(_)
+            | HostError::Arena(_)
+            | HostError::Weights(_)
+            | HostError::Slots(_) => true,
+            _ => false,
+        }
+    }
 }
 
 impl fmt::Display for HostError {
@@ -72,7 +84,7 @@ impl fmt::Display for HostError {
             HostError::Options(error) => error.fmt(f),
             HostError::Engine(error) => error.fmt(f),
             HostError::Shortage(shortage) => shortage.fmt(f),
-            HostError::Arena { bytes } => write!(f, "the system refuses {}", Mib(*bytes)),
+            HostError::Arena(error) => write!(f, "KV cache and scratch: {error}"),
             HostError::Weights(error) => write!(f, "memory for the weights: {error}"),
             HostError::Slots(error) => write!(f, "expert slots: {error}"),
         }

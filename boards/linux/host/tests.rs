@@ -1,4 +1,5 @@
 use super::*;
+use crate::refusal::Refusal;
 use crate::{Cpus, LimitSource};
 use std::path::{Path, PathBuf};
 use wick_core::{HeadRows, OptionsError, Plan, StoreError, StoreReason};
@@ -142,8 +143,10 @@ fn errors_say_what_and_where() {
         "a.gguf: the file is packed for --output exact: run it with that, or pack it again with \
          --output coarse"
     );
-    let error = HostError::Arena { bytes: 3 << 19 };
-    assert_eq!(error.to_string(), "the system refuses 1.5 MiB");
+    let error = HostError::Arena(Refusal::check(1 << 60).unwrap_err());
+    let expected = "KV cache and scratch: the system refuses 1099511627776.0 MiB of memory";
+    assert!(error.to_string().starts_with(expected), "{error}");
+    assert!(error.is_of_memory());
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! Reads of blocks of files, several in flight, that end in any order.
 //!
-//! [`Uring`] and [`Threads`] read; [`Throttle`] and [`Faults`] wrap other reads.
+//! [`Uring`], [`Threads`] and [`Direct`] read; [`Throttle`] and [`Faults`] wrap other reads.
 
+mod direct;
 mod faults;
 mod measure;
 mod threads;
@@ -11,6 +12,7 @@ mod uring;
 #[cfg(test)]
 mod tests;
 
+pub use direct::Direct;
 pub use faults::{Fault, FaultScript, Faults, Which};
 pub use measure::{ReadSpeed, SpeedSample, measure_reads};
 pub use threads::{READERS, Threads};
@@ -86,7 +88,7 @@ pub unsafe trait Reads: Send + Sync {
     unsafe fn submit(&mut self, request: Request);
 
     /// A read that has ended. If there is none, waits for one so long, not at all for zero; `None` if
-    /// none has ended then, or none is in flight.
+    /// none has ended then, or none is in flight. Where nobody else makes a read, it is made here.
     fn complete(&mut self, wait: Duration) -> Option<Completion>;
 
     /// Reads submitted whose ends have not been reported.
@@ -128,12 +130,12 @@ pub(crate) fn is_transient(error: &io::Error) -> bool {
 /// What reads with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Reader {
-    /// io_uring, or threads where it is refused.
+    /// io_uring, or threads where it is refused; the thread that waits where they are refused too.
     #[default]
     Auto,
     /// io_uring.
     Uring,
-    /// Threads.
+    /// Threads, or the thread that waits where they are refused.
     Threads,
 }
 
@@ -172,6 +174,6 @@ impl Reading {
                 Err(error) => log::info!("io_uring: {error}; reading with threads"),
             }
         }
-        Ok(Box::new(Threads::new(files, READERS.min(self.depth))?))
+        Ok(Threads::or_none(files, READERS.min(self.depth)))
     }
 }

@@ -1,18 +1,21 @@
 //! Reads by threads that wait for them, for where io_uring is refused.
 
+use super::direct::{Direct, read_now};
 use super::{Completion, Reads, Request};
 use crate::block_file::BlockFile;
+use crate::thread::spawn;
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
-use std::mem::MaybeUninit;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
-use std::thread;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Threads that read, if nothing else is asked for: devices of boards answer no more than a few
 /// requests at once faster.
 pub const READERS: usize = 4;
+
+/// Bytes of a thread's stack.
+const STACK: usize = 64 << 10;
 
 /// Requests for which there is room from the start.
 const ROOM: usize = 256;
@@ -49,6 +52,30 @@ impl Threads {
     /// Starts `count` threads that read `files`. Threads that the system refuses are done without,
     /// as long as there is one.
     pub fn new(files: Arc<[BlockFile]>, count: usize) -> io::Result<Threads> {
+        Threads::start(files, count, |name, body| spawn(name, STACK, body).map(drop))
+    }
+
+    /// As [`Threads::new`]; or where there is not even one, reads without threads.
+    pub(super) fn or_none(files: Arc<[BlockFile]>, count: usize) -> Box<dyn Reads> {
+        match Threads::new(Arc::clone(&files), count) {
+            Ok(threads) => Box::new(threads),
+            Err(error) => {
+                log::warn!(
+                    "no thread that reads is to be had: {error}; reading on the computing \
+                     thread, which is slower"
+                );
+                Box::new(Direct::new(files))
+            }
+        }
+    }
+
+    /// The same with threads that `spawn` starts, each by its name, to live until they are told to stop;
+    /// nobody waits for that.
+    pub(super) fn start(
+        files: Arc<[BlockFile]>,
+        count: usize,
+        spawn: impl Fn(&str, Box<dyn FnOnce() + Send>) -> io::Result<()>,
+    ) -> io::Result<Threads> {
         let state = State {
             queue: VecDeque::with_capacity(ROOM),
             running: 0,
@@ -58,25 +85,17 @@ impl Threads {
         let (submitted, ended) = (Condvar::new(), Condvar::new());
         let shared = Arc::new(Shared { files, state: Mutex::new(state), submitted, ended });
         let threads = Threads { shared };
-        let (starting, all_started) = mpsc::channel::<()>();
         for i in 0..count.max(1) {
-            let (shared, starting) = (Arc::clone(&threads.shared), starting.clone());
-            let builder = thread::Builder::new().name(format!("wick-read-{i}"));
-            let body = move || {
-                drop(starting);
-                shared.serve();
-            };
-            match builder.spawn(body) {
-                // It ends when it is told to stop; nobody waits for that.
-                Ok(_worker) => {}
+            let shared = Arc::clone(&threads.shared);
+            match spawn(&format!("wick-read-{i}"), Box::new(move || shared.serve())) {
+                Ok(()) => {}
                 Err(error) if i == 0 => return Err(error),
-                Err(error) => log::warn!("reading thread {i} of {count}: {error}"),
+                Err(error) => {
+                    log::warn!("{i} of {count} threads read, more are refused: {error}");
+                    break;
+                }
             }
         }
-        drop(starting);
-        // Nothing is sent: the channel closes when the last thread stands, and whatever its start
-        // allocates is allocated.
-        let _closed = all_started.recv();
         Ok(threads)
     }
 }
@@ -99,21 +118,14 @@ impl Shared {
             };
             state.running += 1;
             drop(state);
-            let completion = self.read(&request);
+            // SAFETY: the memory was handed over with the request, and only this thread has it.
+            let completion = unsafe { read_now(&self.files, &request) };
             drop(request);
             state = self.lock();
             state.running -= 1;
             state.ended.push_back(completion);
             self.ended.notify_one();
         }
-    }
-
-    fn read(&self, request: &Request) -> Completion {
-        let target = request.target().as_ptr().cast::<MaybeUninit<u8>>();
-        // SAFETY: the memory was handed over with the request, and only this thread uses it.
-        let target = unsafe { std::slice::from_raw_parts_mut(target, request.len) };
-        let result = self.files[request.file].read_at(request.offset, target);
-        Completion { id: request.id, result }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::block_file::{ALIGNMENT, BlockFile, Caching};
 use crate::map::ModelFile;
+use crate::refusal::is_refusal;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
@@ -292,6 +293,13 @@ pub enum CatalogueError {
         /// Which.
         tensor: TensorName,
     },
+}
+
+impl CatalogueError {
+    /// Whether the system refuses memory for reads.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, CatalogueError::Io { error, .. } if is_refusal(error))
+    }
 }
 
 impl fmt::Display for CatalogueError {
