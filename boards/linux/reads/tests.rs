@@ -1,8 +1,9 @@
+mod refusals;
+
 use super::*;
 use crate::block_file::{ALIGNMENT, Caching};
 use std::fs;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
@@ -231,38 +232,6 @@ fn a_lost_read_is_waited_for_no_longer_than_asked() {
     assert!(Arc::get_mut(&mut memory).is_none());
     drop(reads);
     assert!(start.elapsed() < LONG);
-}
-
-/// Threads of which `most` are granted.
-fn some_threads(source: &Source, most: usize) -> io::Result<Threads> {
-    let started = AtomicUsize::new(0);
-    Threads::start(Arc::clone(&source.files), READERS, |name, body| {
-        if started.fetch_add(1, Ordering::Relaxed) == most {
-            return Err(Errno::AGAIN.into());
-        }
-        std::thread::Builder::new().name(name.into()).spawn(body).map(drop)
-    })
-}
-
-#[test]
-fn threads_that_are_refused_are_done_without() {
-    let source = Source::new(Caching::Direct);
-    assert!(some_threads(&source, 0).is_err());
-    for most in [1, 3] {
-        let mut memory = Arc::new(Memory::new(20 * ROOM).unwrap());
-        check(&source, &mut some_threads(&source, most).unwrap(), &mut memory);
-    }
-}
-
-/// Nobody else makes such reads, so they end even if nobody waits.
-#[test]
-fn reads_without_threads_end_when_they_are_asked_about() {
-    let source = Source::new(Caching::Direct);
-    let memory = Arc::new(Memory::new(2 * ROOM).unwrap());
-    let mut reads = source.direct();
-    (0..2).for_each(|id| submit(&mut reads, request(&memory, id, 0, ROOM)));
-    let ended = [(); 2].map(|()| reads.complete(Duration::ZERO).unwrap().id);
-    assert_eq!((ended, reads.in_flight()), ([0, 1], 0));
 }
 
 /// Neither waiting nor dropping takes longer than it may when a read does not end, and the memory stays

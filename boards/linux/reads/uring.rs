@@ -1,5 +1,6 @@
 //! Reads through io_uring.
 
+use super::threads::{READERS, Threads};
 use super::{Completion, Reads, Request};
 use crate::block_file::BlockFile;
 use crate::slot_memory::Memory;
@@ -24,7 +25,13 @@ const LARGEST_BUFFER: usize = 1 << 30;
 /// How long dropping waits for reads in flight before it leaves their memory to them.
 const GRACE: Duration = Duration::from_millis(200);
 
+/// How long a ring that is refused waits before it looks again for what the kernel has taken.
+const TURN: Duration = Duration::from_millis(1);
+
 /// A ring of reads shared with the kernel.
+///
+/// Where the system refuses the ring after it was set up (`seccomp` in a container), threads make the reads that
+/// the kernel has not taken, and all after them.
 pub struct Uring {
     ring: IoUring,
     files: Arc<[BlockFile]>,
@@ -34,8 +41,12 @@ pub struct Uring {
     queue: VecDeque<Request>,
     /// Reads that it knows of, each at the place that is its name there.
     running: Vec<Option<Request>>,
+    /// Of these, the places of those that it has not taken yet, in the order of the ring.
+    given: VecDeque<usize>,
     /// Free places among them.
     free: Vec<usize>,
+    /// Who reads since the ring was refused.
+    others: Option<Box<dyn Reads>>,
 }
 
 impl fmt::Debug for Uring {
@@ -53,7 +64,7 @@ impl Uring {
     /// Linux 5.11).
     pub fn new(files: Arc<[BlockFile]>, memory: &Memory, depth: usize) -> io::Result<Uring> {
         let depth = depth.clamp(1, 4096);
-        let ring = IoUring::new(depth as u32)?;
+        let mut ring = IoUring::new(depth as u32)?;
         let mut probe = Probe::new();
         ring.submitter().register_probe(&mut probe)?;
         if !probe.is_supported(opcode::Read::CODE) || !ring.params().is_feature_ext_arg() {
@@ -61,17 +72,22 @@ impl Uring {
         }
         let fds: Vec<_> = files.iter().map(|file| file.file().as_raw_fd()).collect();
         ring.submitter().register_files(&fds)?;
+        probe_entry(&mut ring)?;
         let buffers = register(&ring, memory).unwrap_or_else(|error| {
             log::debug!("buffers are not registered: {error}");
             Vec::new()
         });
         let running = (0..depth).map(|_| None).collect();
-        let queue = VecDeque::with_capacity(depth);
-        Ok(Uring { ring, files, buffers, queue, running, free: (0..depth).rev().collect() })
+        let (queue, given) = (VecDeque::with_capacity(depth), VecDeque::with_capacity(depth));
+        let free = (0..depth).rev().collect();
+        Ok(Uring { ring, files, buffers, queue, running, given, free, others: None })
     }
 
     /// Gives the kernel as many of the waiting reads as it takes.
     fn push(&mut self) {
+        if self.others.is_some() {
+            return;
+        }
         let mut pushed = false;
         while !self.queue.is_empty()
             && let Some(place) = self.free.pop()
@@ -82,12 +98,40 @@ impl Uring {
             // SAFETY: the files are open and the memory is handed over until the read has ended.
             let full = unsafe { self.ring.submission().push(&entry) }.is_err();
             assert!(!full, "the ring has an entry for each place");
+            self.given.push_back(place);
             pushed = true;
         }
-        if pushed && let Err(error) = self.ring.submit() {
-            // What is in the ring goes to the kernel with the next call.
-            log::debug!("io_uring: {error}");
+        if pushed {
+            let result = self.ring.submit().map(drop);
+            self.entered(result);
         }
+    }
+
+    /// Takes note of what the kernel has taken, and of how it was entered.
+    fn entered(&mut self, result: io::Result<()>) {
+        let left = self.ring.submission().len();
+        self.given.drain(..self.given.len() - left);
+        match result {
+            Err(error) if is_refused(&error) => self.hand_over(&error),
+            // What is in the ring goes to the kernel with the next call.
+            Err(error) => log::debug!("io_uring: {error}"),
+            Ok(()) => {}
+        }
+    }
+
+    /// Has others make the reads that the kernel has not taken, from now on.
+    fn hand_over(&mut self, error: &io::Error) {
+        log::warn!("io_uring is refused: {error}; reading with threads");
+        let others = Threads::or_none(Arc::clone(&self.files), READERS.min(self.running.len()));
+        let others = self.others.insert(others);
+        let (running, free) = (&mut self.running, &mut self.free);
+        let given = self.given.drain(..).filter_map(|place| {
+            free.push(place);
+            running[place].take()
+        });
+        // The ring is never entered again, so its entries stay where they are.
+        // SAFETY: the memory was handed over with the requests, and the kernel has none of them.
+        given.chain(self.queue.drain(..)).for_each(|request| unsafe { others.submit(request) });
     }
 
     fn entry(&self, request: &Request) -> squeue::Entry {
@@ -123,18 +167,62 @@ impl Uring {
         self.running.len() - self.free.len()
     }
 
-    /// Waits so long until the kernel has something to report.
-    fn wait(&self, time: Duration) {
+    /// Waits so long until the kernel has something to report, or others have; they report at once.
+    fn wait(&mut self, time: Duration) -> Option<Completion> {
+        if self.others.is_some() {
+            return self.wait_for_others(time);
+        }
         let time = types::Timespec::from(time);
         let arguments = types::SubmitArgs::new().timespec(&time);
-        if let Err(error) = self.ring.submitter().submit_with_args(1, &arguments)
-            && error.raw_os_error() != Some(Errno::TIME.raw_os_error())
-            && error.kind() != io::ErrorKind::Interrupted
-        {
-            log::debug!("io_uring: {error}");
-            thread::sleep(Duration::from_millis(1));
+        match self.ring.submitter().submit_with_args(1, &arguments) {
+            Err(error) if is_no_failure(&error) => self.entered(Ok(())),
+            Err(error) => {
+                self.entered(Err(error));
+                thread::sleep(TURN);
+            }
+            Ok(_) => self.entered(Ok(())),
+        }
+        None
+    }
+
+    /// The same where the ring cannot be entered: what the kernel reports is looked for from time to time.
+    fn wait_for_others(&mut self, time: Duration) -> Option<Completion> {
+        let time = if self.running() > 0 { time.min(TURN) } else { time };
+        match &mut self.others {
+            Some(others) if others.in_flight() > 0 => others.complete(time),
+            _ => {
+                thread::sleep(time);
+                None
+            }
         }
     }
+}
+
+/// Has the kernel do nothing and waits for that, as reads are waited for later: whether it can be entered is not
+/// known before.
+fn probe_entry(ring: &mut IoUring) -> io::Result<()> {
+    // SAFETY: an entry without memory.
+    let full = unsafe { ring.submission().push(&opcode::Nop::new().build()) }.is_err();
+    assert!(!full, "a new ring has room");
+    let time = types::Timespec::from(GRACE);
+    ring.submitter().submit_with_args(1, &types::SubmitArgs::new().timespec(&time))?;
+    match ring.completion().next() {
+        Some(done) if done.result() < 0 => Err(io::Error::from_raw_os_error(-done.result())),
+        Some(_) => Ok(()),
+        None => Err(Errno::TIME.into()),
+    }
+}
+
+/// Whether the system lets nobody enter the ring, now or later.
+fn is_refused(error: &io::Error) -> bool {
+    let refusals = [Errno::PERM, Errno::ACCESS, Errno::NOSYS, Errno::INVAL, Errno::OPNOTSUPP];
+    refusals.iter().any(|refusal| error.raw_os_error() == Some(refusal.raw_os_error()))
+}
+
+/// Whether it was but the time that has run out, or a signal that came.
+fn is_no_failure(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(Errno::TIME.raw_os_error())
+        || error.kind() == io::ErrorKind::Interrupted
 }
 
 /// Registers all of `memory`, and tells where the buffers lie.
@@ -162,14 +250,19 @@ fn register(ring: &IoUring, memory: &Memory) -> io::Result<Vec<Range<usize>>> {
 // SAFETY: the kernel writes to the memory of a request only before it reports its end.
 unsafe impl Reads for Uring {
     unsafe fn submit(&mut self, request: Request) {
-        self.queue.push_back(request);
+        match &mut self.others {
+            // SAFETY: as the caller promises.
+            Some(others) => unsafe { others.submit(request) },
+            None => self.queue.push_back(request),
+        }
         self.push();
     }
 
     fn complete(&mut self, wait: Duration) -> Option<Completion> {
         let mut until = None;
         loop {
-            let completion = self.reap();
+            let others_end = |others: &mut Box<dyn Reads>| others.complete(Duration::ZERO);
+            let completion = self.reap().or_else(|| self.others.as_mut().and_then(others_end));
             self.push();
             if completion.is_some() || wait.is_zero() || self.in_flight() == 0 {
                 return completion;
@@ -179,16 +272,22 @@ unsafe impl Reads for Uring {
             if rest.is_zero() {
                 return None;
             }
-            self.wait(rest);
+            if let Some(completion) = self.wait(rest) {
+                return Some(completion);
+            }
         }
     }
 
     fn reserve(&mut self, reads: usize) {
+        if let Some(others) = &mut self.others {
+            others.reserve(reads);
+        }
         self.queue.reserve(reads.saturating_sub(self.queue.len()));
     }
 
     fn in_flight(&self) -> usize {
-        self.queue.len() + self.running()
+        let others = self.others.as_ref().map_or(0, |others| others.in_flight());
+        self.queue.len() + self.running() + others
     }
 }
 
@@ -198,7 +297,7 @@ impl Drop for Uring {
         let until = Instant::now() + GRACE;
         while self.running() > 0 && Instant::now() < until {
             if self.reap().is_none() {
-                self.wait(until.saturating_duration_since(Instant::now()));
+                let _ended = self.wait(until.saturating_duration_since(Instant::now()));
             }
         }
         if self.running() > 0 {
