@@ -52,6 +52,13 @@ pub enum Error {
         /// Its path.
         path: PathBuf,
     },
+    /// What is read has the name of what a killed process leaves of what is to be written.
+    IsLeftover {
+        /// The path of what is read.
+        input: PathBuf,
+        /// The path of what is to be written.
+        path: PathBuf,
+    },
     /// The model that was given cannot be used.
     Input {
         /// What is wrong with it.
@@ -86,6 +93,12 @@ impl fmt::Display for Error {
             Error::IsInput { path } => {
                 write!(f, "{}: is the input; name another file", path.display())
             }
+            Error::IsLeftover { input, path } => write!(
+                f,
+                "{}: is named as what is left of an attempt to write {}, and would be removed; rename it",
+                input.display(),
+                path.display()
+            ),
             Error::Input { message } => f.write_str(message),
             Error::Interrupted => f.write_str("interrupted"),
         }

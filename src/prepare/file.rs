@@ -5,7 +5,7 @@
 //! told from what another one is still writing.
 
 use crate::Error;
-use crate::partial::{Partial, remove_left_behind};
+use crate::partial::{Partial, left_behind, remove_left_behind};
 use rustix::fs::{Access, AtFlags, CWD, FallocateFlags, accessat, fallocate, fstatvfs};
 use rustix::io::{Errno, retry_on_intr};
 use std::fs::{self, File, Metadata, OpenOptions};
@@ -20,20 +20,31 @@ const MOST_LINKS: usize = 40;
 const OPEN_ALREADY: [&str; 5] =
     ["/dev/stdin", "/dev/stdout", "/dev/stderr", "/dev/fd", "/proc/self/fd"];
 
-/// Refuses to write `path` if it is one of the `inputs`, by whatever name.
+/// Refuses to write `path` if it is one of the `inputs`, by whatever name, or if one of them would be removed as
+/// what a killed process left of `path`.
 ///
 /// # Errors
-/// It is.
+/// It is, or would be.
 pub fn refuse_input<'p>(
     path: &Path,
     inputs: impl IntoIterator<Item = &'p Path>,
 ) -> Result<(), Error> {
-    let identity = |path: &Path| fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
-    let Some(target) = identity(path) else { return Ok(()) };
-    match inputs.into_iter().any(|input| identity(input) == Some(target)) {
-        false => Ok(()),
-        true => Err(Error::IsInput { path: path.to_owned() }),
+    let leftovers = target(path).map(|target| left_behind(&target)).unwrap_or_default();
+    for input in inputs {
+        let Some(read) = identity(input) else { continue };
+        if identity(path) == Some(read) {
+            return Err(Error::IsInput { path: path.to_owned() });
+        }
+        if leftovers.iter().any(|leftover| identity(leftover) == Some(read)) {
+            return Err(Error::IsLeftover { input: input.to_owned(), path: path.to_owned() });
+        }
     }
+    Ok(())
+}
+
+/// What a file is by whatever name, if it is there.
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    fs::metadata(path).ok().map(|found| (found.dev(), found.ino()))
 }
 
 /// A file that is being written.

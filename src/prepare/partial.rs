@@ -97,12 +97,16 @@ impl Drop for Partial {
 
 /// Removes what killed processes left of earlier attempts to write `target`.
 pub(crate) fn remove_left_behind(target: &Path) {
-    let Ok(stem) = stem(target) else { return };
-    let Ok(entries) = fs::read_dir(folder(target)) else { return };
+    left_behind(target).iter().for_each(|path| remove_unlocked(path));
+}
+
+/// Files with names of partial ones of `target`.
+pub(crate) fn left_behind(target: &Path) -> Vec<PathBuf> {
+    let Ok(stem) = stem(target) else { return Vec::new() };
+    let Ok(entries) = fs::read_dir(folder(target)) else { return Vec::new() };
     let names = entries.flatten().map(|entry| entry.file_name());
-    for name in names.filter(|name| is_partial_name(name, &stem)) {
-        remove_unlocked(&folder(target).join(name));
-    }
+    let partial = names.filter(|name| is_partial_name(name, &stem));
+    partial.map(|name| folder(target).join(name)).collect()
 }
 
 /// Removes a file that no process has locked.

@@ -73,6 +73,32 @@ fn nothing_is_written_over_an_input() {
     assert!(fs::read(&second).unwrap() == before);
 }
 
+/// An input that is named as what a killed process leaves is no rubbish.
+#[test]
+fn an_input_is_not_removed_as_left_behind() {
+    let folder = Folder::new();
+    let [model, packed] = ["model", "packed"].map(|name| {
+        let left = folder.path(&format!("out.wick-0123456789abcde{}.part", name.len()));
+        fs::rename(folder.path(name), &left).unwrap();
+        left
+    });
+    symlink(&model, folder.path("link")).unwrap();
+    symlink("out", folder.path("other")).unwrap();
+    let before = folder.names();
+    for out in ["out", "other"] {
+        let out = folder.path(out);
+        for output in [
+            wick(&["logits", "-m", &model, "--ids", "1 2 3", "--out", &out]),
+            wick(&["pack", &folder.path("link"), "-o", &out]),
+            wick(&["unpack", &packed, "-o", &out]),
+        ] {
+            fails(&output, 2, "and would be removed; rename it");
+        }
+        assert_eq!(folder.names(), before);
+    }
+    stdout(&wick(&["unpack", &packed, "-o", &folder.path("fresh")]));
+}
+
 #[test]
 fn links_are_kept_and_files_replaced_as_a_whole() {
     let folder = Folder::new();
