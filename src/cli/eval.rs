@@ -2,6 +2,7 @@
 
 use crate::engine::{EngineArguments, HeadRowsArguments, with_engine};
 use crate::exit::{Exit, Failure, OrExit};
+use crate::input::{read_text, utf8};
 use crate::interrupt::Interrupt;
 use crate::model::{ModelArguments, tokenizer};
 use crate::number;
@@ -25,10 +26,10 @@ use wick_text::{Special, Tokenizer};
 ///
 /// --text cuts the text into windows of --context tokens and scores the second half of each, as
 /// llama.cpp's perplexity tool does. --skills asks every question of a file of JSON lines
-///   {"skill": "sums", "prompt": "what is 2 plus 3?", "answer": "5"}
+///   {"skill": "sums", "prompt": "what is 2 plus 3?", "answer": "2 + 3 = 5."}
 /// (or "messages": [{"role": "user", "content": ...}, ...] in place of "prompt"), takes the
 /// likeliest tokens, and counts the answers that are equal to the letter; -v shows the others. What
-/// cannot be asked, since it is too long, is named by its line and left out.
+/// cannot be asked, since it is too long, is named by its line and left out. FILE may be -, which is stdin.
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Arguments {
@@ -94,17 +95,25 @@ pub(crate) fn run(arguments: &Arguments, interrupt: &Interrupt) -> Result<(), Fa
     let model = files.model(arguments.model.overrides())?;
     let tokenizer = tokenizer(&files, model.metadata())?;
     match (&arguments.what.text, &arguments.what.skills) {
-        (Some(path), _) => perplexity(arguments, &model, &tokenizer, &read(path)?),
+        (Some(path), _) => perplexity(arguments, &model, &tokenizer, &read(path)?.1),
         (_, Some(path)) => {
-            let questions = skills::questions(path, &read(path)?)?;
-            skills::ask(arguments, &model, &tokenizer, (path, &questions), interrupt)
+            let (name, text) = read(path)?;
+            let questions = skills::questions(&name, &text)?;
+            skills::ask(arguments, &model, &tokenizer, (&name, &questions), interrupt)
         }
         (None, None) => Err(Failure::new(Exit::Usage, "--text or --skills expected")),
     }
 }
 
-fn read(path: &Path) -> Result<String, Failure> {
-    fs::read_to_string(path).with_context(|| path.display().to_string()).or_exit(Exit::Input)
+/// What a file is called, and what is in it.
+fn read(path: &Path) -> Result<(String, String), Failure> {
+    if path == Path::new("-") {
+        return Ok(("stdin".into(), read_text()?));
+    }
+    let name = path.display().to_string();
+    let bytes = fs::read(path).with_context(|| name.clone()).or_exit(Exit::Input)?;
+    let text = utf8(&name, bytes)?;
+    Ok((name, text))
 }
 
 fn perplexity(

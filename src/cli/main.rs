@@ -12,6 +12,7 @@ mod exit;
 mod input;
 mod inspect;
 mod interrupt;
+mod json;
 mod lines;
 mod logits;
 mod memory;

@@ -3,31 +3,28 @@
 use crate::answer::Answer;
 use crate::engine::with_engine;
 use crate::eval::Arguments;
-use crate::exit::{Exit, Failure, OrExit};
+use crate::exit::{Exit, Failure};
 use crate::interrupt::Interrupt;
+use crate::json::{MESSAGES, messages, wrong_line};
 use crate::progress::Progress;
 use crate::report::print_line;
 use crate::screen::line;
 use crate::template::{ChatTemplate, encode, plain};
-use anyhow::Context;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::io::{self, Write};
-use std::path::Path;
 use wick_core::Sampling;
 use wick_linux::host::{Model, one_sequence};
 use wick_serve::Message;
 use wick_text::Tokenizer;
 
-/// One question; fields that are not named here may say more about it.
-#[derive(Deserialize)]
+/// One question.
 pub(crate) struct Question {
     skill: String,
-    prompt: Option<String>,
-    messages: Option<Vec<Message>>,
+    messages: Vec<Message>,
     answer: String,
     /// Where it stands in its file, from 1 on.
-    #[serde(skip)]
     line: usize,
 }
 
@@ -44,16 +41,19 @@ fn is_zero(number: &usize) -> bool {
     *number == 0
 }
 
-/// The questions in `text`, which is that of the file at `path`: a JSON object a line.
-pub(crate) fn questions(path: &Path, text: &str) -> Result<Vec<Question>, Failure> {
+/// The questions in `text`, which is that of the file `name`: a JSON object a line.
+pub(crate) fn questions(name: &str, text: &str) -> Result<Vec<Question>, Failure> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let lines = (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty());
     let question = |(line, text)| {
-        let question: Question = serde_json::from_str(text)
-            .with_context(|| format!("{}, line {line}", path.display()))
-            .or_exit(Exit::Input)?;
-        Ok(Question { line, ..question })
+        Question::parse(line, text)
+            .map_err(|e| Failure::new(Exit::Input, format_args!("{name}, line {line}: {e}")))
     };
-    lines.map(question).collect()
+    let questions: Vec<Question> = lines.map(question).collect::<Result<_, _>>()?;
+    if questions.is_empty() {
+        return Err(Failure::new(Exit::Input, format_args!("{name}: no question is in it")));
+    }
+    Ok(questions)
 }
 
 /// Asks all questions and prints how many answers were right.
@@ -61,7 +61,7 @@ pub(crate) fn ask(
     arguments: &Arguments,
     model: &Model<'_>,
     tokenizer: &Tokenizer,
-    (path, questions): (&Path, &[Question]),
+    (name, questions): (&str, &[Question]),
     interrupt: &Interrupt,
 ) -> Result<(), Failure> {
     let options = arguments.head_rows.apply(one_sequence(&model.config, arguments.context));
@@ -79,8 +79,8 @@ pub(crate) fn ask(
             match ids.and_then(|ids| drawn(&mut answer, &ids, arguments.n)) {
                 Ok(found) => score.count(question, found.trim()),
                 Err(failure) if failure.exit == Exit::Input => {
-                    let (path, line) = (path.display(), question.line);
-                    log::warn!("{path}, line {line}: {failure}; the question is left out");
+                    let line = question.line;
+                    log::warn!("{name}, line {line}: {failure}; the question is left out");
                     score.left_out += 1;
                 }
                 Err(failure) => return Err(failure),
@@ -130,23 +130,35 @@ impl Score {
 }
 
 impl Question {
+    /// The question that a line asks; keys that are not named here may say more about it.
+    fn parse(line: usize, text: &str) -> Result<Question, String> {
+        let value: Value = serde_json::from_str(text).map_err(|e| wrong_line(&e))?;
+        let fields = value.as_object().ok_or("an object expected")?;
+        let field = |key: &str| fields.get(key).filter(|value| !value.is_null());
+        let text = |key: &str| match field(key).map(Value::as_str) {
+            Some(None) => Err(format!("{key:?}: a text expected")),
+            found => Ok(found.flatten().map(String::from)),
+        };
+        let needed = |key: &str| text(key)?.ok_or_else(|| format!("{key:?} expected"));
+        let messages = match (text("prompt")?, field("messages")) {
+            (Some(prompt), None) => vec![Message::new("user", prompt)],
+            (None, Some(list)) => {
+                messages(list).ok_or_else(|| format!("\"messages\": {MESSAGES}"))?
+            }
+            _ => return Err("either \"prompt\" or \"messages\" expected".into()),
+        };
+        Ok(Question { skill: needed("skill")?, messages, answer: needed("answer")?, line })
+    }
+
     /// What the model is asked to continue.
     fn ids(
         &self,
         template: Option<&ChatTemplate>,
         tokenizer: &Tokenizer,
     ) -> Result<Vec<u32>, Failure> {
-        let messages = match (&self.messages, &self.prompt) {
-            (Some(messages), None) => messages.clone(),
-            (None, Some(prompt)) => vec![Message::new("user", prompt)],
-            _ => {
-                let message = "a question has either \"prompt\" or \"messages\"";
-                return Err(Failure::new(Exit::Input, message));
-            }
-        };
         let prompt = match template {
-            Some(template) => template.prompt(&messages)?,
-            None => plain(&messages),
+            Some(template) => template.prompt(&self.messages)?,
+            None => plain(&self.messages),
         };
         encode(tokenizer, &prompt)
     }

@@ -63,9 +63,50 @@ fn skills_are_counted() {
     let err = String::from_utf8_lossy(&output.stderr);
     assert_eq!(err.lines().count(), 1, "{err}");
     assert!(err.contains("questions, line 3: ") && err.contains("the context 200"), "{err}");
+}
 
-    std::fs::write(&path, "{\"skill\": 1}").unwrap();
-    fails(&wick(&eval), 5, "questions, line 1: ");
+/// What is wrong is said before anything is asked, with the line of the file and nothing of ours.
+#[test]
+fn questions_that_are_none_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("questions");
+    let eval = ["eval", "--json", "--skills", path.to_str().unwrap()];
+    let right = r#"{"skill": "sums", "prompt": "what is 2 plus 3?", "answer": "2 + 3 = 5."}"#;
+    for (wrong, error) in [
+        (r#"{"skill": "a", "answer": "b"}"#, r#"either "prompt" or "messages" expected"#),
+        (
+            r#"{"skill": "a", "answer": "b", "prompt": "c", "messages": []}"#,
+            r#"either "prompt" or "messages" expected"#,
+        ),
+        (r#"{"skill": 1, "answer": "b", "prompt": "c"}"#, r#""skill": a text expected"#),
+        (r#"{"skill": "a", "prompt": "c"}"#, r#""answer" expected"#),
+        (
+            r#"{"skill": "a", "answer": "b", "messages": [["user", "c"]]}"#,
+            r#""messages": a list of {"role": …, "content": …} expected"#,
+        ),
+        (r#"["a", "b", "c"]"#, "an object expected"),
+        ("null", "an object expected"),
+        (r#"{"skill": "a", "#, "EOF while parsing a value at column 15"),
+        ("{} {}", "trailing characters at column 4"),
+    ] {
+        std::fs::write(&path, format!("{right}\n\n{wrong}\n")).unwrap();
+        let output = wick(&eval);
+        fails(&output, 5, &format!("questions, line 3: {error}\n"));
+    }
+    for empty in ["", "\n \n", "\u{feff}"] {
+        std::fs::write(&path, empty).unwrap();
+        fails(&wick(&eval), 5, "questions: no question is in it");
+    }
+    std::fs::write(&path, b"\xff").unwrap();
+    fails(&wick(&eval), 5, "questions: UTF-8 expected, byte 0 is not");
+    let expected = "{\"sums\":{\"right\":1,\"of\":1}}\n";
+    std::fs::write(&path, format!("\u{feff}{right}\r\n")).unwrap();
+    assert_eq!(stdout(&wick(&eval)), expected);
+    let eval = ["eval", "--json", "--skills", "-"];
+    assert_eq!(stdout(&wick_with(right.as_bytes(), &eval)), expected);
+    fails(&wick_with(b"[]", &eval), 5, "stdin, line 1: an object expected");
+    let text = ["eval", "--json", "--text", "-"];
+    assert!(stdout(&wick_with(&b"turn on the light. ".repeat(9), &text)).contains("perplexity"));
 }
 
 /// The aims that `tests/models/nano/README.md` states, on every third or sixth of the held-out
