@@ -5,7 +5,7 @@ use crate::command::{Command, HELP};
 use crate::conversation::Conversation;
 use crate::engine::with_engine;
 use crate::exit::{Exit, Failure};
-use crate::input::unescape;
+use crate::input::{stdin_file, unescape};
 use crate::interrupt::Interrupt;
 use crate::lines::{Line, Lines};
 use crate::model::{ModelArguments, tokenizer};
@@ -21,7 +21,7 @@ use std::time::Instant;
 use wick_linux::ModelFile;
 use wick_linux::host::Files;
 use wick_prepare::refuse_input;
-use wick_serve::ChatError;
+use wick_serve::{ChatError, Message};
 
 /// Talk with the model: a line is a message
 ///
@@ -85,11 +85,13 @@ pub(crate) fn run(
             report_load(start.elapsed())?;
         }
         let lines = Lines::open(!arguments.no_history)?;
-        if lines.is_terminal() {
-            writeln!(io::stdout(), "{}; /help tells what can be done", files.name())?;
+        let (files, seed) = (&files, drawing.sampling.seed);
+        let mut chat =
+            Chat { answer, conversation, files, arguments, lines, interrupt, seed, verbose };
+        if chat.lines.is_terminal() {
+            chat.tell_people(&format!("{}; /help tells what can be done\n", files.name()))?;
         }
-        let json = arguments.json;
-        Chat { answer, conversation, files: &files, lines, interrupt, most, json, verbose }.talk()
+        chat.talk()
     })
 }
 
@@ -98,11 +100,11 @@ struct Chat<'a, 'e> {
     answer: Answer<'a, 'e>,
     conversation: Conversation<'a>,
     files: &'a Files,
+    arguments: &'a Arguments,
     lines: Lines,
     interrupt: &'a Interrupt,
-    /// Most tokens of an answer.
-    most: usize,
-    json: bool,
+    /// With which all answers are drawn.
+    seed: u64,
     verbose: bool,
 }
 
@@ -110,23 +112,13 @@ impl Chat<'_, '_> {
     /// Answers until the input ends. What is wrong with a line is no end, and in a terminal ctrl-C is none either
     /// unless it is pressed twice on an empty line.
     fn talk(&mut self) -> Result<(), Failure> {
-        let (mut failed, mut was_pressed) = (None, false);
+        let mut failed = None;
         loop {
-            self.wait()?;
-            let command = match self.lines.next()? {
+            let command = match self.lines.next(self.interrupt)? {
                 Line::End => break,
-                Line::Interrupted if was_pressed => {
-                    return Err(Failure::ended_by_signal(Exit::Interrupted));
-                }
-                Line::Interrupted => {
-                    was_pressed = true;
-                    say("ctrl-C once more ends the conversation, as /quit does")?;
-                    continue;
-                }
                 Line::Wrong(failure) => Err(failure),
                 Line::Text(line) => Command::of(line),
             };
-            was_pressed = false;
             let done = match command {
                 Ok(Command::Quit) => break,
                 command => command.and_then(|command| self.obey(command)),
@@ -142,26 +134,26 @@ impl Chat<'_, '_> {
         }
     }
 
-    /// A signal may come while a line is waited for.
-    fn wait(&self) -> Result<(), Failure> {
-        if self.lines.is_terminal() {
-            self.interrupt.answering();
-            return Ok(());
-        }
-        self.interrupt.idle()
-    }
-
     /// Says what is wrong, if that is not the end.
     fn tell(&self, failure: Failure) -> Result<(), Failure> {
         let is_stopped = failure.exit == Exit::Interrupted;
         if is_stopped && !self.lines.is_terminal() || !failure.leaves_model_ready() {
             return Err(failure);
         }
-        if self.json && !is_stopped {
+        if self.arguments.json && !is_stopped {
             print_line(&serde_json::json!({ "error": failure.to_string() }))?;
         }
         failure.report();
         Ok(())
+    }
+
+    /// Writes what no program reads: beside the objects, if there are to be some.
+    fn tell_people(&self, text: &str) -> Result<(), Failure> {
+        if self.arguments.json {
+            let _nobody_listens = io::stderr().write_all(text.as_bytes());
+            return Ok(());
+        }
+        Ok(Screen::open().write_now(text)?)
     }
 
     fn obey(&mut self, command: Command) -> Result<(), Failure> {
@@ -173,16 +165,22 @@ impl Chat<'_, '_> {
         let conversation = &mut self.conversation;
         match command {
             Command::Nothing | Command::Quit => Ok(()),
-            Command::Message(text) => self.turn(text),
-            Command::Help => Screen::open().write_now(HELP).map_err(Failure::from),
+            Command::Message(text) => {
+                let before = conversation.messages.clone();
+                self.turn(text, before)
+            }
+            Command::Help => self.tell_people(HELP),
             Command::New => {
                 conversation.forget();
                 Ok(())
             }
-            Command::System(None) => match &conversation.system {
-                Some(message) => say(&format!("the system message is: {}", message.content)),
-                None => say("there is no system message"),
-            },
+            Command::System(None) => {
+                match &conversation.system {
+                    Some(message) => say(&format!("the system message is: {}", message.content)),
+                    None => say("there is no system message"),
+                }
+                Ok(())
+            }
             Command::System(Some(text)) => {
                 conversation.tell(Some(text).filter(|text| text != "-"));
                 Ok(())
@@ -192,13 +190,17 @@ impl Chat<'_, '_> {
             Command::Save(path) => self.save(&path).map_err(Failure::into_input),
             Command::Load(path) => {
                 let messages = conversation.load(&path)?;
-                say(&format!("{}: {messages} messages", path.display()))
+                say(&format!("{}: {messages} messages", path.display()));
+                Ok(())
             }
         }
     }
 
+    /// Writes the conversation into a file that is none of those that are read.
     fn save(&self, path: &Path) -> Result<(), Failure> {
-        refuse_input(path, self.files.parts().iter().map(ModelFile::path))?;
+        let model = self.files.parts().iter().map(ModelFile::path);
+        let inputs = model.chain(self.arguments.template.file()).chain(stdin_file());
+        refuse_input(path, inputs)?;
         self.conversation.save(path)
     }
 
@@ -206,20 +208,17 @@ impl Chat<'_, '_> {
     fn retry(&mut self) -> Result<(), Failure> {
         let before = self.conversation.messages.clone();
         let message = self.conversation.undo()?;
-        let done = self.turn(message);
-        if self.conversation.messages.len() + 1 < before.len() {
-            self.conversation.messages = before;
-        }
-        done
+        self.turn(message, before)
     }
 
-    /// Answers a message. What was said until an interruption stays in the conversation.
-    fn turn(&mut self, message: String) -> Result<(), Failure> {
+    /// Answers a message. What was said until an interruption stays in the conversation, which is as it was
+    /// `before` if that was nothing.
+    fn turn(&mut self, message: String, before: Vec<Message>) -> Result<(), Failure> {
         self.conversation.push("user", message);
         let mut text = String::new();
         let done = self.say(&mut text);
         if done.is_err() && text.is_empty() {
-            self.conversation.messages.pop();
+            self.conversation.messages = before;
         } else {
             self.conversation.push("assistant", text);
         }
@@ -229,8 +228,8 @@ impl Chat<'_, '_> {
     /// Draws the answer to the last message.
     fn say(&mut self, text: &mut String) -> Result<(), Failure> {
         let ids = self.conversation.fit()?;
-        self.answer.prefill(&ids, self.most)?;
-        let mut screen = (!self.json).then(Screen::open);
+        self.answer.prefill(&ids, self.arguments.request.n)?;
+        let mut screen = (!self.arguments.json).then(Screen::open);
         let done = self.answer.decode(|piece| {
             text.push_str(piece);
             screen.as_mut().map_or(Ok(()), |screen| screen.write_now(piece))
@@ -240,7 +239,9 @@ impl Chat<'_, '_> {
             Some(screen) if self.lines.is_terminal() => screen.write_now("\n")?,
             Some(screen) => screen.write_now("\n\n")?,
             None if done.is_ok() || is_drawn => {
-                print_line(&Outcome::new(text, self.answer.ended, &self.answer.figures))?;
+                let outcome =
+                    Outcome::new(text, self.answer.ended, &self.answer.figures, self.seed);
+                print_line(&outcome)?;
             }
             None => {}
         }

@@ -86,7 +86,7 @@ impl<'a> Conversation<'a> {
         if !self.has_dropped {
             self.has_dropped = true;
             let context = self.context;
-            say(&format!("the context of {context} is full; the oldest messages are forgotten"))?;
+            say(&format!("the context of {context} is full; the oldest messages are forgotten"));
         }
         self.messages.drain(..first);
         Ok(ids)

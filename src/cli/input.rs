@@ -2,7 +2,9 @@
 
 use crate::exit::{Exit, Failure, OrExit};
 use anyhow::Context;
+use rustix::fs::{FileType, fstat};
 use std::io::{self, Read};
+use std::path::Path;
 
 /// A message without the line break that ends a line and most files.
 pub(crate) fn without_break(mut text: String) -> String {
@@ -22,12 +24,20 @@ pub(crate) fn read_text() -> Result<String, Failure> {
     utf8("stdin", bytes)
 }
 
+/// A name of what stdin is, if what is written there could be read from it: a file or a pipe.
+pub(crate) fn stdin_file() -> Option<&'static Path> {
+    let found = fstat(io::stdin()).ok()?;
+    let is_file = FileType::from_raw_mode(found.st_mode) != FileType::CharacterDevice;
+    is_file.then(|| Path::new("/proc/self/fd/0"))
+}
+
 /// Bytes as text; `what` is named if they are none.
 pub(crate) fn utf8(what: &str, bytes: Vec<u8>) -> Result<String, Failure> {
     String::from_utf8(bytes).map_err(|e| no_utf8(what, e.utf8_error().valid_up_to()))
 }
 
-fn no_utf8(what: &str, at: usize) -> Failure {
+/// What is no text: the byte at this place.
+pub(crate) fn no_utf8(what: &str, at: usize) -> Failure {
     Failure::new(Exit::Input, format_args!("{what}: UTF-8 expected, byte {at} is not"))
 }
 

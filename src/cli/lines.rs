@@ -1,26 +1,26 @@
 //! Where the lines of a conversation come from.
 
+use crate::editor::{Edited, LineEditor};
 use crate::exit::{Exit, Failure, OrExit};
-use crate::input::{utf8, without_break};
+use crate::input::{no_utf8, utf8, without_break};
+use crate::interrupt::Interrupt;
+use crate::report::say;
 use anyhow::Context;
-use rustyline::error::ReadlineError;
-use rustyline::history::FileHistory;
-use rustyline::{
-    Cmd, ConditionalEventHandler, Config, Editor, Event, EventContext, EventHandler, KeyEvent,
-    Movement, RepeatCount,
-};
 use std::env;
-use std::fs;
-use std::io::{self, BufRead, IsTerminal};
-use std::path::PathBuf;
+use std::io::{self, BufRead, IsTerminal, Write};
 
-/// Lines that are remembered from one conversation to the next.
-const REMEMBERED: usize = 1000;
+/// What a person is asked with.
+pub(crate) const PROMPT: &str = "> ";
+/// Terminals that cannot be drawn on.
+const DUMB: [&str; 3] = ["dumb", "cons25", "emacs"];
 
 /// Where messages come from.
 pub(crate) enum Lines {
-    Terminal { editor: Box<Editor<(), FileHistory>>, history: Option<PathBuf> },
-    Pipe(io::StdinLock<'static>),
+    /// A person at a terminal.
+    Editor(Box<LineEditor>),
+    /// A person at one where the system edits lines.
+    Dumb,
+    Pipe,
 }
 
 /// What came.
@@ -28,8 +28,6 @@ pub(crate) enum Line {
     Text(String),
     /// A line that is no text.
     Wrong(Failure),
-    /// Ctrl-C was pressed on an empty line.
-    Interrupted,
     End,
 }
 
@@ -37,73 +35,64 @@ impl Lines {
     /// A line editor if a person sits at both ends, or else plain lines.
     pub(crate) fn open(with_history: bool) -> Result<Lines, Failure> {
         if !(io::stdin().is_terminal() && io::stdout().is_terminal()) {
-            return Ok(Lines::Pipe(io::stdin().lock()));
+            return Ok(Lines::Pipe);
         }
-        let config = Config::builder().auto_add_history(true);
-        let config = config.max_history_size(REMEMBERED).or_exit(Exit::Failed)?.build();
-        let mut editor = Editor::with_config(config).or_exit(Exit::Failed)?;
-        let clear = EventHandler::Conditional(Box::new(ClearLine));
-        editor.bind_sequence(KeyEvent::ctrl('c'), clear);
-        let history = history_file().filter(|_| with_history);
-        if let Some(Err(error)) = history.as_ref().map(|path| editor.load_history(path)) {
-            log::debug!("no history: {error}");
+        match env::var("TERM") {
+            Ok(name) if DUMB.contains(&&*name) => Ok(Lines::Dumb),
+            _ => Ok(Lines::Editor(Box::new(LineEditor::open(with_history)?))),
         }
-        Ok(Lines::Terminal { editor: Box::new(editor), history })
     }
 
     pub(crate) fn is_terminal(&self) -> bool {
-        matches!(self, Lines::Terminal { .. })
+        !matches!(self, Lines::Pipe)
     }
 
-    /// The next line without its break.
-    pub(crate) fn next(&mut self) -> Result<Line, Failure> {
+    /// Waits for the next line, and gives it without its break. A signal may come meanwhile; of ctrl-C, the line
+    /// editor wants two.
+    pub(crate) fn next(&mut self, interrupt: &Interrupt) -> Result<Line, Failure> {
+        if self.is_terminal() {
+            // What was pressed before the end of an answer was meant for the answer.
+            interrupt.answering();
+        }
         match self {
-            Lines::Terminal { editor, history } => match editor.readline("> ") {
-                Ok(line) => {
-                    let saved = history.as_ref().map(|path| editor.append_history(path));
-                    if let Some(Err(error)) = saved {
-                        log::debug!("no history: {error}");
-                        *history = None;
-                    }
-                    Ok(Line::Text(line))
-                }
-                Err(ReadlineError::Eof) => Ok(Line::End),
-                Err(ReadlineError::Interrupted) => Ok(Line::Interrupted),
-                Err(ReadlineError::Io(e)) if e.kind() == io::ErrorKind::InvalidData => {
-                    let message = "the message: UTF-8 expected; what came with it is left out";
-                    Ok(Line::Wrong(Failure::new(Exit::Input, message)))
-                }
-                Err(error) => Err(error).or_exit(Exit::Failed),
-            },
-            Lines::Pipe(stdin) => {
-                let mut bytes = Vec::new();
-                match stdin.read_until(b'\n', &mut bytes).context("stdin").or_exit(Exit::Failed)? {
-                    0 => Ok(Line::End),
-                    _ => Ok(match utf8("the message", bytes) {
-                        Ok(text) => Line::Text(without_break(text)),
-                        Err(failure) => Line::Wrong(failure),
-                    }),
-                }
+            Lines::Editor(editor) => edited(editor),
+            Lines::Dumb => {
+                interrupt.idle()?;
+                let mut out = io::stdout();
+                out.write_all(PROMPT.as_bytes())?;
+                out.flush()?;
+                plain()
+            }
+            Lines::Pipe => {
+                interrupt.idle()?;
+                plain()
             }
         }
     }
 }
 
-/// Where lines are remembered, in a folder that is there: state of the user's, by the XDG Base Directory
-/// Specification.
-fn history_file() -> Option<PathBuf> {
-    let absolute = |name| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    let state = absolute("XDG_STATE_HOME").or(absolute("HOME").map(|h| h.join(".local/state")))?;
-    let folder = state.join("wick");
-    fs::create_dir_all(&folder).ok()?;
-    Some(folder.join("history"))
+/// The next line of a person.
+fn edited(editor: &mut LineEditor) -> Result<Line, Failure> {
+    loop {
+        match editor.line()? {
+            Edited::Line(text) => return Ok(Line::Text(text)),
+            Edited::NotUtf8(at) => return Ok(Line::Wrong(no_utf8("the message", at))),
+            Edited::End => return Ok(Line::End),
+            Edited::Pressed(1) => say("ctrl-C once more ends the conversation, as /quit does"),
+            Edited::Pressed(_) => return Err(Failure::ended_by_signal(Exit::Interrupted)),
+        }
+    }
 }
 
-/// Ctrl-C clears a line that is not empty; otherwise it does what it always does.
-struct ClearLine;
-
-impl ConditionalEventHandler for ClearLine {
-    fn handle(&self, _: &Event, _: RepeatCount, _: bool, context: &EventContext) -> Option<Cmd> {
-        (!context.line().is_empty()).then_some(Cmd::Kill(Movement::WholeBuffer))
+/// The next line of stdin.
+fn plain() -> Result<Line, Failure> {
+    let mut bytes = Vec::new();
+    let mut stdin = io::stdin().lock();
+    match stdin.read_until(b'\n', &mut bytes).context("stdin").or_exit(Exit::Failed)? {
+        0 => Ok(Line::End),
+        _ => Ok(match utf8("the message", bytes) {
+            Ok(text) => Line::Text(without_break(text)),
+            Err(failure) => Line::Wrong(failure),
+        }),
     }
 }

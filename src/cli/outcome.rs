@@ -15,9 +15,8 @@ pub(crate) struct Outcome<'a> {
     pub(crate) prompt_tokens: usize,
     pub(crate) cached_tokens: usize,
     pub(crate) answer_tokens: usize,
-    /// With which the text is drawn again.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) seed: Option<u64>,
+    /// With which the text is drawn again, or the whole conversation.
+    pub(crate) seed: u64,
     pub(crate) seconds: Seconds,
 }
 
@@ -30,7 +29,12 @@ pub(crate) struct Seconds {
 
 impl<'a> Outcome<'a> {
     /// Of an answer that ended so and has these figures.
-    pub(crate) fn new(text: &'a str, ended: Option<Ended>, figures: &Figures) -> Outcome<'a> {
+    pub(crate) fn new(
+        text: &'a str,
+        ended: Option<Ended>,
+        figures: &Figures,
+        seed: u64,
+    ) -> Outcome<'a> {
         let finish = match ended {
             Some(Ended::Stop | Ended::StopString(_)) => "stop",
             Some(Ended::Length) => "length",
@@ -41,6 +45,6 @@ impl<'a> Outcome<'a> {
         let seconds = Seconds { prefill, decode };
         let (prompt_tokens, cached_tokens) = (figures.prompt + figures.cached, figures.cached);
         let answer_tokens = figures.drawn;
-        Outcome { text, finish, prompt_tokens, cached_tokens, answer_tokens, seed: None, seconds }
+        Outcome { text, finish, prompt_tokens, cached_tokens, answer_tokens, seed, seconds }
     }
 }

@@ -33,9 +33,9 @@ pub(crate) fn print_line(value: &impl Serialize) -> Result<(), Failure> {
     Ok(out.flush()?)
 }
 
-/// A line on stderr.
-pub(crate) fn say(line: &str) -> Result<(), Failure> {
-    Ok(writeln!(io::stderr(), "wick: {}", screen::line(line))?)
+/// A line on stderr. It is said beside what a verb does, which does not fail where nobody can hear it.
+pub(crate) fn say(line: &str) {
+    let _nobody_listens = writeln!(io::stderr(), "wick: {}", screen::line(line));
 }
 
 /// Says what a file that was written is like: on stdout, if that is not where the file went.

@@ -1,6 +1,7 @@
 //! `wick run`: a prompt in, text out as it is drawn.
 
 use crate::answer::{Answer, report_load};
+use crate::document::on_stdin;
 use crate::engine::with_engine;
 use crate::exit::{Exit, Failure};
 use crate::input::{read_text, unescape, without_break};
@@ -12,10 +13,8 @@ use crate::request::RequestArguments;
 use crate::screen::Screen;
 use crate::template::{TemplateArguments, encode, plain};
 use clap::Args;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{FileType, fstat};
 use std::io::{self, IsTerminal};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use wick_serve::{Message, Prompt};
 use wick_session::Ended;
 use wick_text::Tokenizer;
@@ -40,10 +39,13 @@ pub(crate) struct Arguments {
     gating: GatingArguments,
     #[command(flatten)]
     request: RequestArguments,
+    /// What the model is told before the prompt
+    #[arg(long, value_name = "TEXT")]
+    system: Option<String>,
     /// Continue the prompt as it stands, without chat template; control tokens in it are parsed
-    #[arg(long, conflicts_with = "chat_template")]
+    #[arg(long, conflicts_with_all = ["chat_template", "system"])]
     raw: bool,
-    /// Take \n, \t, \r, \\ and \xHH in the argument for the characters that they stand for
+    /// Take \n, \t, \r, \\ and \xHH in the prompt and --system for the characters that they stand for
     #[arg(short, long)]
     escape: bool,
     /// End the answer before this text; may be given several times
@@ -54,9 +56,16 @@ pub(crate) struct Arguments {
     /// Write one JSON object: text, why it ended, tokens, seconds, seed
     #[arg(long)]
     json: bool,
-    /// The prompt, also as several words. What stdin has follows it, but for the line break at its end; "-" or
-    /// no prompt waits for stdin
+    /// The prompt, also as several words. What stdin has follows it, but for the line break at its end, unless it
+    /// is a pipe of no pipeline in which nothing stands after two seconds; "-" or no prompt waits for stdin
     prompt: Vec<String>,
+}
+
+impl Arguments {
+    /// A text of the command line.
+    fn unescaped(&self, text: &str) -> String {
+        if self.escape { unescape(text) } else { text.into() }
+    }
 }
 
 pub(crate) fn run(
@@ -64,7 +73,7 @@ pub(crate) fn run(
     interrupt: &Interrupt,
     verbose: bool,
 ) -> Result<(), Failure> {
-    let text = prompt(arguments)?;
+    let (text, lacks_document) = prompt(arguments)?;
     let start = Instant::now();
 
     let files = arguments.model.open()?;
@@ -73,7 +82,9 @@ pub(crate) fn run(
     let ids = if arguments.raw {
         raw_ids(&tokenizer, text)?
     } else {
-        let said = [Message::new("user", text)];
+        let system = arguments.system.as_deref().map(|text| arguments.unescaped(text));
+        let system = system.map(|text| Message::new("system", text));
+        let said: Vec<Message> = system.into_iter().chain([Message::new("user", text)]).collect();
         let prompt = match arguments.template.open(&model, &tokenizer)? {
             Some(template) => template.prompt(&said)?,
             None => {
@@ -99,6 +110,9 @@ pub(crate) fn run(
         let mut answer = Answer::new(engine, drawing, &tokenizer, interrupt, arena)?;
         answer.stop.clone_from(&arguments.stop);
         let loaded = start.elapsed();
+        if lacks_document {
+            log::warn!("stdin is empty; the prompt is the argument alone");
+        }
         interrupt.busy();
         let done = answer.prefill(&ids, arguments.request.n).and_then(|()| {
             if arguments.json {
@@ -107,8 +121,8 @@ pub(crate) fn run(
                 draw(&mut answer)
             }
         });
-        if answer.ended == Some(Ended::Length) {
-            say(&format!("the answer was ended after {} tokens (--tokens)", arguments.request.n))?;
+        if done.is_ok() && answer.ended == Some(Ended::Length) {
+            say(&format!("the answer was ended after {} tokens (--tokens)", arguments.request.n));
         }
         if verbose {
             report_load(loaded)?;
@@ -136,13 +150,13 @@ fn draw_json(answer: &mut Answer<'_, '_>, seed: u64) -> Result<(), Failure> {
     if matches!(&done, Err(failure) if failure.exit != Exit::Interrupted) {
         return done;
     }
-    let outcome = Outcome::new(&text, answer.ended, &answer.figures);
-    print_line(&Outcome { seed: Some(seed), ..outcome })?;
+    print_line(&Outcome::new(&text, answer.ended, &answer.figures, seed))?;
     done
 }
 
-/// The prompt: words of the command line, what stdin has, or the one before the other.
-fn prompt(arguments: &Arguments) -> Result<String, Failure> {
+/// The prompt: words of the command line, what stdin has, or the one before the other; and whether there is nothing
+/// in the document that the words are about.
+fn prompt(arguments: &Arguments) -> Result<(String, bool), Failure> {
     let (words, is_awaited) = match &arguments.prompt[..] {
         [file, ..] if file.ends_with(".gguf") && arguments.model.is_built_in() => {
             let message = format_args!(
@@ -157,40 +171,21 @@ fn prompt(arguments: &Arguments) -> Result<String, Failure> {
         let hint = "a prompt expected: wick run \"dim the kitchen light to 40 percent\"";
         return Err(Failure::new(Exit::Usage, hint));
     }
-    let words = words.join(" ");
-    let words = if arguments.escape { unescape(&words) } else { words };
-    let document = if is_awaited || has_document()? { read_text()? } else { String::new() };
+    let words = arguments.unescaped(&words.join(" "));
+    let document = if is_awaited { Some(read_text()?) } else { on_stdin()? };
+    let lacks_document = !words.is_empty() && document.as_ref().is_some_and(String::is_empty);
+    let document = document.unwrap_or_default();
     let document = if arguments.raw { document } else { without_break(document) };
-    Ok(match (words.is_empty(), document.is_empty()) {
+    let text = match (words.is_empty(), document.is_empty()) {
         (_, true) => words,
         (true, _) => document,
         _ => format!("{words}\n\n{document}"),
-    })
-}
-
-/// Whether stdin is a file or a pipe with something in it: a document that the words are about. A pipe that
-/// nobody writes to, as some programs and ssh leave it open, is not waited for.
-fn has_document() -> Result<bool, Failure> {
-    let stdin = io::stdin();
-    let kind = fstat(&stdin).map(|found| FileType::from_raw_mode(found.st_mode));
-    match kind {
-        Ok(FileType::RegularFile) => Ok(true),
-        Ok(FileType::Fifo | FileType::Socket) => {
-            let patience = Timespec { tv_sec: PATIENCE.as_secs() as i64, tv_nsec: 0 };
-            let found = poll(&mut [PollFd::new(&stdin, PollFlags::IN)], Some(&patience));
-            if found == Ok(0) {
-                say(
-                    "nothing comes from stdin, the prompt is the argument alone (\"-\" after it waits)",
-                )?;
-            }
-            Ok(found.is_ok_and(|ready| ready > 0))
-        }
-        _ => Ok(false),
+    };
+    if text.trim().is_empty() && !arguments.raw {
+        return Err(Failure::new(Exit::Input, "the prompt is empty"));
     }
+    Ok((text, lacks_document))
 }
-
-/// How long a document that follows the words may be in coming.
-const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The ids of a prompt that is continued as it stands. Whoever has control tokens in it is told.
 fn raw_ids(tokenizer: &Tokenizer, text: String) -> Result<Vec<u32>, Failure> {
@@ -200,7 +195,7 @@ fn raw_ids(tokenizer: &Tokenizer, text: String) -> Result<Vec<u32>, Failure> {
     let prefix = usize::from(tokenizer.prefix().is_some());
     let control = ids.iter().skip(prefix).filter(|&&id| tokenizer.is_control(id)).count();
     if is_written && control > 0 {
-        say(&format!("--raw: control tokens in the prompt are parsed: {control}"))?;
+        say(&format!("--raw: control tokens in the prompt are parsed: {control}"));
     }
     Ok(ids)
 }

@@ -80,8 +80,9 @@ impl SamplingArguments {
     }
 }
 
-/// A seed that differs from run to run.
+/// A seed that differs from run to run, and is a whole number also where all numbers are 64-bit floats.
 fn clock_seed() -> u64 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    now.map_or(0, |d| d.as_nanos() as u64) ^ u64::from(std::process::id()) << 32
+    let seed = now.map_or(0, |d| d.as_nanos() as u64) ^ u64::from(std::process::id()) << 32;
+    seed % (1 << f64::MANTISSA_DIGITS)
 }

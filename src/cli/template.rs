@@ -6,6 +6,7 @@ use crate::report::say;
 use clap::Args;
 use std::fs::File;
 use std::io::{self, Read};
+use std::path::Path;
 use wick_linux::host::Model;
 use wick_serve::{Chat, ChatError, Limits, Message, Prompt, TemplateError, TemplateErrorKind};
 use wick_serve::{choose, messages};
@@ -30,6 +31,11 @@ pub(crate) struct ChatTemplate {
 }
 
 impl TemplateArguments {
+    /// The file that the template comes from, if there is one of this name.
+    pub(crate) fn file(&self) -> Option<&Path> {
+        self.chat_template.as_deref().map(Path::new)
+    }
+
     /// The template that was asked for, or else the model's; one for ChatML where the model has none and its
     /// vocabulary speaks that, which is said on stderr. `None` where there is none at all.
     pub(crate) fn open(
@@ -41,7 +47,7 @@ impl TemplateArguments {
         match (choose(templates, self.chat_template.as_deref(), tokenizer), &self.chat_template) {
             (Ok((name, source)), asked) => {
                 if asked.is_none() && name == "chatml" {
-                    say("the file has no chat template; messages are written as ChatML")?;
+                    say("the file has no chat template; messages are written as ChatML");
                 }
                 let origin = match name {
                     "chatml" => "chatml".into(),

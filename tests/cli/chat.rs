@@ -1,10 +1,9 @@
-//! `wick chat`: conversations from a pipe and at a terminal.
+//! `wick chat`: conversations from a pipe.
 
-use crate::person::Person;
-use crate::program::{Q8_0, fails, golden, interrupt, nano, start, stdout, wick_with};
+use crate::program::{fails, interrupt, nano, start, stdout, wick, wick_with};
 use serde_json::Value;
 use std::io::{Read, Write};
-use std::process::Output;
+use std::process::{Command, Output};
 use wick_tests::tiny::Tiny;
 
 /// A message as the models of these tests read it.
@@ -159,6 +158,12 @@ fn answers_are_objects_on_request() {
     assert!(number(1, "cached_tokens") >= number(0, "prompt_tokens"), "{found:?}");
     assert!(number(1, "prompt_tokens") > number(1, "cached_tokens"), "{found:?}");
     assert!(found[1]["seconds"]["decode"].as_f64().unwrap() > 0.0);
+    assert_eq!(number(0, "seed"), number(1, "seed"));
+
+    // Nothing else is on stdout.
+    let output = chat("/help\nturn on the light\n", &["--json"]);
+    assert_eq!(objects(&output)[0]["text"], found[0]["text"]);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("/retry"));
 }
 
 #[test]
@@ -207,6 +212,49 @@ fn what_was_said_can_be_taken_back_and_kept() {
     assert!(String::from_utf8_lossy(&broken.stderr).contains("my talk.json: EOF while parsing"));
 }
 
+/// Neither the template nor what the lines come from.
+#[test]
+fn a_conversation_is_not_saved_over_what_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let (template, link, lines) = (path("chat.jinja"), path("link"), path("lines"));
+    std::fs::write(&template, "{{ messages[-1].content }}").unwrap();
+    std::os::unix::fs::symlink("chat.jinja", &link).unwrap();
+    let output = chat(&format!("/save {link}\n"), &["--chat-template", &template]);
+    fails(&output, 5, "link: is the input; name another file");
+    for name in ["/dev/stdin", "/dev/fd/0", "/proc/self/fd/0"] {
+        let output = chat(&format!("/save {name}\n"), &[]);
+        fails(&output, 5, &format!("{name}: is the input; name another file"));
+    }
+    for name in ["/dev/stdin", &lines] {
+        let said = format!("/save {name}\n/save /dev/null\n");
+        std::fs::write(&lines, &said).unwrap();
+        let mut program = Command::new(env!("CARGO_BIN_EXE_wick"));
+        let stdin = std::fs::File::options().read(true).write(true).open(&lines).unwrap();
+        fails(&program.arg("chat").stdin(stdin).output().unwrap(), 5, ": is the input");
+        assert_eq!(std::fs::read_to_string(&lines).unwrap(), said);
+    }
+    assert_eq!(std::fs::read_to_string(&template).unwrap(), "{{ messages[-1].content }}");
+    assert_eq!(chat("/save /dev/stdout\n", &[]).stdout, b"[]\n");
+}
+
+/// Also where old messages are forgotten for it.
+#[test]
+fn an_answer_that_is_drawn_again_is_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let (long, kept) = (path("long"), path("kept"));
+    let said = |role: &str, content: &str| serde_json::json!({"role": role, "content": content});
+    let turn = [said("user", "turn on the light"), said("assistant", "the old answer")];
+    std::fs::write(&long, Value::from([&turn[..]; 40].concat()).to_string()).unwrap();
+    let lines = format!("/load {long}\n/retry\n/save {kept}\n");
+    let answer = stdout(&chat(&lines, &["-c", "512"]));
+    let saved: Vec<Value> = serde_json::from_slice(&std::fs::read(&kept).unwrap()).unwrap();
+    assert!(saved.len() < 80, "{}", saved.len());
+    assert_eq!(*saved.last().unwrap(), said("assistant", answer.trim_end()));
+    assert_ne!(answer.trim_end(), "the old answer");
+}
+
 #[test]
 fn ctrl_c_ends_a_chat_that_waits() {
     let mut child = start(&["chat", "--temperature", "0"]);
@@ -220,73 +268,6 @@ fn ctrl_c_ends_a_chat_that_waits() {
     assert_eq!(child.wait().unwrap().code(), Some(130));
 }
 
-#[test]
-fn a_person_talks_at_a_terminal() {
-    let mut person = Person::new(&["chat", "--temperature", "0"]);
-    person.sees("nano, built in; /help");
-    person.types("turn on the lightt\x7f\r");
-    person.sees("In which room is the light?");
-    // Pasted at once; typed, each line that fills up would be drawn again.
-    person.types(format!("\x1b[200~{}\x1b[201~\r", "lamp ".repeat(600)));
-    person.sees("wick: the message has ");
-    person.types("/fly\r");
-    person.sees("wick: no command /fly");
-    person.types("not this\x03the kitchen\r");
-    person.sees(r#"{"device":"light","room":"kitchen","action":"on"}"#);
-    person.types("\x04");
-    person.sees_it_end(0);
-
-    let mut person = Person::new(&["chat", "--temperature", "0"]);
-    person.sees("nano, built in");
-    person.types("\x03");
-    person.sees("wick: ctrl-C once more ends");
-    person.types("turn on the light\r");
-    person.sees("In which room is the light?");
-    person.types("\x03");
-    person.sees("wick: ctrl-C once more ends");
-    person.types("\x03");
-    person.sees_it_end(130);
-}
-
-/// A serial console, or a program such as expect, sends lines faster than they are answered.
-#[test]
-fn lines_that_come_at_once_are_all_kept() {
-    let mut person = Person::new(&["chat", "--temperature", "0"]);
-    person.sees("nano, built in");
-    person.types("turn on the light\rthe kitchen\r/new\rturn on the light\r");
-    person.sees("In which room is the light?");
-    person.sees(r#"{"device":"light","room":"kitchen","action":"on"}"#);
-    person.sees("In which room is the light?");
-    person.types("the kitchen\n");
-    person.sees(r#"{"device":"light","room":"kitchen","action":"on"}"#);
-    person.types(b"caf\xe9\r");
-    person.sees("wick: the message: UTF-8 expected");
-    person.types("/quit\r");
-    person.sees_it_end(0);
-}
-
-#[test]
-fn lines_are_remembered_where_that_is_wanted() {
-    use std::os::unix::fs::PermissionsExt;
-    let folder = tempfile::tempdir().unwrap();
-    let talk = |arguments: &[&str], keys: &str| {
-        let mut person = Person::remembering(folder.path(), &[&["chat"], arguments].concat());
-        person.sees("nano, built in");
-        person.types(keys);
-        person.sees_it_end(0);
-    };
-    let file = folder.path().join("wick/history");
-    talk(&["--no-history"], "hello\r/quit\r");
-    assert!(!file.exists());
-    talk(&[], "hello\r/quit\r");
-    let text = std::fs::read_to_string(&file).unwrap();
-    assert!(text.contains("hello\n/quit\n"), "{text:?}");
-    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
-    // The last line but one.
-    talk(&[], "\x1b[A\x1b[A\x08\x08p me\r/quit\r");
-    assert!(std::fs::read_to_string(&file).unwrap().contains("help me\n/quit\n"));
-}
-
 /// What a model or a file says moves no cursor.
 #[test]
 fn control_characters_are_shown_on_a_terminal() {
@@ -297,22 +278,6 @@ fn control_characters_are_shown_on_a_terminal() {
     std::fs::write(&path, bytes).unwrap();
     let text = stdout(&wick_with(b"", &["inspect", &path]));
     assert!(text.contains(r"name        a\x1b[2Jb\nfile  x\x9bc"), "{text}");
-    let refused = wick_with(b"", &["run", "-m", "/no\x1b[2J\nwhere", "hi"]);
+    let refused = wick(&["run", "-m", "/no\x1b[2J\nwhere", "hi"]);
     fails(&refused, 3, r"/no\x1b[2J where: No such file");
-}
-
-/// The likeliest text of this model never ends by itself.
-#[test]
-fn a_person_stops_an_answer() {
-    let path = golden(Q8_0);
-    let model = path.to_str().unwrap();
-    let endless = ["-n", "100000000", "--context", "8000000", "--temperature", "0"];
-    let mut person = Person::new(&[&["chat", "-v", "-m", model], &endless[..]].concat());
-    person.sees("/help");
-    person.types("abc\r");
-    person.sees_then("abc", "\u{FFFD}");
-    interrupt(&person.child);
-    person.sees("drawn: ");
-    person.types("/quit\r");
-    person.sees_it_end(0);
 }

@@ -22,5 +22,6 @@ mod run;
 mod signals;
 mod synth;
 mod templates;
+mod terminal;
 mod tokenize;
 mod writing;

@@ -4,6 +4,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::io::{Read, Write};
 use std::path::Path;
 use std::process::{Child, Command};
+use std::time::{Duration, Instant};
 
 /// How long a person waits for something to happen.
 const PATIENCE: Timespec = Timespec { tv_sec: 60, tv_nsec: 0 };
@@ -21,6 +22,11 @@ impl Person {
 
     /// A person whose programs keep their state in a folder.
     pub(crate) fn remembering(state: &Path, arguments: &[&str]) -> Person {
+        Person::at("xterm", state, arguments)
+    }
+
+    /// A person at a terminal of this kind.
+    pub(crate) fn at(terminal_kind: &str, state: &Path, arguments: &[&str]) -> Person {
         use rustix::fs::{Mode, OFlags, open};
         use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
         let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
@@ -32,7 +38,7 @@ impl Person {
         let end = || open(&name, flags, Mode::empty()).unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_wick"))
             .args(arguments)
-            .env("TERM", "xterm")
+            .env("TERM", terminal_kind)
             .env("XDG_STATE_HOME", state)
             .stdin(end())
             .stdout(end())
@@ -73,7 +79,18 @@ impl Person {
     }
 
     pub(crate) fn sees_it_end(mut self, code: i32) {
-        let status = self.child.wait().unwrap();
+        let end = Instant::now() + Duration::from_secs(PATIENCE.tv_sec as u64);
+        let status = loop {
+            match self.child.try_wait().unwrap() {
+                Some(status) => break status,
+                None => assert!(Instant::now() < end, "it does not end"),
+            }
+            // A terminal that nobody reads from fills up.
+            let soon = Timespec { tv_sec: 0, tv_nsec: 10_000_000 };
+            if poll(&mut [PollFd::new(&self.terminal, PollFlags::IN)], Some(&soon)) == Ok(1) {
+                let _hung_up = self.terminal.read(&mut [0; 4096]);
+            }
+        };
         assert_eq!(status.code(), Some(code));
     }
 }

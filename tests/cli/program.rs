@@ -25,9 +25,14 @@ pub(crate) fn nano() -> String {
 
 /// Starts wick, with pipes to its three streams.
 pub(crate) fn start(arguments: &[&str]) -> Child {
+    start_with(Stdio::piped(), arguments)
+}
+
+/// The same, with something else for stdin.
+pub(crate) fn start_with(stdin: Stdio, arguments: &[&str]) -> Child {
     Command::new(env!("CARGO_BIN_EXE_wick"))
         .args(arguments)
-        .stdin(Stdio::piped())
+        .stdin(stdin)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
@@ -36,17 +41,21 @@ pub(crate) fn start(arguments: &[&str]) -> Child {
 
 /// Runs wick with this input; `@NAME` in an argument is the path of a golden file.
 pub(crate) fn wick_with(input: &[u8], arguments: &[&str]) -> Output {
-    let path = |a: &str| a.strip_prefix('@').map(|name| golden(name).display().to_string());
-    let arguments: Vec<String> = arguments.iter().map(|a| path(a).unwrap_or((*a).into())).collect();
-    let mut child = start(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+    let mut child = start_named(Stdio::piped(), arguments);
     // A process that refuses its arguments does not read its input.
     let _refused = child.stdin.take().unwrap().write_all(input);
     child.wait_with_output().unwrap()
 }
 
+fn start_named(stdin: Stdio, arguments: &[&str]) -> Child {
+    let path = |a: &str| a.strip_prefix('@').map(|name| golden(name).display().to_string());
+    let arguments: Vec<String> = arguments.iter().map(|a| path(a).unwrap_or((*a).into())).collect();
+    start_with(stdin, &arguments.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
 /// Runs wick without input.
 pub(crate) fn wick(arguments: &[&str]) -> Output {
-    wick_with(b"", arguments)
+    start_named(Stdio::null(), arguments).wait_with_output().unwrap()
 }
 
 /// What wick prints where all is well.

@@ -1,9 +1,12 @@
 //! `wick run`: text from a prompt, and how it ends.
 
-use crate::program::{Q8_0, fails, golden, interrupt, model, start, stdout, wick, wick_with};
+use crate::program::{
+    Q8_0, fails, golden, interrupt, model, start, start_with, stdout, wick, wick_with,
+};
 use serde_json::Value;
 use std::io::Read;
-use std::process::Command;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 #[test]
@@ -79,8 +82,7 @@ fn a_model_that_ends_short_is_refused() {
 fn a_closed_pipe_is_a_quiet_end() {
     let path = golden(Q8_0);
     let arguments = ["run", "-m", path.to_str().unwrap(), "-n", "4000", "--raw", "abc"];
-    let mut child = start(&arguments);
-    drop(child.stdin.take());
+    let mut child = start_with(Stdio::null(), &arguments);
     let mut first = [0];
     child.stdout.take().unwrap().read_exact(&mut first).unwrap();
     let output = child.wait_with_output().unwrap();
@@ -177,6 +179,74 @@ fn a_pipe_that_nobody_writes_to_is_not_waited_for() {
     assert!(err.starts_with("wick: nothing comes from stdin") && err.lines().count() == 1, "{err}");
 }
 
+/// Runs commands of a shell, in a process group of their own as from a terminal; `wick` is the binary.
+fn shell(script: &str) -> Output {
+    use std::os::unix::process::CommandExt;
+    let folder = Path::new(env!("CARGO_BIN_EXE_wick")).parent().unwrap();
+    let path = format!("{}:{}", folder.display(), std::env::var("PATH").unwrap());
+    let mut command = Command::new("sh");
+    command.args(["-c", script]).env("PATH", path).stdin(Stdio::null()).process_group(0);
+    command.output().unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Before it, two seconds pass without a byte.
+#[test]
+fn a_pipeline_is_waited_for() {
+    let words = "turn on the light in";
+    let ask = format!("wick run --temperature 0 '{words}'");
+    let expected = stdout(&shell(&format!("echo the kitchen | {ask}")));
+    let late = shell(&format!("(sleep 4; echo the kitchen) | {ask}"));
+    assert_eq!((stdout(&late), stderr(&late)), (expected, "wick: waiting for stdin\n".into()));
+}
+
+#[test]
+fn an_empty_prompt_is_refused_and_an_empty_document_is_said() {
+    for output in [wick(&["run"]), wick_with(b"", &["run"]), wick(&["run", ""])] {
+        fails(&output, 5, "the prompt is empty");
+    }
+    fails(&wick_with(b"\n", &["run", "-"]), 5, "the prompt is empty");
+    let output = wick_with(b"", &["run", "--temperature", "0", "hello"]);
+    assert_eq!(stdout(&output), stdout(&wick(&["run", "--temperature", "0", "hello"])));
+    let warning = "wick: warning: stdin is empty; the prompt is the argument alone\n";
+    assert_eq!(stderr(&output), warning);
+}
+
+#[test]
+fn a_system_message_stands_before_the_prompt() {
+    let run = |arguments: &[&str]| {
+        let greedy = ["run", "--temperature", "0", "-n", "24"];
+        stdout(&wick(&[&greedy[..], arguments].concat()))
+    };
+    let raw = "<|im_start|>system\nBe\tbrief.<|im_end|>\n<|im_start|>user\nwho are you?<|im_end|>\n\
+               <|im_start|>assistant\n";
+    let system = ["-e", "--system", r"Be\tbrief.", "who are you?"];
+    assert_eq!(run(&system), run(&["--raw", raw]));
+    let figures = |arguments: &[&str]| {
+        stderr(&wick(&[&["run", "-v", "-n", "1"], arguments].concat()))
+            .lines()
+            .find(|line| line.starts_with("prefill: "))
+            .map(|line| line.split(' ').nth(1).unwrap().to_owned())
+    };
+    assert_eq!(figures(&system), figures(&["--raw", raw]));
+    fails(&wick(&["run", "--raw", "--system", "x", "y"]), 2, "cannot be used with");
+}
+
+/// What is said beside an answer is no reason to fail; an answer that cannot be written is one, and the only.
+#[test]
+fn a_notice_that_cannot_be_written_is_none() {
+    let ask = "wick run --temperature 0 -n 2 'what can you do?'";
+    let whole = stdout(&shell(ask));
+    assert_eq!(stdout(&shell(&format!("{ask} 2>/dev/full"))), whole);
+    fails(&shell(&format!("{ask} >/dev/full")), 1, "the output cannot be written");
+    fails(&shell(&format!("{ask} --json >/dev/full")), 1, "the output cannot be written");
+    let talk = shell("echo /system | wick chat 2>/dev/full");
+    assert!(talk.status.success(), "{:?}", talk.status);
+}
+
 #[test]
 fn an_answer_is_one_object_on_request() {
     let run = |arguments: &[&str]| wick(&[&["run", "what can you do?"], arguments].concat());
@@ -196,6 +266,8 @@ fn an_answer_is_one_object_on_request() {
 
     let again = object(&[]);
     let seed = again["seed"].to_string();
+    // Also where numbers are 64-bit floats.
+    assert!(again["seed"].as_u64().unwrap() < 1 << 53, "{seed}");
     assert_eq!(object(&["--seed", &seed])["text"], again["text"]);
     assert_eq!(object(&["--temperature", "0"])["finish"], "stop");
     assert_eq!(object(&["--temperature", "0", "--stop", "a"])["finish"], "stop");
