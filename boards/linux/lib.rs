@@ -14,6 +14,7 @@ pub mod host;
 mod identity;
 mod map;
 mod memory;
+mod open_files;
 mod pool;
 pub mod reads;
 mod refusal;
@@ -31,6 +32,7 @@ pub use map::{MapError, ModelFile};
 pub use memory::{
     LimitSource, MemoryLimit, Mib, memory_limit, peak_resident, resident, resident_anonymous,
 };
+pub use open_files::TooManyFiles;
 pub use pool::Pool;
 pub use refusal::Refusal;
 pub use slot_memory::Memory;

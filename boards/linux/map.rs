@@ -2,6 +2,7 @@
 
 use crate::fault::{Watch, page_size};
 use crate::identity::{Identity, size_of};
+use crate::open_files::TooManyFiles;
 use crate::refusal::{Refusal, is_refusal};
 use memmap2::{Advice, Mmap, MmapOptions, UncheckedAdvice};
 use rustix::fs::OFlags;
@@ -33,7 +34,7 @@ impl ModelFile {
     /// Maps the file or block device at `path`.
     pub fn open(path: &Path) -> Result<ModelFile, MapError> {
         let fail = |reason| MapError { path: path.to_owned(), reason };
-        let io = |e| fail(Reason::Io(e));
+        let io = |e| fail(Reason::Io(TooManyFiles::name(e)));
         // Before it is opened: a pipe would wait for its writer, and some devices act when opened.
         check_kind(&fs::metadata(path).map_err(io)?).map_err(fail)?;
         let options = OFlags::NONBLOCK.bits() as i32;
@@ -207,6 +208,11 @@ impl MapError {
     /// Whether the system refuses memory for the map.
     pub fn is_refusal(&self) -> bool {
         matches!(&self.reason, Reason::Io(error) if is_refusal(error))
+    }
+
+    /// Whether too many files are open.
+    pub fn is_of_open_files(&self) -> bool {
+        matches!(&self.reason, Reason::Io(error) if TooManyFiles::is_in(error))
     }
 }
 

@@ -13,8 +13,11 @@ use clap::Args;
 use serde::Serialize;
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
-use wick_core::{Engine, Sampling, Token, Traffic};
+use wick_core::{Config, Engine, Sampling, Token, Traffic};
 use wick_linux::host::one_sequence;
+
+/// Tokens of the prompt where there is room for them.
+const PROMPT: usize = 512;
 
 /// Measure how fast a model runs here
 ///
@@ -29,9 +32,9 @@ use wick_linux::host::one_sequence;
 pub(crate) struct Arguments {
     #[command(flatten)]
     model: ModelArguments,
-    /// Tokens of the prompt
-    #[arg(short, long, value_name = "N", default_value = "512", value_parser = number::up_to(1 << 24))]
-    prompt: usize,
+    /// Tokens of the prompt [default: 512, or what the context has room for before the decoded ones]
+    #[arg(short, long, value_name = "N", value_parser = number::up_to(1 << 24))]
+    prompt: Option<usize>,
     /// Tokens decoded after it
     #[arg(short, long = "tokens", alias = "n", value_name = "N", default_value = "128", value_parser = number::up_to(1 << 24))]
     n: usize,
@@ -106,20 +109,37 @@ struct Weights {
     total: u64,
 }
 
+impl Arguments {
+    /// Tokens of the prompt, and positions for it and what is decoded after it.
+    fn room(&self, config: &Config) -> Result<(usize, usize), Failure> {
+        let room = self.context.unwrap_or(config.context);
+        let left = Some(room.saturating_sub(self.n)).filter(|left| *left > 0);
+        let prompt = self.prompt.unwrap_or(PROMPT.min(left.unwrap_or(PROMPT)));
+        let (used, n) = (prompt.saturating_add(self.n), self.n);
+        match self.context {
+            Some(context) if context < used => {
+                let wrong = format_args!(
+                    "-p {prompt} and -n {n} need {used} positions; --context {context} is less"
+                );
+                Err(Failure::new(Exit::Usage, wrong))
+            }
+            context => Ok((prompt, context.unwrap_or(used))),
+        }
+    }
+}
+
 /// `started` is when the process did.
 pub(crate) fn run(arguments: &Arguments, started: Instant) -> Result<(), Failure> {
     let files = arguments.model.open()?;
     let model = files.model(arguments.model.overrides())?;
     // Not needed, but part of what it takes to load a model that answers.
     let _tokenizer = tokenizer(&files, model.metadata()).ok();
-    let used = arguments.prompt.saturating_add(arguments.n);
-    let context = arguments.context.unwrap_or(used);
+    let (prompt, context) = arguments.room(&model.config)?;
     let options = arguments.output.apply(one_sequence(&model.config, Some(context)));
-    let prompt = Some(arguments.prompt);
-    let report = with_engine(&model, options, prompt, &arguments.engine, |mut engine, _| {
+    let report = with_engine(&model, options, Some(prompt), &arguments.engine, |mut engine, _| {
         let load = started.elapsed();
-        let rounds = rounds(&mut engine, arguments, started)?;
-        report(&engine, arguments, files.name().into(), load, &rounds)
+        let rounds = rounds(&mut engine, arguments, prompt, started)?;
+        report(&engine, arguments, prompt, (files.name(), load), &rounds)
     })?;
     print(&report, arguments.json, |report, out| report.write(out))
 }
@@ -143,9 +163,10 @@ struct Rounds {
 fn rounds(
     engine: &mut Engine<'_>,
     arguments: &Arguments,
+    prompt: usize,
     started: Instant,
 ) -> Result<Rounds, Failure> {
-    let (prompt, n) = (arguments.prompt, arguments.n);
+    let n = arguments.n;
     let ids = ids(prompt + n, engine.config().vocab);
     let (prompt, drawn) = ids.split_at(prompt);
     let logits = arguments.output.head_rows().logits(Sampling::default().top());
@@ -208,11 +229,11 @@ fn ids(n: usize, vocab: usize) -> Vec<u32> {
 fn report(
     engine: &Engine<'_>,
     arguments: &Arguments,
-    model: String,
-    load: Duration,
+    prompt: usize,
+    (model, load): (&str, Duration),
     rounds: &Rounds,
 ) -> Result<Report, Failure> {
-    let (prompt, decoded) = (arguments.prompt, arguments.n);
+    let decoded = arguments.n;
     let (config, tokens) = (engine.config(), decoded * arguments.rounds);
     // Before memory for the bandwidth is taken.
     let (resident, peak_resident) = (wick_linux::resident(), wick_linux::peak_resident());
@@ -221,7 +242,7 @@ fn report(
     let neurons = tokens * config.layers * config.active * config.expert_width;
     let bandwidth = || wick_linux::read_bandwidth(engine.parallel());
     Ok(Report {
-        model,
+        model: model.into(),
         kernels: engine.kernels().name(),
         threads: engine.parallel().threads(),
         prompt,

@@ -86,8 +86,18 @@ pub(crate) fn run(
         }
         let lines = Lines::open(!arguments.no_history)?;
         let (files, seed) = (&files, drawing.sampling.seed);
-        let mut chat =
-            Chat { answer, conversation, files, arguments, lines, interrupt, seed, verbose };
+        let failed = None;
+        let mut chat = Chat {
+            answer,
+            conversation,
+            files,
+            arguments,
+            lines,
+            interrupt,
+            seed,
+            verbose,
+            failed,
+        };
         if chat.lines.is_terminal() {
             chat.tell_people(&format!("{}; /help tells what can be done\n", files.name()))?;
         }
@@ -106,13 +116,19 @@ struct Chat<'a, 'e> {
     /// With which all answers are drawn.
     seed: u64,
     verbose: bool,
+    /// The exit code of the first line with which something was wrong.
+    failed: Option<Exit>,
+}
+
+/// So many messages.
+fn counted(messages: usize) -> String {
+    format!("{messages} message{}", if messages == 1 { "" } else { "s" })
 }
 
 impl Chat<'_, '_> {
     /// Answers until the input ends. What is wrong with a line is no end, and in a terminal ctrl-C is none either
     /// unless it is pressed twice on an empty line.
     fn talk(&mut self) -> Result<(), Failure> {
-        let mut failed = None;
         loop {
             let command = match self.lines.next(self.interrupt)? {
                 Line::End => break,
@@ -123,28 +139,39 @@ impl Chat<'_, '_> {
                 Ok(Command::Quit) => break,
                 command => command.and_then(|command| self.obey(command)),
             };
-            if let Err(failure) = done {
-                failed.get_or_insert(failure.exit);
-                self.tell(failure)?;
+            match done {
+                Err(failure) if self.ends_with(&failure) => return Err(failure),
+                Err(failure) => self.tell(&failure)?,
+                Ok(()) => {}
             }
         }
-        match failed.filter(|_| !self.lines.is_terminal()) {
+        match self.failed.filter(|_| !self.lines.is_terminal()) {
             Some(exit) => Err(Failure::told(exit)),
             None => Ok(()),
         }
     }
 
-    /// Says what is wrong, if that is not the end.
-    fn tell(&self, failure: Failure) -> Result<(), Failure> {
+    /// Whether the conversation cannot go on after that.
+    fn ends_with(&self, failure: &Failure) -> bool {
         let is_stopped = failure.exit == Exit::Interrupted;
-        if is_stopped && !self.lines.is_terminal() || !failure.leaves_model_ready() {
-            return Err(failure);
-        }
-        if self.arguments.json && !is_stopped {
+        is_stopped && !self.lines.is_terminal() || !failure.leaves_model_ready()
+    }
+
+    /// Says what is wrong, and goes on.
+    fn tell(&mut self, failure: &Failure) -> Result<(), Failure> {
+        self.failed.get_or_insert(failure.exit);
+        if self.arguments.json && failure.exit != Exit::Interrupted {
             print_line(&serde_json::json!({ "error": failure.to_string() }))?;
         }
         failure.report();
         Ok(())
+    }
+
+    /// Says in a terminal what was done.
+    fn tell_done(&self, what: &str) {
+        if self.lines.is_terminal() {
+            say(what);
+        }
     }
 
     /// Writes what no program reads: beside the objects, if there are to be some.
@@ -172,6 +199,7 @@ impl Chat<'_, '_> {
             Command::Help => self.tell_people(HELP),
             Command::New => {
                 conversation.forget();
+                self.tell_done("a new conversation");
                 Ok(())
             }
             Command::System(None) => {
@@ -182,26 +210,42 @@ impl Chat<'_, '_> {
                 Ok(())
             }
             Command::System(Some(text)) => {
-                conversation.tell(Some(text).filter(|text| text != "-"));
+                let is_none = text == "-";
+                conversation.tell(Some(text).filter(|_| !is_none));
+                self.tell_done(match is_none {
+                    true => "there is no system message any more",
+                    false => "the model is told that from the next message on",
+                });
                 Ok(())
             }
-            Command::Undo => conversation.undo().map(drop),
+            Command::Undo => {
+                let message = conversation.undo()?;
+                self.tell_done(&format!("taken back: {message}"));
+                Ok(())
+            }
             Command::Retry => self.retry(),
-            Command::Save(path) => self.save(&path).map_err(Failure::into_input),
+            Command::Save(path) => self.save(&path),
             Command::Load(path) => {
                 let messages = conversation.load(&path)?;
-                say(&format!("{}: {messages} messages", path.display()));
+                say(&format!("{}: {}", path.display(), counted(messages)));
                 Ok(())
             }
         }
     }
 
-    /// Writes the conversation into a file that is none of those that are read.
-    fn save(&self, path: &Path) -> Result<(), Failure> {
+    /// Writes the conversation into a file that is none of those that are read. One that cannot be written is no
+    /// end.
+    fn save(&mut self, path: &Path) -> Result<(), Failure> {
         let model = self.files.parts().iter().map(ModelFile::path);
         let inputs = model.chain(self.arguments.template.file()).chain(stdin_file());
-        refuse_input(path, inputs)?;
-        self.conversation.save(path)
+        refuse_input(path, inputs).map_err(|error| Failure::from(error).into_input())?;
+        match self.conversation.save(path) {
+            Err(failure) => self.tell(&failure)?,
+            Ok(messages) => {
+                self.tell_done(&format!("{}: {} saved", path.display(), counted(messages)));
+            }
+        }
+        Ok(())
     }
 
     /// Answers the last message again; the random choice goes on from where it was.

@@ -1,6 +1,7 @@
 //! What a line of a conversation asks for.
 
 use crate::exit::{Exit, Failure};
+use std::env;
 use std::path::PathBuf;
 
 pub(crate) const HELP: &str = "\
@@ -49,7 +50,7 @@ impl Command {
         }
         let (word, rest) = trimmed.split_once(char::is_whitespace).unwrap_or((trimmed, ""));
         match word.strip_prefix('/') {
-            Some(name) if name.chars().all(|c| c.is_ascii_alphabetic()) => {
+            Some(name) if name == "?" || name.chars().all(|c| c.is_ascii_alphabetic()) => {
                 Command::named(word, rest.trim_start())
             }
             _ => Ok(Command::Message(line)),
@@ -62,20 +63,30 @@ impl Command {
             ("/system", "") => Ok(Command::System(None)),
             ("/system", text) => Ok(Command::System(Some(text.into()))),
             ("/save" | "/load", "") => wrong(format!("{word} FILE expected")),
-            ("/save", file) => Ok(Command::Save(file.into())),
-            ("/load", file) => Ok(Command::Load(file.into())),
-            ("/new", "") => Ok(Command::New),
+            ("/save", file) => Ok(Command::Save(path(file))),
+            ("/load", file) => Ok(Command::Load(path(file))),
+            ("/new" | "/clear", "") => Ok(Command::New),
             ("/undo", "") => Ok(Command::Undo),
             ("/retry", "") => Ok(Command::Retry),
-            ("/help", "") => Ok(Command::Help),
-            ("/quit", "") => Ok(Command::Quit),
-            ("/new" | "/undo" | "/retry" | "/help" | "/quit", _) => {
-                wrong(format!("{word} takes nothing behind it"))
-            }
+            ("/help" | "/?", "") => Ok(Command::Help),
+            ("/quit" | "/exit" | "/bye", "") => Ok(Command::Quit),
+            (
+                "/new" | "/clear" | "/undo" | "/retry" | "/help" | "/?" | "/quit" | "/exit"
+                | "/bye",
+                _,
+            ) => wrong(format!("{word} takes nothing behind it")),
             _ => {
                 wrong(format!("no command {word}; /help lists them, /{word} says it to the model"))
             }
         }
+    }
+}
+
+/// A path as a user writes it: `~/` is the home folder.
+fn path(text: &str) -> PathBuf {
+    match (text.strip_prefix("~/"), env::var_os("HOME")) {
+        (Some(rest), Some(home)) => PathBuf::from(home).join(rest),
+        _ => text.into(),
     }
 }
 
@@ -99,6 +110,11 @@ mod tests {
             ("/system  Be brief. ", Command::System(Some("Be brief.".into()))),
             ("/save a file.json", Command::Save("a file.json".into())),
             ("/load x", Command::Load("x".into())),
+            ("/load ~x", Command::Load("~x".into())),
+            ("/clear", Command::New),
+            ("/?", Command::Help),
+            ("/exit", Command::Quit),
+            ("/bye", Command::Quit),
         ] {
             assert_eq!(Command::of(line.into()).unwrap(), expected, "{line:?}");
         }
@@ -106,6 +122,7 @@ mod tests {
             ("/", "no command /;"),
             ("/fly", "no command /fly; /help lists them, //fly says it"),
             ("/fly me", "no command /fly"),
+            ("/bye bye", "/bye takes nothing behind it"),
             ("/new one", "/new takes nothing behind it"),
             ("/save", "/save FILE expected"),
         ] {

@@ -1,6 +1,7 @@
 //! What was said in a chat, and what of it the model reads.
 
 use crate::exit::{Exit, Failure, OrExit};
+use crate::json::{MESSAGES, messages};
 use crate::report::say;
 use crate::template::{ChatTemplate, encode};
 use anyhow::Context;
@@ -13,6 +14,9 @@ use wick_text::Tokenizer;
 
 /// Bytes of a saved conversation at most.
 const LONGEST: u64 = 16 << 20;
+
+/// Roles in a conversation.
+const ROLES: [&str; 3] = ["user", "assistant", "system"];
 
 /// What was said, and how the model reads it.
 pub(crate) struct Conversation<'a> {
@@ -110,16 +114,18 @@ impl<'a> Conversation<'a> {
         )
     }
 
-    /// Writes what was said as JSON: a list of messages, each with its role and content.
-    pub(crate) fn save(&self, path: &Path) -> Result<(), Failure> {
+    /// Writes what was said as JSON: a list of messages, each with its role and content. Returns how many there are.
+    pub(crate) fn save(&self, path: &Path) -> Result<usize, Failure> {
         let all: Vec<&Message> = self.system.iter().chain(&self.messages).collect();
         let json = serde_json::to_string_pretty(&all).or_exit(Exit::Failed)? + "\n";
         let mut file = NewFile::create(path, json.len() as u64)?;
         file.write_all(json.as_bytes()).map_err(|e| file.blame(e))?;
-        Ok(file.finish()?)
+        file.finish()?;
+        Ok(all.len())
     }
 
-    /// Goes on with what was said there. If the file is none that was saved, nothing changes.
+    /// Goes on with what was said there, and with the system message of the file if it has one. If the file is none
+    /// that was saved, nothing changes.
     pub(crate) fn load(&mut self, path: &Path) -> Result<usize, Failure> {
         let place = || path.display().to_string();
         let mut json = String::new();
@@ -130,12 +136,27 @@ impl<'a> Conversation<'a> {
             let message = format_args!("{}: more than {LONGEST} bytes", place());
             return Err(Failure::new(Exit::Input, message));
         }
-        let parsed = serde_json::from_str(&json);
-        let mut messages: Vec<Message> = parsed.with_context(place).or_exit(Exit::Input)?;
-        let begins_with_system = messages.first().is_some_and(|first| first.role == "system");
-        self.system = begins_with_system.then(|| messages.remove(0));
+        let parsed = serde_json::from_str(&json).with_context(place).or_exit(Exit::Input)?;
+        let mut messages = messages(&parsed)
+            .ok_or_else(|| Failure::new(Exit::Input, format_args!("{}: {MESSAGES}", place())))?;
+        if messages.first().is_some_and(|first| first.role == "system") {
+            self.system = Some(messages.remove(0));
+        }
+        wonder(path, &messages);
         self.messages = messages;
         self.has_dropped = false;
         Ok(self.messages.len())
+    }
+}
+
+/// Says what is unusual in messages that a template may write all the same.
+fn wonder(path: &Path, messages: &[Message]) {
+    let path = path.display();
+    if let Some(first) = messages.first().filter(|first| first.role != "user") {
+        log::warn!("{path}: the conversation begins with role {:?}, not \"user\"", first.role);
+    }
+    let unknown = messages.iter().find(|message| !ROLES.contains(&&*message.role));
+    if let Some(Message { role, .. }) = unknown {
+        log::warn!("{path}: role {role:?} is none of {}", ROLES.join(", "));
     }
 }

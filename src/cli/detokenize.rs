@@ -12,7 +12,7 @@ use wick_text::{Control, Tokenizer};
 /// Ids are separated by white space or commas, in brackets or not, as `wick tokenize` writes them.
 /// Special tokens are written as they are.
 ///
-///   echo "15496 11 995" | wick detokenize model.gguf
+///   echo "1282 451 361" | wick detokenize
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Arguments {

@@ -180,6 +180,7 @@ impl From<HostError> for Failure {
         let exit = match &error {
             HostError::Options(_) => Exit::Usage,
             error if error.is_of_memory() => Exit::Memory,
+            error if error.is_of_open_files() => Exit::Failed,
             _ => Exit::Model,
         };
         Failure { exit, error: error.into() }

@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
+use wick_linux::TooManyFiles;
 
 /// Time that a verb has to end in order.
 const GRACE: Duration = Duration::from_millis(800);
@@ -55,7 +56,7 @@ impl Interrupt {
         }
         // A file that may not grow is an error in writing, and no end.
         let watched = [&numbers[..], &[SIGXFSZ]].concat();
-        let signals = Signals::new(watched).or_exit(Exit::Failed)?;
+        let signals = Signals::new(watched).map_err(TooManyFiles::name).or_exit(Exit::Failed)?;
         let state = Arc::new(State::default());
         let shared = Arc::clone(&state);
         let _set_before = TERMINAL.set(Terminal::saved());

@@ -151,7 +151,8 @@ fn check(path: &Path, interrupt: &Interrupt) -> Result<(), Failure> {
         Some(1) => " but for metadata, of which version 1 has no checksum (pack it again)",
         _ => "",
     };
-    writeln!(out, "{}: as it was packed{but}, {size} checked in {time:.1} s", path.display())?;
+    let name = screen::line(&path.display().to_string());
+    writeln!(out, "{name}: as it was packed{but}, {size} checked in {time:.1} s")?;
     Ok(())
 }
 

@@ -102,9 +102,13 @@ impl Bounds {
 
     /// By reading from the model's file; `None` if there is none, or it is too small to tell.
     fn measured(model: &Model<'_>, storage: f64) -> Result<Option<Bounds>, Failure> {
-        let Some(file) = model.files.parts().first() else { return Ok(None) };
+        let Some(file) = model.files.parts().first() else {
+            log::warn!("--measure: {} has no file to read from", model.files.name());
+            return Ok(None);
+        };
         let measured = measure_reads(file.path(), Duration::from_secs(2));
         let Some(speed) = measured.context("measuring reads").or_exit(Exit::Failed)? else {
+            log::warn!("--measure: {} is too small a file to tell", file.path().display());
             return Ok(None);
         };
         let SpeedSample { depth, size, bandwidth } = speed.best;
@@ -246,7 +250,8 @@ fn expected_misses(weights: &Weights<'_>, statistics: &Statistics, slots: usize)
     experts.sort_by(|a, b| b.0.total_cmp(&a.0));
     let (held, missed) = experts.split_at(slots.min(experts.len()));
     let wanted = |some: &[(f64, usize)]| some.iter().map(|(f, _)| f).sum::<f64>();
-    let bytes = missed.iter().map(|(f, bytes)| f * *bytes as f64).sum();
+    // The sum of nothing is -0.
+    let bytes = 0.0 + missed.iter().map(|(f, bytes)| f * *bytes as f64).sum::<f64>();
     (wanted(held) / wanted(&experts), bytes)
 }
 

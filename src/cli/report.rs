@@ -43,10 +43,11 @@ pub(crate) fn report_written(path: &Path, what: fmt::Arguments<'_>) -> Result<()
     let stdout = rustix::fs::fstat(io::stdout()).map(|found| (found.st_dev, found.st_ino));
     let file = fs::metadata(path).map(|found| (found.dev(), found.ino()));
     let goes_there = matches!((file, stdout), (Ok(file), Ok(stdout)) if file == stdout);
+    let what = screen::line(&format!("{}: {what}", path.display()));
     if goes_there {
-        writeln!(io::stderr(), "{}: {what}", path.display())?;
+        writeln!(io::stderr(), "{what}")?;
     } else {
-        writeln!(io::stdout(), "{}: {what}", path.display())?;
+        writeln!(io::stdout(), "{what}")?;
     }
     Ok(())
 }

@@ -4,6 +4,7 @@ use crate::exit::{Exit, Failure};
 use crate::input::utf8;
 use crate::report::say;
 use clap::Args;
+use std::cell::Cell;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
@@ -28,6 +29,8 @@ pub(crate) struct ChatTemplate {
     origin: String,
     /// What an error in it ends with.
     exit: Exit,
+    /// Whether it was said that it leaves messages out.
+    is_blind: Cell<bool>,
 }
 
 impl TemplateArguments {
@@ -99,18 +102,25 @@ impl ChatTemplate {
         exit: Exit,
     ) -> Result<ChatTemplate, Failure> {
         match Chat::new(source, tokenizer) {
-            Ok(chat) => Ok(ChatTemplate { chat, origin, exit }),
+            Ok(chat) => Ok(ChatTemplate { chat, origin, exit, is_blind: Cell::new(false) }),
             Err(error) => Err(blame(&origin, exit, &error)),
         }
     }
 
-    /// Writes messages as the model was trained to read them, up to where its answer begins.
+    /// Writes messages as the model was trained to read them, up to where its answer begins. If nothing of them is
+    /// in the prompt, that is said, once.
     pub(crate) fn prompt<'s>(
         &self,
         said: impl IntoIterator<Item = &'s Message>,
     ) -> Result<Prompt, Failure> {
+        let mut is_silent = true;
+        let said = said.into_iter().inspect(|message| is_silent &= message.content.is_empty());
         let prompt = self.chat.prompt(messages(said));
-        prompt.map_err(|error| blame(&self.origin, self.exit, &error))
+        let prompt = prompt.map_err(|error| blame(&self.origin, self.exit, &error))?;
+        if !is_silent && prompt.user().is_empty() && !self.is_blind.replace(true) {
+            log::warn!("{}: the prompt has nothing of the message in it", self.origin);
+        }
+        Ok(prompt)
     }
 }
 
@@ -127,6 +137,8 @@ fn blame(origin: &str, exit: Exit, error: &TemplateError) -> Failure {
             let message = error.message();
             Failure::new(Exit::Input, format_args!("{origin} refuses the conversation: {message}"))
         }
+        // Who has chosen another knows how.
+        _ if exit == Exit::Input => Failure::new(exit, format_args!("{origin}: {error}")),
         _ => {
             let hint = "--chat-template takes another, wick run --raw none";
             Failure::new(exit, format_args!("{origin}: {error} ({hint})"))

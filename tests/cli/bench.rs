@@ -1,7 +1,7 @@
 //! `wick bench`: figures that fit each other.
 
 use crate::person::Person;
-use crate::program::{interrupt, least, nano, stdout, wick};
+use crate::program::{fails, interrupt, least, nano, stdout, wick};
 use serde_json::Value;
 
 #[test]
@@ -55,10 +55,24 @@ fn a_device_can_be_emulated_and_results_approximated() {
     assert!(read(&preferring) < read(&report), "{preferring}");
 }
 
+/// By default all fits into what the model was made for, and what does not fit into --context is refused.
+#[test]
+fn a_measurement_fits_into_the_context() {
+    let output = wick(&["bench", "-r", "1", "--no-bandwidth", "--json"]);
+    let found: Value = serde_json::from_str(&stdout(&output)).unwrap();
+    assert_eq!((&found["prompt"], &found["decoded"]), (&384.into(), &128.into()));
+    assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+    let bench = |arguments: &[&str]| wick(&[&["bench", "-r", "1"], arguments].concat());
+    let error = "-p 512 and -n 128 need 640 positions; --context 10 is less";
+    fails(&bench(&["-c", "10"]), 2, error);
+    fails(&bench(&["-c", "10", "-p", "9", "-n", "2"]), 2, "-p 9 and -n 2 need 11 positions");
+    stdout(&bench(&["-c", "10", "-n", "2", "--no-bandwidth"]));
+}
+
 #[test]
 fn a_long_measurement_shows_how_far_it_is() {
     let mut person = Person::new(&["bench", "--rounds", "1000"]);
-    person.sees_then("measuring ", " of 640000 tokens, ");
+    person.sees_then("measuring ", " of 512000 tokens, ");
     interrupt(&person.child);
     person.sees_it_end(130);
 }

@@ -120,7 +120,6 @@ fn a_chat_from_a_pipe_goes_on_after_what_is_wrong() {
         (b"/retry", "nothing was said yet"),
         (b"/undo", "nothing was said yet"),
         (b"/save", "/save FILE expected"),
-        (b"/save /dev/null/x", "/dev/null/x: 3 bytes cannot be written: Not a directory"),
         (b"/load /nowhere", "/nowhere: No such file"),
     ] {
         let lines = [line, b"\nhello\n"].concat();
@@ -136,6 +135,56 @@ fn a_chat_from_a_pipe_goes_on_after_what_is_wrong() {
         assert_eq!(objects[1]["text"].as_str().unwrap().trim_end(), right.trim_end());
     }
     assert_eq!(stdout(&chat("//x\n", &[])).trim_end(), fresh(&[chatml("user", "/x")]).trim_end());
+}
+
+/// That is no wrong input, and no end.
+#[test]
+fn a_conversation_that_cannot_be_saved_goes_on() {
+    for (lines, code) in
+        [("/save /dev/null/x\nhello\n/fly\n", 1), ("/fly\n/save /dev/null/x\nhello", 5)]
+    {
+        let output = chat(lines, &[]);
+        let err = String::from_utf8_lossy(&output.stderr);
+        assert!(err.contains("/dev/null/x: 3 bytes cannot be written: Not a directory"), "{err}");
+        assert_eq!((output.status.code(), err.lines().count()), (Some(code), 2), "{err}");
+        assert_eq!(output.stdout, chat("hello\n", &[]).stdout);
+    }
+}
+
+/// What other programs have saved is taken as far as it can be, and what is unusual is said.
+#[test]
+fn conversations_of_others_are_loaded() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("talk.json");
+    let load = |json: &str, after: &str| {
+        std::fs::write(&file, json).unwrap();
+        let mut program = Command::new(env!("CARGO_BIN_EXE_wick"));
+        program.args(["chat", "--temperature", "0", "-n", "24", "--system", "Be brief."]);
+        let lines = folder.path().join("lines");
+        std::fs::write(&lines, format!("/load ~/talk.json\n{after}")).unwrap();
+        let stdin = std::fs::File::open(lines).unwrap();
+        program.env("HOME", folder.path()).stdin(stdin).output().unwrap()
+    };
+    for wrong in ["{}", "[1]", r#"["user", "x"]"#, r#"[{"role": "user", "content": 1}]"#, "null"] {
+        fails(&load(wrong, ""), 5, r#"talk.json: a list of {"role": …, "content": …} expected"#);
+    }
+    let said =
+        |json: &str| String::from_utf8(load(json, "/system\n/save ~/again\n").stderr).unwrap();
+    let again = || std::fs::read_to_string(folder.path().join("again")).unwrap();
+    let one = said(r#"[{"role": "user", "content": "hello"}]"#);
+    assert!(one.contains("talk.json: 1 message\n"), "{one}");
+    assert!(one.contains("the system message is: Be brief."), "{one}");
+    assert!(again().contains("Be brief.") && again().contains("hello"));
+    let other = said(
+        r#"[{"role": "system", "content": "Be long."}, {"role": "assistant", "content": "x"}]"#,
+    );
+    assert!(other.contains("the system message is: Be long."), "{other}");
+    assert!(
+        other.contains(r#"the conversation begins with role "assistant", not "user""#),
+        "{other}"
+    );
+    let strange = said(r#"[{"role": "user", "content": "x"}, {"role": "bot", "content": "y"}]"#);
+    assert!(strange.contains(r#"role "bot" is none of user, assistant, system"#), "{strange}");
 }
 
 /// What is written with `--json`, an object a line.

@@ -132,6 +132,27 @@ fn refused_memory_leaves_no_unfinished_file() {
     assert!(refused > 0);
 }
 
+/// It is no fault of the file.
+#[test]
+fn too_many_open_files_are_said_with_the_limit() {
+    let nano = nano();
+    let ask = ["run", "-m", &nano, "--temperature", "0", "hi"];
+    let least = least(&wick(&[&ask[..], &["--memory", "1M"]].concat()));
+    let memory = format!("{}K", least + 512);
+    let streamed = [&ask[..], &["--memory", &memory]].concat();
+    for words in [&ask[..], &streamed] {
+        let runs = (4..20).map(|limit| (limit, under(&format!("ulimit -n {limit}"), "", words)));
+        // The loader has files to open too.
+        let begun = runs.skip_while(|(_, output)| output.status.code() == Some(127));
+        let refused: Vec<_> = begun.take_while(|(_, output)| !output.status.success()).collect();
+        assert!(!refused.is_empty() && refused.len() < 10, "{}", refused.len());
+        for (limit, output) in refused {
+            let said = format!("Too many open files (os error 24), ulimit -n is {limit}");
+            fails(&output, 1, &said);
+        }
+    }
+}
+
 /// A folder that every user can read, with wick and nano in it.
 fn public() -> TempDir {
     let folder = tempfile::tempdir().unwrap();

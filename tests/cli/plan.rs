@@ -19,6 +19,16 @@ fn plans_tell_what_memory_is_for() {
     assert!(number("expert_slots") >= 4 && number("expert_slots") < number("experts"), "{plan}");
     assert!(plan["bounds"][0]["storage"].as_f64().unwrap() > 0.0, "{plan}");
     assert_eq!(number("budget"), (least + 1024) * 1024);
+    let whole = stdout(&wick(&["plan", "-m", &nano, "--json"]));
+    assert!(whole.contains("\"storage_bytes_per_token\": 0.0"), "{whole}");
+    for (arguments, why) in [
+        (&["plan", "--measure"][..], "--measure: nano, built in has no file to read from"),
+        (&["plan", "--measure", &nano], "nano.gguf is too small a file to tell"),
+    ] {
+        let output = wick(arguments);
+        stdout(&output);
+        assert!(String::from_utf8(output.stderr).unwrap().contains(why), "{why}");
+    }
     let text = stdout(&wick(&["plan", "-m", &nano]));
     assert!(text.contains("128 of 128 in memory"), "{text}");
     fails(&wick(&["plan", "--memory", "lots"]), 2, "a size such as 512M");

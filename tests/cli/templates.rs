@@ -139,6 +139,7 @@ fn a_template_is_chosen_by_name_or_file() {
     assert_eq!(stdout(&choose(&file)).trim_end(), ANSWER);
     std::fs::write(&file, "{{ 1 +\n }}").unwrap();
     fails(&choose(&file), 5, "own.jinja: line 2: an expression expected");
+    assert!(!stderr(&choose(&file)).contains("--chat-template"), "it is known");
     std::fs::write(&file, b"\xff").unwrap();
     fails(&choose(&file), 5, "own.jinja: UTF-8 expected");
     fails(
@@ -154,6 +155,19 @@ fn a_template_is_chosen_by_name_or_file() {
         writer.set("tokenizer.chat_template.brief", "x");
     });
     fails(&changed.run(&[COMMAND]), 3, "\"default\"; there are brief, chatml");
+}
+
+#[test]
+fn a_template_that_leaves_the_message_out_is_said() {
+    let changed = Changed::with_template("<|im_start|>assistant\n\n");
+    let warning =
+        "wick: warning: the file's chat template: the prompt has nothing of the message in it\n";
+    let output = changed.run(&[COMMAND]);
+    stdout(&output);
+    assert_eq!(stderr(&output).matches(warning).count(), 1, "{}", stderr(&output));
+    let chat = ["chat", &changed.path("changed.gguf"), "--temperature", "0", "-n", "4"];
+    let output = wick_with(b"hello\nhello\n", &chat);
+    assert_eq!(stderr(&output).matches(warning).count(), 1, "{}", stderr(&output));
 }
 
 #[test]

@@ -35,6 +35,27 @@ fn a_person_talks_at_a_terminal() {
     person.sees_it_end(130);
 }
 
+/// A command without an answer says what it did.
+#[test]
+fn commands_are_answered_in_a_terminal() {
+    let mut person = Person::new(&["chat", "--temperature", "0"]);
+    person.sees("nano, built in");
+    for (line, told) in [
+        ("/system Be brief.", "wick: the model is told that from the next message on"),
+        ("/system -", "wick: there is no system message any more"),
+        ("turn on the light", "In which room is the light?"),
+        ("/save /dev/null", "wick: /dev/null: 2 messages saved"),
+        ("/undo", "wick: taken back: turn on the light"),
+        ("/clear", "wick: a new conversation"),
+        ("/?", "/retry"),
+    ] {
+        person.types(format!("{line}\r"));
+        person.sees(told);
+    }
+    person.types("/bye\r");
+    person.sees_it_end(0);
+}
+
 /// A serial console, or a program such as expect, sends lines faster than they are answered.
 #[test]
 fn lines_that_come_at_once_are_all_kept() {

@@ -145,6 +145,22 @@ fn devices_and_pipes_are_written_as_they_come() {
     assert_eq!(folder.names(), ["file", "model", "packed", "pipe"]);
 }
 
+/// Control characters of names are not obeyed by a terminal.
+#[test]
+fn names_of_files_that_are_written_are_shown() {
+    let folder = Folder::new();
+    let out = folder.path("a\x1b[2J\nb");
+    for output in
+        [&folder.write(&out)[1..], &[wick(&["pack", "--verify", &folder.path("packed")])]].concat()
+    {
+        let said = stdout(&output);
+        assert!(said.lines().count() == 1 && !said.contains('\x1b'), "{said:?}");
+    }
+    stdout(&wick(&["pack", &folder.path("model"), "-o", &out]));
+    let said = stdout(&wick(&["pack", "--verify", &out]));
+    assert!(said.contains(r"a\x1b[2J\nb: as it was packed"), "{said:?}");
+}
+
 /// A limit on sizes is an error like a full disk, and no end by a signal.
 #[test]
 fn what_does_not_fit_is_said_and_leaves_nothing_behind() {

@@ -64,6 +64,15 @@ impl HostError {
             _ => false,
         }
     }
+
+    /// Whether it is a limit on open files that is wanting.
+    pub fn is_of_open_files(&self) -> bool {
+        match self {
+            HostError::Map(error) => error.is_of_open_files(),
+            HostError::Catalogue(error) => error.is_of_open_files(),
+            _ => false,
+        }
+    }
 }
 
 impl fmt::Display for HostError {

@@ -39,6 +39,10 @@ impl Placement {
         low_bit: bool,
     ) -> Result<Placement, HostError> {
         let Model { config, weights, files, .. } = model;
+        if low_bit && model.low_bit.is_none() {
+            let missing = "no low-bit copies of experts: pack the model with --low-bit";
+            return Err(files.blame(missing));
+        }
         let whole = Plan::new(config, weights, &options)?;
         let Some(budget) = budget.filter(|budget| whole.total() > budget.bytes()) else {
             return Ok(Placement { options, plan: whole, catalogue: None });
@@ -77,12 +81,10 @@ fn catalogue(model: &Model<'_>, low_bit: bool) -> Result<Catalogue, HostError> {
     let Model { weights, files, experts, checksums, .. } = model;
     let (parts, checksums) = (files.parts(), checksums.clone());
     let catalogue = Catalogue::new(weights, parts, experts, checksums, Caching::Direct)?;
-    if !low_bit {
-        return Ok(catalogue);
-    }
-    let copies = model.low_bit.clone();
-    let missing = || files.blame("no low-bit copies of experts: pack the model with --low-bit");
-    Ok(catalogue.with_low_bit(copies.ok_or_else(missing)?))
+    Ok(match model.low_bit.clone().filter(|_| low_bit) {
+        Some(copies) => catalogue.with_low_bit(copies),
+        None => catalogue,
+    })
 }
 
 /// What an engine takes if only the experts of a token in one layer have slots.

@@ -2,6 +2,7 @@
 
 use crate::block_file::{ALIGNMENT, BlockFile, Caching};
 use crate::map::ModelFile;
+use crate::open_files::TooManyFiles;
 use crate::refusal::is_refusal;
 use std::fmt;
 use std::io;
@@ -266,7 +267,10 @@ fn begin(location: Location, expert: usize) -> u64 {
 fn open(file: &ModelFile, caching: Caching) -> Result<BlockFile, CatalogueError> {
     let path = || file.path().to_owned();
     let opened = BlockFile::open(file.path(), caching);
-    let opened = opened.map_err(|error| CatalogueError::Io { path: path(), error })?;
+    let opened = opened.map_err(|error| {
+        let error = TooManyFiles::name(error);
+        CatalogueError::Io { path: path(), error }
+    })?;
     match opened.is_same(file) {
         true => Ok(opened),
         false => Err(CatalogueError::Changed { path: path() }),
@@ -299,6 +303,11 @@ impl CatalogueError {
     /// Whether the system refuses memory for reads.
     pub fn is_refusal(&self) -> bool {
         matches!(self, CatalogueError::Io { error, .. } if is_refusal(error))
+    }
+
+    /// Whether too many files are open.
+    pub fn is_of_open_files(&self) -> bool {
+        matches!(self, CatalogueError::Io { error, .. } if TooManyFiles::is_in(error))
     }
 }
 
