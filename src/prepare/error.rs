@@ -52,6 +52,13 @@ pub enum Error {
         /// Its path.
         path: PathBuf,
     },
+    /// The name that other programs have for stdout.
+    IsDash,
+    /// What is to be written at the beginning is known at the end, which a device or a pipe does not wait for.
+    IsStream {
+        /// Its path.
+        path: PathBuf,
+    },
     /// What is read has the name of what a killed process leaves of what is to be written.
     IsLeftover {
         /// The path of what is read.
@@ -92,6 +99,13 @@ impl fmt::Display for Error {
             }
             Error::IsInput { path } => {
                 write!(f, "{}: is the input; name another file", path.display())
+            }
+            Error::IsDash => {
+                f.write_str("-: the name of a file expected; stdout is /dev/stdout, a file \"./-\"")
+            }
+            Error::IsStream { path } => {
+                let why = "a file expected, since its beginning is written last";
+                write!(f, "{}: {why}", path.display())
             }
             Error::IsLeftover { input, path } => write!(
                 f,

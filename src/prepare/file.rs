@@ -24,11 +24,12 @@ const OPEN_ALREADY: [&str; 5] =
 /// what a killed process left of `path`.
 ///
 /// # Errors
-/// It is, or would be.
+/// It is, or would be, or it is no name of a file.
 pub fn refuse_input<'p>(
     path: &Path,
     inputs: impl IntoIterator<Item = &'p Path>,
 ) -> Result<(), Error> {
+    refuse_dash(path)?;
     let leftovers = target(path).map(|target| left_behind(&target)).unwrap_or_default();
     for input in inputs {
         let Some(read) = identity(input) else { continue };
@@ -40,6 +41,11 @@ pub fn refuse_input<'p>(
         }
     }
     Ok(())
+}
+
+/// Who writes `-` means stdout, and wants no file of this name.
+fn refuse_dash(path: &Path) -> Result<(), Error> {
+    if path == Path::new("-") { Err(Error::IsDash) } else { Ok(()) }
 }
 
 /// What a file is by whatever name, if it is there.
@@ -68,8 +74,9 @@ impl NewFile {
     /// Begins a file of `bytes` bytes at `path`.
     ///
     /// # Errors
-    /// The file cannot be written, or there is no room for so many bytes.
+    /// The file cannot be written, there is no room for so many bytes, or it is no name of a file.
     pub fn create(path: &Path, bytes: u64) -> Result<NewFile, Error> {
+        refuse_dash(path)?;
         let blame = |source| Error::File { path: path.to_owned(), bytes, source };
         NewFile::begin(path, bytes).map_err(blame)
     }

@@ -252,13 +252,40 @@ impl Writer {
     /// # Errors
     /// The file cannot be written.
     pub fn begin(path: &Path, metadata: &Metadata, tensors: &[Entry]) -> Result<Writer, Error> {
+        let is_rewritten = false;
+        Writer::start(path, metadata, tensors, is_rewritten)
+    }
+
+    /// The same for a file that will be [rewritten](Writer::rewrite).
+    ///
+    /// # Errors
+    /// The file cannot be written, or takes bytes only as they come.
+    pub fn begin_rewritable(
+        path: &Path,
+        metadata: &Metadata,
+        tensors: &[Entry],
+    ) -> Result<Writer, Error> {
+        let is_rewritten = true;
+        Writer::start(path, metadata, tensors, is_rewritten)
+    }
+
+    fn start(
+        path: &Path,
+        metadata: &Metadata,
+        tensors: &[Entry],
+        is_rewritten: bool,
+    ) -> Result<Writer, Error> {
         let alignment = metadata.alignment as u64;
         let sizes: Vec<u64> = tensors.iter().map(|tensor| tensor.bytes).collect();
         let (header, table) = (header(metadata, tensors), table(metadata, tensors));
         let head = header.len() + metadata.bytes.len() + table.len();
         let data: u64 = sizes.iter().map(|size| size.next_multiple_of(alignment)).sum();
         let bytes = (head as u64).next_multiple_of(alignment) + data;
-        let out = BufWriter::with_capacity(1 << 20, NewFile::create(path, bytes)?);
+        let mut file = NewFile::create(path, bytes)?;
+        if is_rewritten && file.stream_position().is_err() {
+            return Err(Error::IsStream { path: path.to_owned() });
+        }
+        let out = BufWriter::with_capacity(1 << 20, file);
         let (left, sizes) = (0, sizes.into_iter());
         let mut writer =
             Writer { out, alignment, metadata: metadata.bytes.len(), at: 0, left, sizes };
@@ -293,14 +320,6 @@ impl Writer {
             }
         }
         Ok(())
-    }
-
-    /// Refuses a target that takes bytes only as they come, which cannot be [rewritten](Writer::rewrite).
-    ///
-    /// # Errors
-    /// It is such a one.
-    pub fn check_rewritable(&mut self) -> Result<(), Error> {
-        self.out.stream_position().map(drop).map_err(|e| self.blame(e))
     }
 
     /// Writes the metadata again, with other values that take the same room: what is known only after

@@ -135,8 +135,7 @@ impl<'a, 'm> Pack<'a, 'm> {
             experts: vec![0; layers * experts * Part::ALL.len()],
             low_bit: vec![0; layers * experts * Part::ALL.len()],
         };
-        let mut writer = Writer::begin(path, &self.metadata(&sums), &self.entries())?;
-        writer.check_rewritable()?;
+        let mut writer = Writer::begin_rewritable(path, &self.metadata(&sums), &self.entries())?;
         for (dense, sum) in self.dense.iter().zip(&mut sums.tensors) {
             *sum = dense.write(&mut writer, &mut done)?;
         }
