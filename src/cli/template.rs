@@ -98,6 +98,11 @@ impl ChatTemplate {
         }
     }
 
+    /// The template alone.
+    pub(crate) fn into_chat(self) -> Chat {
+        self.chat
+    }
+
     /// Writes messages as the model was trained to read them, up to where its answer begins.
     pub(crate) fn prompt<'s>(
         &self,

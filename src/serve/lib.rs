@@ -31,8 +31,10 @@
 #![forbid(unsafe_code)]
 
 mod chat;
+pub mod http;
 mod message;
 mod prompt;
+pub mod service;
 pub mod template;
 
 #[cfg(test)]

@@ -31,6 +31,7 @@ pub struct Generation {
     sampler: Sampler,
     logits: Logits,
     approximation: Approximation,
+    owner: usize,
     detokenizer: Detokenizer,
     stops: StopStrings,
     log_probability: Option<LogProbability>,
@@ -52,12 +53,17 @@ pub(crate) struct Held {
     exact: usize,
     /// How the others may differ.
     approximation: Approximation,
+    /// Whose they are.
+    owner: usize,
 }
 
 impl Held {
     /// Tokens that a prompt begins with and need not be read again: what was computed in another way is
     /// of use only for those who ask for the same. The last token of the prompt is not among them.
     pub(crate) fn common(&self, request: &Request) -> usize {
+        if self.owner != request.owner {
+            return 0;
+        }
         let is_alike = self.approximation == request.approximation;
         let usable = if is_alike { &self.ids[..] } else { &self.ids[..self.exact] };
         let before_last = &request.prompt[..request.prompt.len().saturating_sub(1)];
@@ -103,6 +109,7 @@ impl Generation {
             sampler,
             logits,
             approximation,
+            owner: request.owner,
             detokenizer: Detokenizer::new(request.control),
             stops: StopStrings::new(stop),
             log_probability,
@@ -197,7 +204,8 @@ impl Generation {
     /// What the KV cache holds of it.
     pub(crate) fn into_held(mut self) -> Held {
         self.ids.truncate(self.held);
-        Held { ids: self.ids, exact: self.exact, approximation: self.approximation }
+        let Generation { ids, exact, approximation, owner, .. } = self;
+        Held { ids, exact, approximation, owner }
     }
 
     /// The sequence of the engine that it is written in.

@@ -26,6 +26,9 @@ pub struct Request {
     pub approximation: Approximation,
     /// What becomes of control tokens in the text.
     pub control: Control,
+    /// Whose it is: only prompts of one owner have a common beginning that is read once, since the time that an answer
+    /// takes would tell others what was asked.
+    pub owner: usize,
 }
 
 impl Request {
@@ -40,6 +43,7 @@ impl Request {
             head_rows: HeadRows::Exact,
             approximation: Approximation::NONE,
             control: Control::Hide,
+            owner: 0,
         }
     }
 }
