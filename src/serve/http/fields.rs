@@ -6,7 +6,7 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 use wick_core::{Sampler, Sampling};
-use wick_session::{MOST_LOG_PROBABILITIES, Request};
+use wick_session::{MOST_LOG_PROBABILITIES, MOST_LOGIT_BIASES, Request};
 
 /// Stop strings of a request at most, and bytes of each.
 const MOST_STOPS: usize = 16;
@@ -62,7 +62,7 @@ impl Fields {
     ) -> Result<Vec<Request>, ApiError> {
         check_prompt(ready, &prompt)?;
         let sampling = self.sampling(ready)?;
-        let (most, stop) = (self.most(ready)?, self.stops()?);
+        let (most, stop, logit_bias) = (self.most(ready)?, self.stops()?, self.logit_bias(ready)?);
         if let Some(found) = log_probabilities.filter(|n| *n > MOST_LOG_PROBABILITIES) {
             let message = format_args!("0 to {MOST_LOG_PROBABILITIES} expected, {found} found");
             return Err(ApiError::field("top_logprobs", message));
@@ -72,25 +72,14 @@ impl Fields {
             let seed = sampling.seed.wrapping_add(choice as u64);
             let sampler = Sampler::new(Sampling { seed, ..sampling });
             let request = Request::new(prompt.clone(), most, sampler);
-            let (head_rows, stop) = (ready.head_rows, stop.clone());
-            Request { head_rows, stop, log_probabilities, ..request }
+            let (head_rows, stop, logit_bias) = (ready.head_rows, stop.clone(), logit_bias.clone());
+            Request { head_rows, stop, logit_bias, log_probabilities, ..request }
         };
         Ok((0..choices).map(request).collect())
     }
 
     fn sampling(&self, ready: &Ready) -> Result<Sampling, ApiError> {
         let usual = ready.sampling;
-        for (name, penalty) in [
-            ("presence_penalty", self.presence_penalty),
-            ("frequency_penalty", self.frequency_penalty),
-        ] {
-            if penalty.is_some_and(|penalty| penalty != 0.0) {
-                return Err(ApiError::unsupported(name, "only 0 is served"));
-            }
-        }
-        if self.logit_bias.as_ref().is_some_and(|bias| !bias.is_empty()) {
-            return Err(ApiError::unsupported("logit_bias", "it is not served"));
-        }
         Ok(Sampling {
             temperature: number("temperature", self.temperature, usual.temperature, 0.0, 1000.0)?,
             top_k: match self.top_k {
@@ -106,8 +95,43 @@ impl Fields {
                 0.001,
                 1000.0,
             )?,
+            presence_penalty: penalty(
+                "presence_penalty",
+                self.presence_penalty,
+                usual.presence_penalty,
+            )?,
+            frequency_penalty: penalty(
+                "frequency_penalty",
+                self.frequency_penalty,
+                usual.frequency_penalty,
+            )?,
             seed: self.seed.map_or_else(random, |seed| seed as u64),
         })
+    }
+
+    /// What is added to the logits of which tokens, by rising ids.
+    fn logit_bias(&self, ready: &Ready) -> Result<Vec<(u32, f32)>, ApiError> {
+        let given = self.logit_bias.iter().flatten();
+        let wrong = |message: String| ApiError::field("logit_bias", message);
+        let mut biases = Vec::new();
+        for (id, bias) in given {
+            let id = id.parse().ok().filter(|id| (*id as usize) < ready.vocab);
+            let id = id.ok_or_else(|| {
+                wrong(format!("ids from 0 to {} expected as keys", ready.vocab - 1))
+            })?;
+            if !(-100.0..=100.0).contains(bias) {
+                return Err(wrong(format!("-100 to 100 expected, {bias} found")));
+            }
+            biases.push((id, *bias));
+        }
+        biases.sort_unstable_by_key(|(id, _)| *id);
+        biases.dedup_by_key(|(id, _)| *id);
+        match biases.len() {
+            ..=MOST_LOGIT_BIASES => Ok(biases),
+            found => {
+                Err(wrong(format!("at most {MOST_LOGIT_BIASES} tokens expected, {found} found")))
+            }
+        }
     }
 
     fn most(&self, ready: &Ready) -> Result<usize, ApiError> {
@@ -178,6 +202,10 @@ fn number(
             Err(ApiError::field(name, format_args!("{least} to {most} expected, {value} found")))
         }
     }
+}
+
+fn penalty(name: &str, value: Option<f32>, usual: f32) -> Result<f32, ApiError> {
+    number(name, value, usual, -2.0, 2.0)
 }
 
 fn within(name: &str, value: i64, least: i64, most: i64) -> Result<i64, ApiError> {
