@@ -4,8 +4,8 @@
 //! thread allocates when it likes.
 
 use wick_core::{
-    Arena, Candidates, Engine, HeadRows, KvFormat, LeastRecent, Options, Parallel, Sampler,
-    Sampling, Serial,
+    Arena, Candidates, Engine, HeadRows, History, KvFormat, LeastRecent, Options, Parallel,
+    Sampler, Sampling, Serial,
 };
 use wick_format::Gguf;
 use wick_linux::reads::Reader;
@@ -69,6 +69,13 @@ fn store(model: &Model, files: &'static [ModelFile], reader: Reader) -> &'static
     Box::leak(Box::new(store))
 }
 
+/// Sampling that weakens what was there before in every way.
+fn penalized() -> Sampling {
+    let (presence_penalty, frequency_penalty) = (0.5, 0.5);
+    let penalties = Sampling { presence_penalty, frequency_penalty, ..Sampling::default() };
+    Sampling { min_p: 0.01, repeat_penalty: 1.1, ..penalties }
+}
+
 /// Bytes that are allocated while an engine reads two texts and speaks.
 fn allocated(model: &Model, mut engine: Engine<'_>) -> usize {
     let wanted = engine.options().head_rows.logits(20);
@@ -76,8 +83,7 @@ fn allocated(model: &Model, mut engine: Engine<'_>) -> usize {
     let text = ids(40, vocab);
     let memory = vec![0u8; 8 * vocab + 128].leak();
     let mut candidates = Candidates::new(vocab, &mut Arena::new(memory)).unwrap();
-    let sampling = Sampling { min_p: 0.01, repeat_penalty: 1.1, ..Sampling::default() };
-    let mut sampler = Sampler::new(sampling);
+    let mut sampler = Sampler::new(penalized());
 
     let before = process_bytes();
     engine.prefill(0, &text, wanted).unwrap();
@@ -86,7 +92,8 @@ fn allocated(model: &Model, mut engine: Engine<'_>) -> usize {
     engine.prefill(0, &text[38..], wanted).unwrap();
     for _ in 0..20 {
         let logits = engine.logits(0).unwrap();
-        let id = sampler.sample(logits, &text, &mut candidates).unwrap();
+        let history = History { text: &text, prompt: 20 };
+        let id = sampler.sample(logits, history, &[(1, 2.0)], &mut candidates).unwrap();
         engine.prefill(0, &[id], wanted).unwrap();
     }
     let beyond_context = engine.prefill(0, &text, wanted).is_err();
@@ -108,8 +115,9 @@ fn allocated_by_scheduler() -> usize {
     let candidates = Candidates::new(vocab, &mut arena).unwrap();
     let mut scheduler = Scheduler::new(model.engine(options, &Serial), candidates);
     let request = Request::new(ids(30, vocab), 20, Sampler::new(Sampling::default()));
-    let stop = vec!["never said".to_owned()];
-    let telling = Request { stop, log_probabilities: Some(20), ..request.clone() };
+    let (stop, sampler) = (vec!["never said".to_owned()], Sampler::new(penalized()));
+    let (logit_bias, log_probabilities) = (vec![(1, 2.0), (7, -100.0)], Some(20));
+    let telling = Request { sampler, stop, logit_bias, log_probabilities, ..request.clone() };
     let coarse = Request { head_rows: HeadRows::Coarse, ..request };
     let generations = [scheduler.start(telling).unwrap(), scheduler.start(coarse).unwrap()];
     let before = process_bytes();

@@ -34,8 +34,8 @@ pub struct Settings {
     pub kv: KvFormat,
     /// `n=N`: most tokens of an answer, 512.
     pub most: usize,
-    /// `temperature=T top-k=K top-p=P min-p=P repeat-penalty=R seed=S`: as for `wick run`; without a seed
-    /// the timer gives one.
+    /// `temperature=T top-k=K top-p=P min-p=P repeat-penalty=R presence-penalty=A frequency-penalty=A
+    /// seed=S`: as for `wick run`; without a seed the timer gives one.
     pub sampling: Sampling,
     /// Whether a seed was given.
     pub seeded: bool,
@@ -104,6 +104,8 @@ impl Settings {
                 let right = |r: f32| r > 0.0 && r.is_finite();
                 sampling.repeat_penalty = number(word, value, right, "more than 0")?;
             }
+            "presence-penalty" => sampling.presence_penalty = penalty(word, value)?,
+            "frequency-penalty" => sampling.frequency_penalty = penalty(word, value)?,
             "seed" => {
                 sampling.seed = number(word, value, |_| true, "a number")?;
                 self.seeded = true;
@@ -119,7 +121,11 @@ impl Settings {
 }
 
 const NAMES: &str = "slots=, cores=, context=, kv=, n=, temperature=, top-k=, top-p=, min-p=, \
-                     repeat-penalty=, seed=, timeout=, raw, checksum or debug";
+                     repeat-penalty=, presence-penalty=, frequency-penalty=, seed=, timeout=, raw, checksum or debug";
+
+fn penalty<'a>(word: &'a str, value: &str) -> Result<f32, SettingsError<'a>> {
+    number(word, value, |p| (-2.0..=2.0).contains(&p), "-2 to 2")
+}
 
 fn slots<'a>(word: &'a str, value: &str) -> Result<Slots, SettingsError<'a>> {
     Ok(match value {
@@ -192,6 +198,8 @@ mod tests {
             ("slots=0", "all, half, least, ram or a number"),
             ("slots", "all, half, least, ram or a number"),
             ("top-p=1.5", "0 to 1"),
+            ("presence-penalty=-2.5", "-2 to 2"),
+            ("frequency-penalty=3", "-2 to 2"),
             ("kv=q4_0", "f16 or q8_0"),
             ("temperature=-1", "0 or more"),
             ("seed=x", "a number"),

@@ -76,10 +76,12 @@ pub(crate) struct Drawing {
 
 /// How tokens are drawn, so that a text can be drawn again.
 fn tell(sampling: &Sampling) {
-    let Sampling { temperature, top_k, top_p, min_p, repeat_penalty, seed } = sampling;
+    let Sampling { temperature, top_k, top_p, min_p, repeat_penalty, .. } = sampling;
+    let Sampling { presence_penalty, frequency_penalty, seed, .. } = sampling;
     log::info!(
         "temperature {temperature}, top-k {top_k}, top-p {top_p}, min-p {min_p}, repeat penalty \
-         {repeat_penalty}, seed {seed}"
+         {repeat_penalty}, presence penalty {presence_penalty}, frequency penalty \
+         {frequency_penalty}, seed {seed}"
     );
 }
 

@@ -10,7 +10,7 @@ use crate::interrupt::Interrupt;
 use crate::lines::{Line, Lines};
 use crate::model::{ModelArguments, tokenizer};
 use crate::outcome::Outcome;
-use crate::report::{print_line, say};
+use crate::report::{note, print_line};
 use crate::request::RequestArguments;
 use crate::screen::Screen;
 use crate::template::TemplateArguments;
@@ -170,7 +170,7 @@ impl Chat<'_, '_> {
     /// Says in a terminal what was done.
     fn tell_done(&self, what: &str) {
         if self.lines.is_terminal() {
-            say(what);
+            note(what);
         }
     }
 
@@ -204,8 +204,8 @@ impl Chat<'_, '_> {
             }
             Command::System(None) => {
                 match &conversation.system {
-                    Some(message) => say(&format!("the system message is: {}", message.content)),
-                    None => say("there is no system message"),
+                    Some(message) => note(&format!("the system message is: {}", message.content)),
+                    None => note("there is no system message"),
                 }
                 Ok(())
             }
@@ -227,7 +227,7 @@ impl Chat<'_, '_> {
             Command::Save(path) => self.save(&path),
             Command::Load(path) => {
                 let messages = conversation.load(&path)?;
-                say(&format!("{}: {}", path.display(), counted(messages)));
+                note(&format!("{}: {}", path.display(), counted(messages)));
                 Ok(())
             }
         }

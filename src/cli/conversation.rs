@@ -2,7 +2,7 @@
 
 use crate::exit::{Exit, Failure, OrExit};
 use crate::json::{MESSAGES, messages};
-use crate::report::say;
+use crate::report::note;
 use crate::template::{ChatTemplate, encode};
 use anyhow::Context;
 use std::fs::File;
@@ -90,7 +90,7 @@ impl<'a> Conversation<'a> {
         if !self.has_dropped {
             self.has_dropped = true;
             let context = self.context;
-            say(&format!("the context of {context} is full; the oldest messages are forgotten"));
+            note(&format!("the context of {context} is full; the oldest messages are forgotten"));
         }
         self.messages.drain(..first);
         Ok(ids)

@@ -2,7 +2,7 @@
 
 use crate::exit::Failure;
 use crate::input::read_text;
-use crate::report::say;
+use crate::report::note;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FileType, Stat, fstat};
 use std::fs;
@@ -30,11 +30,11 @@ fn comes(pipe: &Stat) -> bool {
     let ready = poll(&mut [PollFd::new(&io::stdin(), PollFlags::IN)], Some(&PATIENCE));
     let is_late = ready == Ok(0);
     if is_late && is_pipeline(pipe) {
-        say("waiting for stdin");
+        note("waiting for stdin");
         return true;
     }
     if is_late {
-        say("nothing comes from stdin, the prompt is the argument alone (\"-\" after it waits)");
+        note("nothing comes from stdin, the prompt is the argument alone (\"-\" after it waits)");
     }
     ready.is_ok_and(|ready| ready > 0)
 }

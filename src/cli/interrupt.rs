@@ -37,6 +37,8 @@ struct State {
     signal: AtomicI32,
     /// One of the following.
     mode: AtomicU8,
+    /// Whether a service was asked to read its settings again.
+    reload: AtomicBool,
 }
 
 /// Nothing checks.
@@ -45,6 +47,8 @@ const IDLE: u8 = 0;
 const BUSY: u8 = 1;
 /// The same, but ctrl-C is no end.
 const ANSWERING: u8 = 2;
+/// A service checks, and takes the time that it needs to end; SIGHUP is no end to it.
+const SERVING: u8 = 3;
 
 impl Interrupt {
     /// Watches for signals, of which the first ends the process as long as nobody is
@@ -89,6 +93,22 @@ impl Interrupt {
         let _other = self.0.signal.compare_exchange(was, new, Ordering::SeqCst, Ordering::SeqCst);
     }
 
+    /// From here on a service checks, which ends in order however long that takes; a second signal ends it at once.
+    /// SIGHUP asks it to [read its settings again](Interrupt::reload).
+    pub(crate) fn serving(&self) {
+        self.0.mode.store(SERVING, Ordering::SeqCst);
+    }
+
+    /// What was to end has ended in order.
+    pub(crate) fn settle(&self) {
+        self.0.signal.store(0, Ordering::SeqCst);
+    }
+
+    /// Whether SIGHUP has come since this was asked last.
+    pub(crate) fn reload(&self) -> bool {
+        self.0.reload.swap(false, Ordering::SeqCst)
+    }
+
     /// From here on nothing checks: a single signal ends the process. Fails if there was one before,
     /// which may have come after the last check.
     pub(crate) fn idle(&self) -> Result<(), Failure> {
@@ -101,15 +121,20 @@ impl Interrupt {
 fn serve(mut signals: Signals, state: &State) {
     loop {
         for signal in signals.wait().filter(|signal| *signal != SIGXFSZ) {
-            let is_second = state.signal.swap(signal, Ordering::SeqCst) != 0;
             let mode = state.mode.load(Ordering::SeqCst);
+            if signal == SIGHUP && mode == SERVING {
+                state.reload.store(true, Ordering::SeqCst);
+                continue;
+            }
+            let is_second = state.signal.swap(signal, Ordering::SeqCst) != 0;
             let stops = signal == SIGINT && mode == ANSWERING;
             if mode == IDLE || is_second && !stops {
                 end(signal);
             }
         }
         let signal = state.signal.load(Ordering::SeqCst);
-        let stops = signal == SIGINT && state.mode.load(Ordering::SeqCst) == ANSWERING;
+        let mode = state.mode.load(Ordering::SeqCst);
+        let stops = signal == SIGINT && mode == ANSWERING || mode == SERVING;
         if signal != 0 && !stops {
             let start = Instant::now();
             while start.elapsed() < GRACE && signals.pending().all(|signal| signal == SIGXFSZ) {

@@ -4,7 +4,7 @@ use crate::editor::{Edited, LineEditor};
 use crate::exit::{Exit, Failure, OrExit};
 use crate::input::{no_utf8, utf8, without_break};
 use crate::interrupt::Interrupt;
-use crate::report::say;
+use crate::report::note;
 use anyhow::Context;
 use std::env;
 use std::io::{self, BufRead, IsTerminal, Write};
@@ -78,7 +78,7 @@ fn edited(editor: &mut LineEditor) -> Result<Line, Failure> {
             Edited::Line(text) => return Ok(Line::Text(text)),
             Edited::NotUtf8(at) => return Ok(Line::Wrong(no_utf8("the message", at))),
             Edited::End => return Ok(Line::End),
-            Edited::Pressed(1) => say("ctrl-C once more ends the conversation, as /quit does"),
+            Edited::Pressed(1) => note("ctrl-C once more ends the conversation, as /quit does"),
             Edited::Pressed(_) => return Err(Failure::ended_by_signal(Exit::Interrupted)),
         }
     }

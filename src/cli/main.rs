@@ -17,6 +17,7 @@ mod inspect;
 mod interrupt;
 mod json;
 mod lines;
+mod listen;
 mod logits;
 mod memory;
 mod model;
@@ -30,6 +31,8 @@ mod request;
 mod run;
 mod sampling;
 mod screen;
+mod serve;
+mod settings;
 mod skills;
 mod streaming;
 mod synth;
@@ -42,6 +45,8 @@ use crate::exit::{Exit, Failure};
 use crate::interrupt::Interrupt;
 use clap::{Parser, Subcommand};
 use log::{Level, LevelFilter};
+use std::env;
+use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Instant;
@@ -81,6 +86,7 @@ struct Arguments {
 enum Verb {
     Run(run::Arguments),
     Chat(chat::Arguments),
+    Serve(Box<serve::Arguments>),
     Tokenize(tokenize::Arguments),
     Detokenize(detokenize::Arguments),
     Logits(logits::Arguments),
@@ -91,6 +97,19 @@ enum Verb {
     Synth(synth::Arguments),
     Pack(pack::PackArguments),
     Unpack(pack::UnpackArguments),
+}
+
+impl Arguments {
+    /// The same with what the file of settings says, if there is one, before the rest of the command line.
+    fn with_settings(self) -> Result<Arguments, Failure> {
+        let Verb::Serve(serve) = &self.verb else { return Ok(self) };
+        let Some(path) = &serve.config else { return Ok(self) };
+        let given: Vec<OsString> = env::args_os().collect();
+        let verb = given.iter().position(|word| word == "serve").unwrap_or(1);
+        let (before, after) = given.split_at(given.len().min(verb + 1));
+        let words = [before, &settings::options(path)?, after].concat();
+        Ok(Arguments::try_parse_from(words).unwrap_or_else(|error| error.exit()))
+    }
 }
 
 /// Bytes of stack that any verb has enough of, also in a debug build.
@@ -136,7 +155,7 @@ fn start() -> Exit {
 /// Does what the command line says.
 fn run(interrupt: &Interrupt, started: Instant) -> Result<(), Failure> {
     let arguments = match Arguments::try_parse() {
-        Ok(arguments) => arguments,
+        Ok(arguments) => arguments.with_settings()?,
         Err(error) if error.use_stderr() => error.exit(),
         Err(help) => return Ok(help.print()?),
     };
@@ -145,6 +164,7 @@ fn run(interrupt: &Interrupt, started: Instant) -> Result<(), Failure> {
     match arguments.verb {
         Verb::Run(a) => run::run(&a, interrupt, verbose),
         Verb::Chat(a) => chat::run(&a, interrupt, verbose),
+        Verb::Serve(a) => serve::run(&a, interrupt),
         Verb::Tokenize(a) => tokenize::run(&a),
         Verb::Detokenize(a) => detokenize::run(&a),
         Verb::Logits(a) => logits::run(&a),

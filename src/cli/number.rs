@@ -23,6 +23,11 @@ pub(crate) fn factor(text: &str) -> Result<f32, String> {
     within(text, 0.001..=1000.0)
 }
 
+/// What is taken off the logits of tokens that were drawn.
+pub(crate) fn penalty(text: &str) -> Result<f32, String> {
+    within(text, -2.0..=2.0)
+}
+
 /// A share of one.
 pub(crate) fn share(text: &str) -> Result<f32, String> {
     within(text, 0.0..=1.0)
@@ -75,6 +80,8 @@ mod tests {
         }
         assert_eq!(share("2").unwrap_err(), "a number from 0 to 1 expected");
         assert!(factor("0").is_err());
+        assert_eq!((penalty("-2"), penalty("2"), penalty("-0.5")), (Ok(-2.0), Ok(2.0), Ok(-0.5)));
+        assert_eq!(penalty("2.1").unwrap_err(), "a number from -2 to 2 expected");
     }
 
     #[test]

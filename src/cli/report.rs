@@ -34,8 +34,14 @@ pub(crate) fn print_line(value: &impl Serialize) -> Result<(), Failure> {
 }
 
 /// A line on stderr. It is said beside what a verb does, which does not fail where nobody can hear it.
-pub(crate) fn say(line: &str) {
+pub(crate) fn note(line: &str) {
     let _nobody_listens = writeln!(io::stderr(), "wick: {}", screen::line(line));
+}
+
+/// The same among steps that may fail.
+pub(crate) fn say(line: &str) -> Result<(), Failure> {
+    note(line);
+    Ok(())
 }
 
 /// Says what a file that was written is like: on stdout, if that is not where the file went.

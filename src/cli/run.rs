@@ -8,7 +8,7 @@ use crate::input::{read_text, unescape, without_break};
 use crate::interrupt::Interrupt;
 use crate::model::{FlagArguments, GatingArguments, tokenizer};
 use crate::outcome::Outcome;
-use crate::report::{print_line, say};
+use crate::report::{note, print_line};
 use crate::request::RequestArguments;
 use crate::screen::Screen;
 use crate::template::{TemplateArguments, encode, plain};
@@ -122,7 +122,7 @@ pub(crate) fn run(
             }
         });
         if done.is_ok() && answer.ended == Some(Ended::Length) {
-            say(&format!("the answer was ended after {} tokens (--tokens)", arguments.request.n));
+            note(&format!("the answer was ended after {} tokens (--tokens)", arguments.request.n));
         }
         if verbose {
             report_load(loaded)?;
@@ -195,7 +195,7 @@ fn raw_ids(tokenizer: &Tokenizer, text: String) -> Result<Vec<u32>, Failure> {
     let prefix = usize::from(tokenizer.prefix().is_some());
     let control = ids.iter().skip(prefix).filter(|&&id| tokenizer.is_control(id)).count();
     if is_written && control > 0 {
-        say(&format!("--raw: control tokens in the prompt are parsed: {control}"));
+        note(&format!("--raw: control tokens in the prompt are parsed: {control}"));
     }
     Ok(ids)
 }

@@ -59,6 +59,26 @@ pub(crate) struct SamplingArguments {
         help_heading = SAMPLING
     )]
     repeat_penalty: f32,
+    /// Weaken tokens that were drawn, all alike; less than 0 strengthens them
+    #[arg(
+        long,
+        value_name = "A",
+        default_value_t = 0.0,
+        value_parser = number::penalty,
+        allow_negative_numbers = true,
+        help_heading = SAMPLING
+    )]
+    presence_penalty: f32,
+    /// Weaken tokens that were drawn, as many times as they were
+    #[arg(
+        long,
+        value_name = "A",
+        default_value_t = 0.0,
+        value_parser = number::penalty,
+        allow_negative_numbers = true,
+        help_heading = SAMPLING
+    )]
+    frequency_penalty: f32,
     /// Seed of the random choice; -1, a new one each time, which -v tells
     #[arg(
         long,
@@ -74,9 +94,16 @@ pub(crate) struct SamplingArguments {
 impl SamplingArguments {
     /// What was asked for, with a seed.
     pub(crate) fn sampling(&self) -> Sampling {
-        let SamplingArguments { temperature, top_k, top_p, min_p, repeat_penalty, seed } = *self;
-        let seed = seed.unwrap_or_else(clock_seed);
-        Sampling { temperature, top_k, top_p, min_p, repeat_penalty, seed }
+        Sampling {
+            temperature: self.temperature,
+            top_k: self.top_k,
+            top_p: self.top_p,
+            min_p: self.min_p,
+            repeat_penalty: self.repeat_penalty,
+            presence_penalty: self.presence_penalty,
+            frequency_penalty: self.frequency_penalty,
+            seed: self.seed.unwrap_or_else(clock_seed),
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::exit::{Exit, Failure};
 use crate::input::utf8;
-use crate::report::say;
+use crate::report::note;
 use clap::Args;
 use std::cell::Cell;
 use std::fs::File;
@@ -50,7 +50,7 @@ impl TemplateArguments {
         match (choose(templates, self.chat_template.as_deref(), tokenizer), &self.chat_template) {
             (Ok((name, source)), asked) => {
                 if asked.is_none() && name == "chatml" {
-                    say("the file has no chat template; messages are written as ChatML");
+                    note("the file has no chat template; messages are written as ChatML");
                 }
                 let origin = match name {
                     "chatml" => "chatml".into(),
@@ -105,6 +105,11 @@ impl ChatTemplate {
             Ok(chat) => Ok(ChatTemplate { chat, origin, exit, is_blind: Cell::new(false) }),
             Err(error) => Err(blame(&origin, exit, &error)),
         }
+    }
+
+    /// The template alone.
+    pub(crate) fn into_chat(self) -> Chat {
+        self.chat
     }
 
     /// Writes messages as the model was trained to read them, up to where its answer begins. If nothing of them is

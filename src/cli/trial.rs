@@ -3,7 +3,7 @@
 use crate::exit::{Exit, Failure, OrExit};
 use crate::interrupt::Interrupt;
 use std::io::{self, Write};
-use wick_core::{Arena, Candidates, Engine, Logits, Sampler, Sampling, Token};
+use wick_core::{Arena, Candidates, Engine, History, Logits, Sampler, Sampling, Token};
 use wick_prepare::Synthetic;
 
 /// A run of the model that counts what neurons and experts do.
@@ -60,10 +60,15 @@ impl<'a, 'e> Trial<'a, 'e> {
         let prompt = &prompt[..prompt.len().min(tokens)];
         prompt.chunks(batch).try_for_each(|chunk| self.step(chunk))?;
         for _ in prompt.len()..tokens {
-            let candidates = &mut self.candidates;
-            let id =
-                self.engine.logits(0).map(|logits| self.sampler.sample(logits, &[], candidates));
-            let id = id.transpose().or_exit(Exit::Model)?.unwrap_or_default();
+            let (history, candidates) = (History::default(), &mut self.candidates);
+            let draw = |logits| self.sampler.sample(logits, history, &[], candidates);
+            let id = self
+                .engine
+                .logits(0)
+                .map(draw)
+                .transpose()
+                .or_exit(Exit::Model)?
+                .unwrap_or_default();
             self.step(&[id])?;
         }
         Ok(())

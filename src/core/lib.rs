@@ -20,8 +20,8 @@
 //! ```
 //!
 //! ```
-//! use wick_core::{Arena, Candidates, Engine, KvFormat, Logits, Options, HeadRows, Plan, Sampler};
-//! use wick_core::{Sampling, Serial};
+//! use wick_core::{Arena, Candidates, Engine, History, KvFormat, Logits, Options, HeadRows, Plan};
+//! use wick_core::{Sampler, Sampling, Serial};
 //! use wick_format::{Gguf, Model, Overrides};
 //! use wick_kernels::Kernels;
 //! # let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/models/nano/nano.gguf");
@@ -45,7 +45,8 @@
 //! let mut sampler = Sampler::new(Sampling::GREEDY);
 //! for _ in 0..4 {
 //!     let logits = engine.logits(0).expect("logits of the last token were wanted");
-//!     let id = sampler.sample(logits, &text, &mut candidates)?;
+//!     let history = History { text: &text, prompt: 3 };
+//!     let id = sampler.sample(logits, history, &[], &mut candidates)?;
 //!     text.push(id);
 //!     engine.prefill(0, &[id], Logits::All)?;
 //! }
@@ -60,6 +61,7 @@ mod arrangement;
 mod attention;
 mod book;
 mod cache;
+mod candidates;
 mod checks;
 mod config;
 mod damage;
@@ -70,6 +72,7 @@ mod figures;
 mod forward;
 mod guess;
 mod head_rows;
+mod history;
 mod kv;
 mod lender;
 mod lm_head;
@@ -86,6 +89,7 @@ mod role;
 mod router;
 mod routing;
 mod sampler;
+mod sampling;
 mod scratch;
 mod slots;
 mod step_error;
@@ -100,11 +104,13 @@ pub use arrangement::{
     once_layout, take_arranged,
 };
 pub use book::{ATTEMPTS, Book, Waited};
+pub use candidates::Candidates;
 pub use config::{Config, ConfigError, Gating, MAX_ACTIVE, MAX_EXPERTS, MAX_LAYERS, Window};
 pub use damage::{Damage, Oddity, Origin};
 pub use engine::{Engine, EngineError};
 pub use figures::{ExpertFigures, Prefetch};
 pub use head_rows::{HeadRows, HeadRowsError, MOST_TOP};
+pub use history::{History, REPEAT_WINDOW};
 pub use kv::TruncateError;
 pub use location::Location;
 pub use matrix::{Down, ExpertMatrices, Matrix};
@@ -114,7 +120,8 @@ pub use parallel::{Bands, Grid, Parallel, Serial, Tile};
 pub use plan::Plan;
 pub use policy::{Decaying, LeastFrequent, LeastRecent, Policy};
 pub use role::{Input, Part, Role, TensorShape};
-pub use sampler::{Candidates, REPEAT_WINDOW, SampleError, Sampler, Sampling};
+pub use sampler::{SampleError, Sampler};
+pub use sampling::Sampling;
 pub use slots::{Loading, Slots};
 pub use step_error::StepError;
 pub use store::{

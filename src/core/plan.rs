@@ -1,11 +1,11 @@
 //! How much memory a model takes, computed before anything is taken.
 
 use crate::arena::{ALIGNMENT, Arena, ArenaError};
+use crate::candidates::Candidates;
 use crate::config::Config;
 use crate::experts::Experts;
 use crate::kv::{KvCache, KvLayout};
 use crate::options::{Options, OptionsError};
-use crate::sampler::Candidates;
 use crate::scratch::Scratch;
 use crate::weights::Weights;
 

@@ -1,100 +1,10 @@
 //! Choosing the next token from its logits.
 
-use crate::arena::{Arena, ArenaError};
-use bytemuck::{Pod, Zeroable};
+use crate::candidates::{Candidate, Candidates};
+use crate::history::History;
+use crate::sampling::Sampling;
 use core::cmp::Ordering;
 use core::fmt;
-
-/// Tokens back to which the repetition penalty looks.
-pub const REPEAT_WINDOW: usize = 64;
-
-/// How tokens are drawn. The order is: repetition penalty, temperature, top-k, top-p, min-p.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Sampling {
-    /// Divides the logits; 0 takes the likeliest token always.
-    pub temperature: f32,
-    /// Keeps the `top_k` likeliest; 0 keeps all.
-    pub top_k: usize,
-    /// Keeps the likeliest tokens until their probabilities reach this sum; 1 keeps all.
-    pub top_p: f32,
-    /// Keeps tokens at least this probable, relative to the likeliest; 0 keeps all.
-    pub min_p: f32,
-    /// Weakens tokens among the last [`REPEAT_WINDOW`]; 1 does nothing.
-    pub repeat_penalty: f32,
-    /// Seed of the random numbers.
-    pub seed: u64,
-}
-
-impl Default for Sampling {
-    /// As recommended for the published models, with seed 0.
-    fn default() -> Sampling {
-        Sampling {
-            temperature: 0.6,
-            top_k: 20,
-            top_p: 0.95,
-            min_p: 0.0,
-            repeat_penalty: 1.0,
-            seed: 0,
-        }
-    }
-}
-
-impl Sampling {
-    /// Always the likeliest token.
-    pub const GREEDY: Sampling = Sampling {
-        temperature: 0.0,
-        top_k: 0,
-        top_p: 1.0,
-        min_p: 0.0,
-        repeat_penalty: 1.0,
-        seed: 0,
-    };
-}
-
-impl Sampling {
-    /// How many of the largest logits decide what is drawn; 0 if all do.
-    pub fn top(&self) -> usize {
-        match self {
-            Sampling { repeat_penalty, .. } if *repeat_penalty != 1.0 => 0,
-            Sampling { temperature, .. } if *temperature <= 0.0 => 1,
-            Sampling { top_k, .. } => *top_k,
-        }
-    }
-}
-
-/// A token that may be drawn.
-#[derive(Clone, Copy, Debug, Pod, Zeroable)]
-#[repr(C)]
-struct Candidate {
-    /// Logit, later probability.
-    score: f32,
-    id: u32,
-}
-
-/// Room for the tokens that may be drawn, shared by all samplers of a thread.
-#[derive(Debug)]
-pub struct Candidates<'m>(&'m mut [Candidate]);
-
-impl<'m> Candidates<'m> {
-    /// Room for a vocabulary of `vocab` entries; [`Plan::sampler`](crate::Plan::sampler) bytes.
-    ///
-    /// # Errors
-    /// The arena is too small.
-    pub fn new(vocab: usize, arena: &mut Arena<'m>) -> Result<Candidates<'m>, ArenaError> {
-        Ok(Candidates(arena.take("sampler", vocab)?))
-    }
-
-    /// Copies the finite logits; the copies stand in the order of their ids.
-    fn fill(&mut self, logits: &[f32]) -> &mut [Candidate] {
-        let finite = logits.iter().zip(0..).filter(|(logit, _)| logit.is_finite());
-        let mut count = 0;
-        for ((score, id), candidate) in finite.zip(&mut *self.0) {
-            *candidate = Candidate { score: *score, id };
-            count += 1;
-        }
-        &mut self.0[..count]
-    }
-}
 
 /// Draws tokens; holds its random state. Which tokens came before is for its caller to say.
 #[derive(Clone, Debug)]
@@ -114,21 +24,24 @@ impl Sampler {
         &self.sampling
     }
 
-    /// Draws from the logits of the whole vocabulary, after a text of the ids `before`. Logits that
-    /// are not finite are never drawn.
+    /// Draws from the logits of the whole vocabulary, after the text of a history. Each `bias` is added
+    /// to the logit of its id, before all else. Logits that are not finite are never drawn.
     ///
     /// # Errors
     /// No logit is finite.
     pub fn sample(
         &mut self,
         logits: &[f32],
-        before: &[u32],
+        history: History<'_>,
+        bias: &[(u32, f32)],
         candidates: &mut Candidates<'_>,
     ) -> Result<u32, SampleError> {
         let Sampling { temperature, top_k, top_p, min_p, .. } = self.sampling;
-        let candidates = candidates.fill(logits);
-        let recent = &before[before.len().saturating_sub(REPEAT_WINDOW)..];
-        penalize(candidates, recent, self.sampling.repeat_penalty);
+        let candidates = if bias.is_empty() && !self.sampling.has_penalties() {
+            candidates.fill(logits)
+        } else {
+            candidates.weigh(logits, history, bias, &self.sampling)
+        };
         let Some(best) = candidates.iter().copied().reduce(likelier) else {
             return Err(SampleError { logits: logits.len() });
         };
@@ -141,20 +54,6 @@ impl Sampler {
         let kept = keep_min_p(kept, min_p);
         let total: f32 = kept.iter().map(|c| c.score).sum();
         Ok(draw(kept, self.random.unit() * total))
-    }
-}
-
-/// Weakens each recent token once. Candidates stand in the order of their ids.
-fn penalize(candidates: &mut [Candidate], recent: &[u32], penalty: f32) {
-    if penalty == 1.0 {
-        return;
-    }
-    let first = |i: usize, id: &u32| !recent.iter().take(i).any(|r| r == id);
-    for (_, id) in recent.iter().enumerate().filter(|(i, id)| first(*i, id)) {
-        if let Ok(found) = candidates.binary_search_by_key(id, |c| c.id) {
-            let score = &mut candidates[found].score;
-            *score = if *score > 0.0 { *score / penalty } else { *score * penalty };
-        }
     }
 }
 
@@ -258,6 +157,8 @@ impl core::error::Error for SampleError {}
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::arena::Arena;
+    use crate::history::REPEAT_WINDOW;
 
     /// Draws `n` tokens from the same logits.
     fn sample<const N: usize>(sampling: Sampling, recent: &[u32], logits: &[f32]) -> [u32; N] {
@@ -265,7 +166,8 @@ mod tests {
         let mut arena = Arena::new(&mut memory);
         let mut candidates = Candidates::new(logits.len(), &mut arena).unwrap();
         let mut sampler = Sampler::new(sampling);
-        core::array::from_fn(|_| sampler.sample(logits, recent, &mut candidates).unwrap())
+        let history = History { text: recent, prompt: 0 };
+        core::array::from_fn(|_| sampler.sample(logits, history, &[], &mut candidates).unwrap())
     }
 
     const ALL: Sampling = Sampling { temperature: 1.0, ..Sampling::GREEDY };
@@ -334,18 +236,42 @@ mod tests {
     #[test]
     fn a_seed_gives_one_text() {
         let logits = [0.0; 50];
-        let a: [u32; 20] = sample(Sampling { seed: 7, ..ALL }, &[], &logits);
-        let b: [u32; 20] = sample(Sampling { seed: 7, ..ALL }, &[], &logits);
-        let c: [u32; 20] = sample(Sampling { seed: 8, ..ALL }, &[], &logits);
-        assert_eq!(a, b);
-        assert_ne!(a, c);
+        for all in [ALL, Sampling { presence_penalty: 0.5, frequency_penalty: 0.5, ..ALL }] {
+            let text: [u32; 20] = core::array::from_fn(|i| i as u32 / 3);
+            let sample = |seed| sample::<20>(Sampling { seed, ..all }, &text, &logits);
+            assert_eq!(sample(7), sample(7));
+            assert_ne!(sample(7), sample(8));
+        }
+    }
+
+    #[test]
+    fn a_bias_decides_before_all_else() {
+        let mut memory = [0; 256];
+        let mut candidates = Candidates::new(3, &mut Arena::new(&mut memory)).unwrap();
+        let top = Sampling { top_k: 1, ..ALL };
+        let mut sample = |sampling, bias: &[(u32, f32)]| {
+            let mut sampler = Sampler::new(sampling);
+            let history = History { text: &[2], prompt: 0 };
+            sampler.sample(&[1.0, 3.0, 2.0], history, bias, &mut candidates).unwrap()
+        };
+        for sampling in [Sampling::GREEDY, top] {
+            assert_eq!(sample(sampling, &[]), 1);
+            assert_eq!(sample(sampling, &[(0, 100.0)]), 0);
+            assert_eq!(sample(sampling, &[(1, -100.0)]), 2);
+        }
+        // 2 + 3 is halved to 2.5; were it halved before, 4 would be drawn.
+        assert_eq!(sample(Sampling { repeat_penalty: 2.0, ..top }, &[(2, 3.0)]), 1);
     }
 
     #[test]
     fn broken_logits_are_an_error() {
         let mut memory = [0; 256];
         let mut candidates = Candidates::new(2, &mut Arena::new(&mut memory)).unwrap();
-        let drawn = Sampler::new(ALL).sample(&[f32::NAN, f32::INFINITY], &[], &mut candidates);
-        assert_eq!(drawn, Err(SampleError { logits: 2 }));
+        for sampling in [ALL, Sampling { presence_penalty: 1.0, ..ALL }] {
+            let logits = [f32::NAN, f32::INFINITY];
+            let drawn =
+                Sampler::new(sampling).sample(&logits, History::default(), &[], &mut candidates);
+            assert_eq!(drawn, Err(SampleError { logits: 2 }));
+        }
     }
 }

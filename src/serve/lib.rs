@@ -1,4 +1,6 @@
-//! What stands between people and a session: chat templates and conversations.
+//! What stands between people and a session: the service, chat templates and conversations.
+//!
+//! A [`service::Service`] is a model that answers several people at once, [`http`] what it speaks to them.
 //!
 //! A conversation becomes a prompt by its model's chat template, which is a program in Jinja and a text from a stranger:
 //! it comes with the model's file. It renders within [`Limits`], in memory of its own, on any stack of 256 KiB. And
@@ -31,8 +33,10 @@
 #![forbid(unsafe_code)]
 
 mod chat;
+pub mod http;
 mod message;
 mod prompt;
+pub mod service;
 pub mod template;
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use crate::request::{Ended, Failure, Request};
 use crate::stop::StopStrings;
 use alloc::string::String;
 use alloc::vec::Vec;
-use wick_core::{Approximation, Candidates, Logits, Sampler, Token};
+use wick_core::{Approximation, Candidates, History, Logits, Sampler, Token};
 use wick_text::{Detokenizer, Tokenizer};
 
 /// Bytes of text that there is room for in one step: a token, and what a stop string held back.
@@ -29,8 +29,10 @@ pub struct Generation {
     context: usize,
     most: usize,
     sampler: Sampler,
+    logit_bias: Vec<(u32, f32)>,
     logits: Logits,
     approximation: Approximation,
+    owner: usize,
     detokenizer: Detokenizer,
     stops: StopStrings,
     log_probability: Option<LogProbability>,
@@ -52,12 +54,17 @@ pub(crate) struct Held {
     exact: usize,
     /// How the others may differ.
     approximation: Approximation,
+    /// Whose they are.
+    owner: usize,
 }
 
 impl Held {
     /// Tokens that a prompt begins with and need not be read again: what was computed in another way is
     /// of use only for those who ask for the same. The last token of the prompt is not among them.
     pub(crate) fn common(&self, request: &Request) -> usize {
+        if self.owner != request.owner {
+            return 0;
+        }
         let is_alike = self.approximation == request.approximation;
         let usable = if is_alike { &self.ids[..] } else { &self.ids[..self.exact] };
         let before_last = &request.prompt[..request.prompt.len().saturating_sub(1)];
@@ -81,7 +88,7 @@ impl Generation {
         (cached, exact): (usize, usize),
         mut ids: Vec<u32>,
     ) -> Generation {
-        let Request { prompt, most, sampler, stop, head_rows, approximation, .. } = request;
+        let Request { prompt, most, sampler, stop, logit_bias, head_rows, .. } = request;
         ids.clear();
         ids.reserve_exact(prompt.len().saturating_add(most).min(context) + 1);
         ids.extend_from_slice(&prompt);
@@ -89,7 +96,9 @@ impl Generation {
         // A log-probability is that among all tokens.
         let logits = match log_probability {
             Some(_) => Logits::All,
-            None => head_rows.logits(sampler.sampling().top()),
+            None if logit_bias.is_empty() => head_rows.logits(sampler.sampling().top()),
+            // Any may be the largest with its bias.
+            None => head_rows.logits(0),
         };
         Generation {
             sequence,
@@ -101,8 +110,10 @@ impl Generation {
             context,
             most,
             sampler,
+            logit_bias,
             logits,
-            approximation,
+            approximation: request.approximation,
+            owner: request.owner,
             detokenizer: Detokenizer::new(request.control),
             stops: StopStrings::new(stop),
             log_probability,
@@ -153,7 +164,8 @@ impl Generation {
         if self.most == 0 {
             return self.end(Ended::Length);
         }
-        match self.sampler.sample(logits, &self.ids, candidates) {
+        let history = History { text: &self.ids, prompt: self.prompt };
+        match self.sampler.sample(logits, history, &self.logit_bias, candidates) {
             Ok(id) => self.draw(id, logits, tokenizer),
             Err(error) => self.end(Ended::Failed(Failure::Sample(error))),
         }
@@ -197,7 +209,8 @@ impl Generation {
     /// What the KV cache holds of it.
     pub(crate) fn into_held(mut self) -> Held {
         self.ids.truncate(self.held);
-        Held { ids: self.ids, exact: self.exact, approximation: self.approximation }
+        let Generation { ids, exact, approximation, owner, .. } = self;
+        Held { ids, exact, approximation, owner }
     }
 
     /// The sequence of the engine that it is written in.

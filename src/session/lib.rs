@@ -67,6 +67,6 @@ mod tokenizer;
 
 pub use generation::Generation;
 pub use log_probability::{LogProbability, MOST_LOG_PROBABILITIES};
-pub use request::{Ended, Failure, Request, StartError};
+pub use request::{Ended, Failure, MOST_LOGIT_BIASES, Request, StartError};
 pub use scheduler::{GenerationId, Scheduler, Stepped};
 pub use tokenizer::{TokenizerError, tokenizer};

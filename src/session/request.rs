@@ -6,6 +6,12 @@ use core::fmt;
 use wick_core::{Approximation, HeadRows, SampleError, Sampler, StepError};
 use wick_text::Control;
 
+/// Most tokens whose logits a request can have something added to.
+pub const MOST_LOGIT_BIASES: usize = 1024;
+
+/// The largest number that can be added to a logit, or taken off it.
+const LARGEST_LOGIT_BIAS: f32 = 100.0;
+
 /// What is asked for.
 #[derive(Clone, Debug)]
 pub struct Request {
@@ -17,6 +23,10 @@ pub struct Request {
     pub sampler: Sampler,
     /// Texts that end the generation, wherever tokens begin and end; they are not shown.
     pub stop: Vec<String>,
+    /// What is added to the logits of tokens before anything else is done with them, from -100, which
+    /// in practice forbids a token, to 100, which forces it: each id once, rising, no more than
+    /// [`MOST_LOGIT_BIASES`].
+    pub logit_bias: Vec<(u32, f32)>,
     /// How many of the likeliest tokens are told beside each one that is drawn, with the logarithms of
     /// their probabilities; `None` to tell nothing of the kind.
     pub log_probabilities: Option<usize>,
@@ -26,6 +36,9 @@ pub struct Request {
     pub approximation: Approximation,
     /// What becomes of control tokens in the text.
     pub control: Control,
+    /// Whose it is: only prompts of one owner have a common beginning that is read once, since the time that an answer
+    /// takes would tell others what was asked.
+    pub owner: usize,
 }
 
 impl Request {
@@ -36,12 +49,33 @@ impl Request {
             most,
             sampler,
             stop: Vec::new(),
+            logit_bias: Vec::new(),
             log_probabilities: None,
             head_rows: HeadRows::Exact,
             approximation: Approximation::NONE,
             control: Control::Hide,
+            owner: 0,
         }
     }
+}
+
+/// Whether a list of biases is as [`Request::logit_bias`] says, in a vocabulary of `vocab` entries.
+pub(crate) fn check_logit_bias(bias: &[(u32, f32)], vocab: usize) -> Result<(), StartError> {
+    let (found, most) = (bias.len(), MOST_LOGIT_BIASES);
+    if found > most {
+        return Err(StartError::LogitBiases { found, most });
+    }
+    let mut least = 0;
+    for &(id, bias) in bias {
+        if id as usize >= vocab {
+            return Err(StartError::Id { id, vocab });
+        }
+        if id < least || !(-LARGEST_LOGIT_BIAS..=LARGEST_LOGIT_BIAS).contains(&bias) {
+            return Err(StartError::LogitBias { id });
+        }
+        least = id + 1;
+    }
+    Ok(())
 }
 
 /// Why a generation ended.
@@ -98,12 +132,24 @@ pub enum StartError {
         /// Positions of the context.
         context: usize,
     },
-    /// An id of the prompt is none of the vocabulary's.
+    /// An id of the prompt, or one that has a bias, is none of the vocabulary's.
     Id {
         /// The id.
         id: u32,
         /// Entries of the vocabulary.
         vocab: usize,
+    },
+    /// More logits have a bias than can have one.
+    LogitBiases {
+        /// How many.
+        found: usize,
+        /// Most that can.
+        most: usize,
+    },
+    /// A bias is out of range, or stands behind that of the same or a larger id.
+    LogitBias {
+        /// Whose it is.
+        id: u32,
     },
     /// More of the likeliest tokens are asked for than can be told.
     LogProbabilities {
@@ -129,6 +175,15 @@ impl fmt::Display for StartError {
             StartError::Id { id, vocab } => {
                 write!(f, "token {id}: the vocabulary has {vocab} entries")
             }
+            StartError::LogitBiases { found, most } => {
+                write!(f, "logit biases: 0 to {most} expected, {found} found")
+            }
+            StartError::LogitBias { id } => write!(
+                f,
+                "logit bias of token {id}: a number from {} to {LARGEST_LOGIT_BIAS} expected, one \
+                 for each id, ids rising",
+                -LARGEST_LOGIT_BIAS
+            ),
             StartError::LogProbabilities { found, most } => {
                 write!(f, "likeliest tokens: 0 to {most} expected, {found} found")
             }

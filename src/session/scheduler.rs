@@ -2,7 +2,7 @@
 
 use crate::generation::{Generation, Held};
 use crate::log_probability::MOST_LOG_PROBABILITIES;
-use crate::request::{Ended, Failure, Request, StartError};
+use crate::request::{Ended, Failure, Request, StartError, check_logit_bias};
 use alloc::vec::Vec;
 use wick_core::{Candidates, Engine, Token};
 use wick_text::Tokenizer;
@@ -133,6 +133,7 @@ impl<'e> Scheduler<'e> {
         if let Some(id) = request.prompt.iter().find(|id| **id as usize >= vocab) {
             return Err(StartError::Id { id: *id, vocab });
         }
+        check_logit_bias(&request.logit_bias, vocab)?;
         let (found, most) = (request.log_probabilities.unwrap_or(0), MOST_LOG_PROBABILITIES);
         if found > most { Err(StartError::LogProbabilities { found, most }) } else { Ok(()) }
     }

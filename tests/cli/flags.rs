@@ -82,6 +82,8 @@ fn a_short_flag_is_one_long_flag_in_every_verb() {
         ("low-bit", "Approximations"),
         ("output", "Approximations"),
         ("top-k", "Sampling"),
+        ("presence-penalty", "Sampling"),
+        ("frequency-penalty", "Sampling"),
         ("threads", "Options"),
     ] {
         assert_eq!(headings[long].0, heading, "--{long}");

@@ -62,7 +62,11 @@ fn coarse_output_draws_the_same_tokens() {
     let (model, packed) = (path("model.gguf"), path("packed"));
     stdout(&wick(&["synth", "--shape", "tiny,vocab=2048", "-o", &model]));
     stdout(&wick(&["pack", &model, "-o", &packed, "--output", "coarse"]));
-    for sampling in [["--temperature", "0"], ["--top-k", "5"], ["--repeat-penalty", "1.3"]] {
+    let samplings = [("temperature", "0"), ("top-k", "5"), ("repeat-penalty", "1.3")];
+    let samplings = samplings.into_iter().chain([("presence-penalty", "-1.5")]);
+    for (name, value) in samplings {
+        let sampling = [format!("--{name}"), value.to_owned()];
+        let sampling = sampling.each_ref().map(String::as_str);
         let run = |file: &str, more: &[&str]| {
             let common = ["run", "-n", "20", "--seed", "7", "hi", "-m", file];
             stdout(&wick(&[&common[..], &sampling, more].concat()))

@@ -34,10 +34,13 @@ fn what_is_wrong_is_said_in_one_line() {
 fn absurd_numbers_are_refused_with_their_range() {
     let spread = ("0 to 1000", &["NaN", "inf", "-inf", "-1", "1e30", ""][..]);
     let share = ("0 to 1", &["NaN", "inf", "-0.1", "1.5", "x"][..]);
+    let signed = ("-2 to 2", &["NaN", "inf", "-2.1", "3", "x"][..]);
     let floats = [
         ("temperature", spread),
         ("prefer-resident", spread),
         ("repeat-penalty", ("0.001 to 1000", &["NaN", "inf", "0", "-1", "1e30"])),
+        ("presence-penalty", signed),
+        ("frequency-penalty", signed),
         ("top-p", share),
         ("min-p", share),
         ("skip-missing", share),

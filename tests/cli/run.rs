@@ -122,6 +122,21 @@ fn ctrl_c_ends_cleanly() {
     assert!(err.contains("decode: "), "figures in {err:?}");
 }
 
+/// The likeliest text of this model repeats itself, unless that costs something.
+#[test]
+fn penalties_break_a_circle() {
+    let model = model(Q8_0);
+    let run = |more: &[&str]| {
+        let greedy = ["run", "-m", &model, "--temperature", "0", "-n", "40", "--raw", "abc"];
+        stdout(&wick(&[&greedy[..], more].concat()))
+    };
+    let plain = run(&[]);
+    assert_eq!(run(&["--presence-penalty", "0", "--frequency-penalty", "-0.0"]), plain);
+    assert_ne!(run(&["--presence-penalty", "2"]), plain);
+    assert_ne!(run(&["--frequency-penalty", "2"]), plain);
+    assert_ne!(run(&["--presence-penalty", "-2"]), run(&["--presence-penalty", "2"]));
+}
+
 /// What a line at the end of an answer says, numbers of which -1 is no limit, and words without quotes.
 #[test]
 fn an_answer_ends_where_it_is_told_to() {

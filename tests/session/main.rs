@@ -1,6 +1,8 @@
 //! Generations side by side in one engine: each has the text that it has alone, ends for its own
 //! reasons, and goes on from what its sequence holds.
 
+mod sampling;
+
 use std::sync::LazyLock;
 use wick_core::{
     Approximation, Arena, Candidates, Engine, ExpertKey, HeadRows, KvFormat, LeastRecent, Options,
@@ -57,10 +59,12 @@ fn request(text: &str, sampling: Sampling) -> Request {
 fn requests() -> Vec<Request> {
     let warm = Sampling { temperature: 1.2, top_k: 40, seed: 11, ..Sampling::default() };
     let wild = Sampling { temperature: 2.0, top_k: 0, top_p: 1.0, seed: 5, ..Sampling::default() };
-    let varied = Sampling { repeat_penalty: 1.3, min_p: 0.05, seed: 3, ..warm };
+    let penalties = Sampling { presence_penalty: 0.4, frequency_penalty: -0.2, ..warm };
+    let varied = Sampling { repeat_penalty: 1.3, min_p: 0.05, seed: 3, ..penalties };
+    let logit_bias = vec![(20, -100.0), (30, 1.5)];
     vec![
         request("dim the kitchen light to 40 percent", Sampling::GREEDY),
-        Request { head_rows: HeadRows::Coarse, ..request("what can you do?", warm) },
+        Request { head_rows: HeadRows::Coarse, logit_bias, ..request("what can you do?", warm) },
         Request { stop: vec![" ".into()], ..request("what is 7 times 8?", wild) },
         Request { log_probabilities: Some(3), ..request("who are you?", varied) },
     ]

@@ -1,0 +1,123 @@
+//! Where a service listens, and who may ask it.
+
+use crate::exit::{Exit, Failure, OrExit};
+use anyhow::Context;
+use clap::Args;
+use std::fs::{self, Permissions};
+use std::net::{TcpListener, ToSocketAddrs};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use wick_serve::http::{Keys, Listener};
+
+/// Where `--help` lists how a service is reached.
+const HTTP: &str = "HTTP";
+
+/// Where a service listens, and who may ask it.
+#[derive(Args)]
+pub(crate) struct ListenArguments {
+    /// Address to listen at; any but this machine's own needs --api-key-file
+    #[arg(long, value_name = "HOST", default_value = "127.0.0.1", help_heading = HTTP, env = "WICK_HOST")]
+    host: String,
+    /// Port to listen at; 0 for any that is free
+    #[arg(long, value_name = "PORT", default_value_t = 8080, help_heading = HTTP, env = "WICK_PORT")]
+    port: u16,
+    /// Listen at a Unix socket instead, which user and group may use
+    #[arg(long, value_name = "PATH", help_heading = HTTP, env = "WICK_UNIX")]
+    unix: Option<PathBuf>,
+    /// File with keys, one a line, of which a request must have one; read again at SIGHUP
+    #[arg(long, value_name = "FILE", help_heading = HTTP, env = "WICK_API_KEY_FILE")]
+    api_key_file: Option<PathBuf>,
+    /// Listen beyond this machine without keys
+    #[arg(long, help_heading = HTTP)]
+    insecure: bool,
+    /// Name under which the service is known besides localhost; several times for several
+    #[arg(long, value_name = "NAME", help_heading = HTTP)]
+    allow_host: Vec<String>,
+}
+
+impl ListenArguments {
+    /// The text of the file of keys, if there is one.
+    pub(crate) fn read_keys(&self) -> Result<Option<String>, Failure> {
+        let Some(path) = &self.api_key_file else { return Ok(None) };
+        let place = || path.display().to_string();
+        fs::read_to_string(path).with_context(place).or_exit(Exit::Usage).map(Some)
+    }
+
+    /// The keys; none if nobody needs one.
+    pub(crate) fn keys(&self) -> Result<Keys, Failure> {
+        let keys = Keys::default();
+        if let Some(text) = self.read_keys()? {
+            keys.set(&text);
+            if keys.is_empty() {
+                let path = self.api_key_file.as_deref().unwrap_or(Path::new(""));
+                let message = format_args!("{}: no key in it; one a line expected", path.display());
+                return Err(Failure::new(Exit::Usage, message));
+            }
+        }
+        Ok(keys)
+    }
+
+    /// Names of this service's hosts.
+    pub(crate) fn hosts(&self) -> Vec<String> {
+        let mut hosts = self.allow_host.clone();
+        hosts.push(self.host.clone());
+        hosts
+    }
+
+    /// Listens, beyond this machine only if there are keys.
+    pub(crate) fn bind(&self, keys: &Keys) -> Result<Vec<Listener>, Failure> {
+        if let Some(path) = &self.unix {
+            return bind_unix(path).map(|listener| vec![Listener::Unix(listener)]);
+        }
+        let place = || format!("{}:{}", self.host, self.port);
+        let addresses = (self.host.as_str(), self.port).to_socket_addrs();
+        let mut listeners = Vec::new();
+        for address in addresses.with_context(place).or_exit(Exit::Usage)? {
+            if !address.ip().is_loopback() && keys.is_empty() && !self.insecure {
+                let message = format_args!(
+                    "{address} can be reached from elsewhere: --api-key-file expected, or --insecure"
+                );
+                return Err(Failure::new(Exit::Usage, message));
+            }
+            let listener = TcpListener::bind(address).with_context(|| address.to_string());
+            listeners.push(Listener::Tcp(listener.or_exit(Exit::Failed)?));
+        }
+        Ok(listeners)
+    }
+
+    /// Removes the socket that was made.
+    pub(crate) fn remove(&self) {
+        if let Some(path) = &self.unix {
+            let _gone_already = fs::remove_file(path);
+        }
+    }
+}
+
+/// A socket at `path`, in place of one that nobody listens at any more.
+fn bind_unix(path: &Path) -> Result<UnixListener, Failure> {
+    let place = || path.display().to_string();
+    let is_socket = fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
+    if is_socket && UnixStream::connect(path).is_err() {
+        fs::remove_file(path).with_context(place).or_exit(Exit::Failed)?;
+    }
+    let listener = UnixListener::bind(path).with_context(place).or_exit(Exit::Failed)?;
+    let mode = Permissions::from_mode(0o660);
+    fs::set_permissions(path, mode).with_context(place).or_exit(Exit::Failed)?;
+    Ok(listener)
+}
+
+/// Where the listeners are, for people.
+pub(crate) fn describe(listeners: &[Listener]) -> String {
+    let place = |listener: &Listener| match listener {
+        Listener::Tcp(listener) => {
+            listener.local_addr().map_or("HTTP".into(), |address| format!("http://{address}"))
+        }
+        Listener::Unix(listener) => {
+            let address = listener.local_addr().ok();
+            let path = address.as_ref().and_then(|address| address.as_pathname());
+            path.map_or("HTTP".into(), |path| path.display().to_string())
+        }
+    };
+    listeners.iter().map(place).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,278 @@
+//! `wick serve`: a model that other programs talk to.
+
+use crate::engine::{EngineArguments, HeadRowsArguments, with_engine};
+use crate::exit::{Exit, Failure, OrExit};
+use crate::interrupt::Interrupt;
+use crate::listen::{self, ListenArguments};
+use crate::model::{ModelArguments, tokenizer};
+use crate::number;
+use crate::report::say;
+use crate::sampling::SamplingArguments;
+use crate::template::TemplateArguments;
+use anyhow::Context;
+use clap::Args;
+use serde_json::{Value, json};
+use std::fs;
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use wick_core::{Approximation, Candidates, Engine, Options};
+use wick_linux::host::{Model, one_sequence};
+use wick_serve::http::{Access, Server, Shutdown};
+use wick_serve::service::{Metrics, Queue, Ready, Service, State, Worker, now};
+use wick_session::Scheduler;
+use wick_text::Tokenizer;
+
+/// Stack of the thread that speaks HTTP.
+const STACK: usize = 1 << 20;
+/// How often the memory of the process is looked at.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Answer requests over HTTP: OpenAI's API, and Ollama's
+///
+/// The same request and seed give the same text, whoever else is served. Every option can stand in a file for
+/// --config (key = value, in TOML) and in a variable (WICK_PORT for --port); the command line goes before the
+/// variable, and that before the file. SIGTERM ends the service once all is answered that was asked, SIGHUP has it
+/// read its keys again.
+///
+///   wick serve
+///   wick serve model.gguf --memory 1G --parallel 2
+///   curl http://127.0.0.1:8080/v1/chat/completions -d '{"messages": [{"role": "user", "content": "hi"}]}'
+#[derive(Args)]
+#[command(verbatim_doc_comment, args_override_self = true)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    model: ModelArguments,
+    /// File with options
+    #[arg(long, value_name = "FILE", env = "WICK_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+    #[command(flatten)]
+    listen: ListenArguments,
+    /// Requests that are answered side by side, each with a KV cache of its own
+    #[arg(long, value_name = "N", default_value = "2", value_parser = number::up_to(64), env = "WICK_PARALLEL")]
+    parallel: usize,
+    /// Positions for prompt and answer of a request together [default: 4096, or the model's own if that is less]
+    #[arg(short, long, value_name = "N", value_parser = number::context(), env = "WICK_CONTEXT")]
+    context: Option<usize>,
+    /// What clients call the model [default: its file's name]
+    #[arg(long, value_name = "NAME", env = "WICK_ALIAS")]
+    alias: Option<String>,
+    /// File with what the model is told before a conversation that has no system message
+    #[arg(long, value_name = "FILE", env = "WICK_SYSTEM")]
+    system: Option<PathBuf>,
+    #[command(flatten)]
+    template: TemplateArguments,
+    /// Requests that may wait; more are refused
+    #[arg(long, value_name = "N", default_value = "32", value_parser = number::up_to(10_000), env = "WICK_MAX_QUEUE")]
+    max_queue: usize,
+    /// How long requests wait for the model to be loaded
+    #[arg(long, value_name = "SECONDS", default_value = "300", value_parser = number::up_to(86_400), env = "WICK_TIMEOUT")]
+    timeout: usize,
+    /// How long requests may go on after SIGTERM
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = number::up_to(86_400), env = "WICK_GRACE")]
+    grace: usize,
+    /// Where experts are read as they are wanted: how long an answer may wait for a part of another's prompt
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = number::up_to(86_400), env = "WICK_MAX_STALL")]
+    max_stall: usize,
+    /// Most tokens of an answer where a request does not say; -1 for as many as there is room for
+    #[arg(
+        short,
+        long = "tokens",
+        alias = "n",
+        value_name = "N",
+        default_value = "-1",
+        value_parser = number::tokens,
+        allow_negative_numbers = true,
+        env = "WICK_TOKENS"
+    )]
+    n: usize,
+    #[command(flatten)]
+    sampling: SamplingArguments,
+    #[command(flatten)]
+    engine: EngineArguments,
+    #[command(flatten)]
+    head_rows: HeadRowsArguments,
+}
+
+pub(crate) fn run(arguments: &Arguments, interrupt: &Interrupt) -> Result<(), Failure> {
+    if arguments.parallel > 1 && arguments.engine.approximation() != Approximation::NONE {
+        let message = "what approximations give depends on who else is served: --parallel 1 expected beside them";
+        return Err(Failure::new(Exit::Usage, message));
+    }
+    let keys = arguments.listen.keys()?;
+    let listeners = arguments.listen.bind(&keys)?;
+    let files = arguments.model.open()?;
+    let model = files.model(arguments.model.overrides())?;
+    let tokenizer = tokenizer(&files, model.metadata())?;
+
+    let seconds = |number: usize| Duration::from_secs(number as u64);
+    let service = Arc::new(Service::new(arguments.max_queue, seconds(arguments.timeout)));
+    let access = Arc::new(Access { keys, hosts: arguments.listen.hosts() });
+    let (where_, grace) = (listen::describe(&listeners), seconds(arguments.grace));
+    let (server, shutdown) =
+        Server::new(Arc::clone(&service), Arc::clone(&access), listeners, grace);
+    let http = wick_linux::spawn("wick-http", STACK, move || server.run()).or_exit(Exit::Failed)?;
+    say(&format!("{where_}: {} is being loaded", files.name()))?;
+
+    let options = Options {
+        sequences: arguments.parallel,
+        logits: arguments.parallel,
+        ..arguments.head_rows.apply(one_sequence(&model.config, arguments.context))
+    };
+    let ending =
+        Ending { service: &service, access: &access, arguments, interrupt, shutdown, http };
+    let done = with_engine(&model, options, None, &arguments.engine, |engine, arena| {
+        let candidates = Candidates::new(engine.config().vocab, arena).or_exit(Exit::Memory)?;
+        let ready = Arc::new(arguments.ready(&model, &engine, tokenizer)?);
+        service.set(State::Ready(Arc::clone(&ready)));
+        say(&format!("{where_}: {} answers", ready.name))?;
+        let scheduler = Scheduler::new(engine, candidates);
+        let (queue, metrics): (&Queue, &Metrics) = (&service.queue, &service.metrics);
+        let stall = seconds(arguments.max_stall);
+        let mut worker = Worker::new(scheduler, &ready.tokenizer, queue, metrics, stall);
+        interrupt.serving();
+        Ok(worker.run(ending.turn(grace))?)
+    });
+    if let Err(failure) = &done {
+        service.set(State::Failed(failure.to_string()));
+    }
+    ending.finish(done)
+}
+
+impl Arguments {
+    /// A model that answers.
+    fn ready(
+        &self,
+        model: &Model<'_>,
+        engine: &Engine<'_>,
+        tokenizer: Tokenizer,
+    ) -> Result<Ready, Failure> {
+        let chat = match self.template.open(model, &tokenizer)? {
+            Some(template) => Ok(template.into_chat()),
+            None => Err("the model has no chat template".into()),
+        };
+        let read = |path: &PathBuf| {
+            let place = || path.display().to_string();
+            fs::read_to_string(path).with_context(place).or_exit(Exit::Usage)
+        };
+        let (config, options) = (engine.config(), engine.options());
+        Ok(Ready {
+            name: self.alias.clone().unwrap_or_else(|| name(model)),
+            chat,
+            system: self.system.as_ref().map(read).transpose()?,
+            context: options.context,
+            vocab: config.vocab.min(tokenizer.len()),
+            sequences: options.sequences,
+            sampling: self.sampling.sampling(),
+            head_rows: options.head_rows,
+            most: self.n,
+            created: now(),
+            facts: facts(model, engine),
+            tokenizer,
+        })
+    }
+}
+
+/// What clients call a model: its file without folder and ending.
+fn name(model: &Model<'_>) -> String {
+    match model.files.parts().first() {
+        None => "nano".into(),
+        Some(part) => part
+            .path()
+            .file_stem()
+            .map_or("model".into(), |stem| stem.to_string_lossy().into_owned()),
+    }
+}
+
+/// Model, kernels and what the engine has, to be shown.
+fn facts(model: &Model<'_>, engine: &Engine<'_>) -> Value {
+    let options = engine.options();
+    let metadata = model.metadata();
+    let text = |key| metadata.get(key).and_then(|entry| entry.str().ok());
+    let parameters = text("general.size_label").unwrap_or("");
+    json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "model": model.files.name(),
+        "name": text("general.name"),
+        "parameter_size": parameters,
+        "quantization": model.weights.layers[0].experts(wick_core::Part::Up).format().name(),
+        "bytes": metadata.file_len(),
+        "kernels": engine.kernels().name(),
+        "threads": engine.parallel().threads(),
+        "context": options.context,
+        "parallel": options.sequences,
+        "batch": options.batch,
+        "streams_experts": engine.expert_figures().is_some(),
+    })
+}
+
+/// How a service ends.
+struct Ending<'a> {
+    service: &'a Arc<Service>,
+    access: &'a Arc<Access>,
+    arguments: &'a Arguments,
+    interrupt: &'a Interrupt,
+    shutdown: Shutdown,
+    http: JoinHandle<std::io::Result<()>>,
+}
+
+impl Ending<'_> {
+    /// What is looked at between steps: signals, and whether HTTP is still spoken.
+    fn turn(&self, grace: Duration) -> impl FnMut() -> ControlFlow<()> {
+        let (mut until, mut looked) = (None, None::<Instant>);
+        move || {
+            if looked.is_none_or(|looked| looked.elapsed() > LOOK) {
+                looked = Some(Instant::now());
+                self.service.metrics.memory(wick_linux::resident(), None);
+            }
+            if self.interrupt.reload() {
+                self.reload();
+            }
+            if self.http.is_finished() {
+                return ControlFlow::Break(());
+            }
+            if self.interrupt.check().is_err() {
+                let until = *until.get_or_insert_with(|| {
+                    self.service.queue.close();
+                    self.shutdown.begin();
+                    Instant::now() + grace
+                });
+                if Instant::now() > until {
+                    return ControlFlow::Break(());
+                }
+            }
+            ControlFlow::Continue(())
+        }
+    }
+
+    fn reload(&self) {
+        match self.arguments.listen.read_keys() {
+            Ok(Some(text)) => {
+                self.access.keys.set(&text);
+                log::warn!("the keys were read again");
+            }
+            Ok(None) => {}
+            Err(failure) => log::warn!("the keys are those that they were: {failure}"),
+        }
+    }
+
+    /// Waits until all is told that was answered. A service that was asked to end has done what it should.
+    fn finish(self, done: Result<(), Failure>) -> Result<(), Failure> {
+        let was_asked = self.interrupt.check().is_err();
+        self.service.queue.close();
+        self.shutdown.begin();
+        let http = self.http.join();
+        self.arguments.listen.remove();
+        done?;
+        match http {
+            Ok(result) => result.context("HTTP").or_exit(Exit::Failed)?,
+            Err(_panic) => return Err(Failure::new(Exit::Failed, "HTTP: the thread has ended")),
+        }
+        if was_asked {
+            self.interrupt.settle()
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,79 @@
+//! Settings of a service from a file, as if they stood on the command line.
+
+use crate::exit::{Exit, Failure, OrExit};
+use anyhow::Context;
+use std::env;
+use std::ffi::OsString;
+use std::fs;
+use std::path::Path;
+use toml::{Table, Value};
+
+/// Options for the table in the file at `path`: `key = value` is `--key value`, `true` is the flag alone, and a list is
+/// the option several times. Those that a variable `WICK_KEY` gives are left out, since it goes before the file.
+pub(crate) fn options(path: &Path) -> Result<Vec<OsString>, Failure> {
+    let place = || path.display().to_string();
+    let text = fs::read_to_string(path).with_context(place).or_exit(Exit::Usage)?;
+    let table: Table = toml::from_str(&text).with_context(place).or_exit(Exit::Usage)?;
+    let mut options = Vec::new();
+    for (key, value) in table {
+        if env::var_os(variable(&key)).is_none() {
+            add(&mut options, &key, &value)
+                .map_err(|e| Failure::new(Exit::Usage, format_args!("{}: {key}: {e}", place())))?;
+        }
+    }
+    Ok(options)
+}
+
+/// The variable that says the same as an option.
+fn variable(key: &str) -> String {
+    format!("WICK_{}", key.replace('-', "_").to_ascii_uppercase())
+}
+
+fn add(options: &mut Vec<OsString>, key: &str, value: &Value) -> Result<(), String> {
+    // TOML's own habit is the underscore.
+    let flag = format!("--{}", key.replace('_', "-"));
+    let mut with = |value: String| options.push(format!("{flag}={value}").into());
+    match value {
+        Value::Boolean(true) => options.push(flag.into()),
+        Value::Boolean(false) => {}
+        Value::String(text) => with(text.clone()),
+        Value::Integer(number) => with(number.to_string()),
+        Value::Float(number) => with(number.to_string()),
+        Value::Array(values) => values.iter().try_for_each(|value| add(options, key, value))?,
+        Value::Table(_) | Value::Datetime(_) => {
+            return Err("a text, a number, true, false or a list expected".into());
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_is_a_command_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("wick.toml");
+        let text = "model = \"m.gguf\"\nport = 8081\ntemperature = 0.5\ninsecure = true\nno_history = false\n\
+                    cors = [\"https://a\", \"https://b\"]\n";
+        fs::write(&path, text).unwrap();
+        let mut found = options(&path).unwrap();
+        found.sort();
+        assert_eq!(
+            found,
+            [
+                "--cors=https://a",
+                "--cors=https://b",
+                "--insecure",
+                "--model=m.gguf",
+                "--port=8081",
+                "--temperature=0.5"
+            ]
+        );
+        for (text, error) in [("[a]\nb = 1\n", "a: a text"), ("port = ", "wick.toml: ")] {
+            fs::write(&path, text).unwrap();
+            assert!(options(&path).unwrap_err().to_string().contains(error), "{text}");
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! From a request to what the engine's thread tells of it.
+
+use super::App;
+use super::error::ApiError;
+use super::guard::Caller;
+use crate::service::{Event, Job, Outcome, Refused};
+use axum::http::StatusCode;
+use tokio::sync::mpsc::UnboundedReceiver;
+use wick_session::{Ended, LogProbability, Request};
+
+/// Who asks, and how soon.
+#[derive(Clone)]
+pub(crate) struct Asker {
+    pub(crate) service: App,
+    pub(crate) owner: Caller,
+    pub(crate) priority: i32,
+}
+
+/// An answer that is being written. The sequence is free again when this is dropped.
+pub(crate) struct Answer(UnboundedReceiver<Event>);
+
+/// A whole answer.
+#[derive(Debug)]
+pub(crate) struct Collected {
+    pub(crate) text: String,
+    pub(crate) log_probabilities: Vec<LogProbability>,
+    pub(crate) outcome: Outcome,
+}
+
+impl Answer {
+    /// Asks for an answer.
+    ///
+    /// # Errors
+    /// Too many wait already, or the service is ending.
+    pub(crate) fn ask(asker: &Asker, request: Request) -> Result<Answer, ApiError> {
+        let Asker { service, owner: Caller(owner), priority } = asker;
+        let (job, events) = Job::new(Request { owner: *owner, ..request }, *priority);
+        service.queue.push(job).map_err(|refused| match refused {
+            Refused::Full(waiting) => {
+                let message = format_args!("{waiting} requests wait already; try again later");
+                ApiError::new(StatusCode::TOO_MANY_REQUESTS, message)
+                    .code("rate_limit_exceeded")
+                    .retry_after(5)
+            }
+            Refused::Closed => ending(),
+        })?;
+        Ok(Answer(events))
+    }
+
+    /// What comes next.
+    pub(crate) async fn next(&mut self) -> Event {
+        let lost = || {
+            Event::Ended(Outcome {
+                ended: Ended::Cancelled,
+                prompt: 0,
+                cached: 0,
+                drawn: 0,
+                decode_seconds: 0.0,
+                prefill_seconds: 0.0,
+                error: None,
+            })
+        };
+        self.0.recv().await.unwrap_or_else(lost)
+    }
+
+    /// Waits for all of it.
+    pub(crate) async fn collect(mut self) -> Result<Collected, ApiError> {
+        let (mut text, mut log_probabilities) = (String::new(), Vec::new());
+        loop {
+            match self.next().await {
+                Event::Reading { .. } => {}
+                Event::Token { text: piece, log_probability } => {
+                    text.push_str(&piece);
+                    log_probabilities.extend(log_probability);
+                }
+                Event::Ended(outcome) => {
+                    failure(&outcome)?;
+                    return Ok(Collected { text, log_probabilities, outcome });
+                }
+            }
+        }
+    }
+}
+
+/// Fails where an answer did not end of itself.
+pub(crate) fn failure(outcome: &Outcome) -> Result<(), ApiError> {
+    match (&outcome.error, outcome.ended) {
+        (Some(error), _) => Err(ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, error)),
+        (None, Ended::Cancelled) => Err(ending()),
+        _ => Ok(()),
+    }
+}
+
+fn ending() -> ApiError {
+    ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "the service is ending").retry_after(10)
+}

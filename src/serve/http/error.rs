@@ -1,0 +1,107 @@
+//! What goes wrong, in OpenAI's form and in Ollama's.
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+use std::fmt;
+
+/// An error of a request.
+#[derive(Clone, Debug)]
+pub(crate) struct ApiError {
+    pub(crate) status: StatusCode,
+    pub(crate) message: String,
+    /// OpenAI's name for this kind, where it has one.
+    pub(crate) code: Option<&'static str>,
+    /// The field that is wrong.
+    pub(crate) param: Option<String>,
+    /// Seconds after which it may go better.
+    retry: Option<u32>,
+}
+
+impl ApiError {
+    pub(crate) fn new(status: StatusCode, message: impl fmt::Display) -> ApiError {
+        ApiError { status, message: message.to_string(), code: None, param: None, retry: None }
+    }
+
+    /// A field has a value that it may not have.
+    pub(crate) fn field(param: &str, message: impl fmt::Display) -> ApiError {
+        let error = ApiError::new(StatusCode::BAD_REQUEST, format_args!("{param}: {message}"));
+        ApiError { param: Some(param.into()), code: Some("invalid_value"), ..error }
+    }
+
+    /// Something that wick does not do.
+    pub(crate) fn unsupported(param: &str, message: impl fmt::Display) -> ApiError {
+        ApiError { code: Some("unsupported_parameter"), ..ApiError::field(param, message) }
+    }
+
+    pub(crate) fn code(self, code: &'static str) -> ApiError {
+        ApiError { code: Some(code), ..self }
+    }
+
+    pub(crate) fn retry_after(self, seconds: u32) -> ApiError {
+        ApiError { retry: Some(seconds), ..self }
+    }
+
+    /// OpenAI's name for the class of errors.
+    fn kind(&self) -> &'static str {
+        match self.status {
+            StatusCode::UNAUTHORIZED => "authentication_error",
+            StatusCode::FORBIDDEN => "permission_error",
+            StatusCode::NOT_FOUND => "not_found_error",
+            StatusCode::TOO_MANY_REQUESTS => "rate_limit_error",
+            status if status.is_server_error() => "server_error",
+            _ => "invalid_request_error",
+        }
+    }
+
+    /// The body in OpenAI's form.
+    pub(crate) fn to_json(&self) -> serde_json::Value {
+        let ApiError { message, code, param, .. } = self;
+        json!({"error": {"message": message, "type": self.kind(), "param": param, "code": code}})
+    }
+
+    fn respond(&self, body: serde_json::Value) -> Response {
+        let mut response = (self.status, Json(body)).into_response();
+        if let Some(seconds) = self.retry {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            let scheme = HeaderValue::from_static("Bearer");
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
+        }
+        response
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        self.respond(self.to_json())
+    }
+}
+
+/// The same in Ollama's form.
+#[derive(Debug)]
+pub(crate) struct OllamaError(pub(crate) ApiError);
+
+impl From<ApiError> for OllamaError {
+    fn from(error: ApiError) -> OllamaError {
+        OllamaError(error)
+    }
+}
+
+impl IntoResponse for OllamaError {
+    fn into_response(self) -> Response {
+        let body = json!({"error": self.0.message});
+        self.0.respond(body)
+    }
+}
+
+pub(super) async fn no_such_path(uri: Uri) -> ApiError {
+    ApiError::new(StatusCode::NOT_FOUND, format_args!("there is nothing at {}", uri.path()))
+}
+
+pub(super) async fn no_such_method(uri: Uri) -> ApiError {
+    let message = format_args!("{} is there, but not for this method", uri.path());
+    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, message)
+}

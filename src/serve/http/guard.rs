@@ -1,0 +1,125 @@
+//! Who may ask.
+
+use super::App;
+use super::error::ApiError;
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock};
+use subtle::{Choice, ConstantTimeEq};
+
+/// Who may ask, and under which names the service is known.
+#[derive(Debug, Default)]
+pub struct Access {
+    /// Keys of which a request must have one; none to let all in.
+    pub keys: Keys,
+    /// Names of hosts besides those of this machine, which are always known. Without keys, requests for others are
+    /// refused: a page of a stranger's can have its own name lead here.
+    pub hosts: Vec<String>,
+}
+
+/// Keys that can be exchanged while the service runs. They are never shown.
+#[derive(Default)]
+pub struct Keys(RwLock<Vec<String>>);
+
+impl Keys {
+    /// Lets in who has one of these: a key a line, empty lines and lines that begin with `#` left out.
+    pub fn set(&self, text: &str) {
+        let lines = text.lines().map(str::trim);
+        let keys = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = keys.map(str::to_owned).collect();
+    }
+
+    /// Whether all are let in.
+    pub fn is_empty(&self) -> bool {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
+    /// The number of the key, compared in a time that does not tell how much of it is right.
+    fn find(&self, key: &str) -> Option<usize> {
+        let keys = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let mut found = None;
+        for (i, known) in keys.iter().enumerate() {
+            let is_equal: Choice = known.as_bytes().ct_eq(key.as_bytes());
+            if bool::from(is_equal) {
+                found = Some(i);
+            }
+        }
+        found
+    }
+}
+
+impl fmt::Debug for Keys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Keys")
+    }
+}
+
+/// Which key a request came with, from 0 on; all are one where there are none.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Caller(pub(crate) usize);
+
+/// Refuses who may not ask, and counts what is answered.
+pub(super) async fn guard(
+    State((access, service)): State<(Arc<Access>, App)>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let path = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
+    let response = match admit(&access, &request) {
+        Ok(caller) => {
+            request.extensions_mut().insert(caller);
+            next.run(request).await
+        }
+        Err(error) => error.into_response(),
+    };
+    service.metrics.response(path.as_deref().unwrap_or("other"), response.status().as_u16());
+    response
+}
+
+fn admit(access: &Access, request: &Request) -> Result<Caller, ApiError> {
+    let is_open = request.uri().path() == "/health" || *request.method() == Method::OPTIONS;
+    if access.keys.is_empty() {
+        return if is_known_host(access, request) {
+            Ok(Caller(0))
+        } else {
+            let message =
+                "the Host header names none of this service's hosts; use localhost, or set a key";
+            Err(ApiError::new(StatusCode::FORBIDDEN, message))
+        };
+    }
+    if is_open {
+        return Ok(Caller(0));
+    }
+    let key = key(request.headers());
+    key.and_then(|key| access.keys.find(key)).map(Caller).ok_or_else(|| {
+        let message = match key {
+            Some(_) => "the API key is none of this service's",
+            None => "an API key is needed: Authorization: Bearer KEY",
+        };
+        ApiError::new(StatusCode::UNAUTHORIZED, message).code("invalid_api_key")
+    })
+}
+
+/// The key that a request comes with.
+fn key(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, key) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then_some(key.trim())
+}
+
+/// Whether a request is for this machine by a name that nobody else can give it.
+fn is_known_host(access: &Access, request: &Request) -> bool {
+    let header = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+    let Some(host) = header.or_else(|| request.uri().host()) else { return true };
+    let name = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((address, _)) => address,
+        None => host.split(':').next().unwrap_or(host),
+    };
+    // An address is nobody's name.
+    name.eq_ignore_ascii_case("localhost")
+        || name.parse::<std::net::IpAddr>().is_ok()
+        || access.hosts.iter().any(|known| known.eq_ignore_ascii_case(name))
+}

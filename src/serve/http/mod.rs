@@ -1,0 +1,57 @@
+//! The service over HTTP: OpenAI's API, Ollama's, and what a person who looks after a device asks for.
+
+mod answer;
+mod error;
+mod extract;
+mod fields;
+mod guard;
+mod health;
+mod keep_alive;
+mod ollama;
+mod openai;
+mod prompt;
+mod server;
+mod tokens;
+
+pub use guard::{Access, Keys};
+pub use server::{Listener, Server, Shutdown};
+
+use crate::service::Service;
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware::from_fn_with_state;
+use axum::routing::{get, post};
+use std::sync::Arc;
+
+/// Bytes of a body at most: a conversation of a whole context, with room for JSON's escapes.
+const LARGEST_BODY: usize = 8 << 20;
+
+/// All that the handlers know.
+type App = Arc<Service>;
+
+/// What is answered at which path.
+pub fn router(service: App, access: Arc<Access>) -> Router {
+    Router::new()
+        .route("/health", get(health::health))
+        .route("/metrics", get(health::metrics))
+        .route("/v1/wick", get(health::facts))
+        .route("/tokenize", post(tokens::tokenize))
+        .route("/detokenize", post(tokens::detokenize))
+        .route("/v1/models", get(openai::models::list))
+        .route("/v1/models/{*name}", get(openai::models::one))
+        .route("/v1/chat/completions", post(openai::chat::complete))
+        .route("/v1/completions", post(openai::completions::complete))
+        .route("/", get(ollama::models::root))
+        .route("/api/version", get(ollama::models::version))
+        .route("/api/tags", get(ollama::models::tags))
+        .route("/api/ps", get(ollama::models::running))
+        .route("/api/show", post(ollama::models::show))
+        .route("/api/pull", post(ollama::models::pull))
+        .route("/api/chat", post(ollama::chat::chat))
+        .route("/api/generate", post(ollama::generate::generate))
+        .fallback(error::no_such_path)
+        .method_not_allowed_fallback(error::no_such_method)
+        .layer(DefaultBodyLimit::max(LARGEST_BODY))
+        .layer(from_fn_with_state((access, Arc::clone(&service)), guard::guard))
+        .with_state(service)
+}

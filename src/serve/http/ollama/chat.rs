@@ -1,0 +1,62 @@
+//! `POST /api/chat`.
+
+use super::options::{Options, check_format};
+use super::reply::reply;
+use crate::http::App;
+use crate::http::answer::Asker;
+use crate::http::error::{ApiError, OllamaError};
+use crate::http::extract::Body;
+use crate::http::fields::Fields;
+use crate::http::guard::Caller;
+use crate::http::health::ready;
+use crate::http::prompt::Conversation;
+use axum::Extension;
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+#[derive(Deserialize)]
+pub(in crate::http) struct ChatRequest {
+    model: Option<String>,
+    #[serde(default)]
+    messages: Vec<Value>,
+    tools: Option<Vec<Value>>,
+    stream: Option<bool>,
+    format: Option<Value>,
+    #[serde(default)]
+    options: Option<Options>,
+}
+
+pub(in crate::http) async fn chat(
+    State(service): State<App>,
+    Extension(owner): Extension<Caller>,
+    body: Result<Body<ChatRequest>, ApiError>,
+) -> Result<Response, OllamaError> {
+    let Body(body) = body?;
+    let ready = ready(&service).await?;
+    super::models::check(&ready, body.model.as_deref())?;
+    check_format(body.format.as_ref())?;
+    if body.tools.as_ref().is_some_and(|tools| !tools.is_empty()) {
+        return Err(ApiError::unsupported("tools", "tools are not served yet").into());
+    }
+    if body.messages.is_empty() {
+        // What Ollama's clients load a model with.
+        let done = json!({
+            "model": ready.name,
+            "created_at": super::models::timestamp(),
+            "message": {"role": "assistant", "content": ""},
+            "done": true,
+            "done_reason": "load",
+        });
+        return Ok(Json(done).into_response());
+    }
+    let fields = Fields::from(body.options.unwrap_or_default());
+    let conversation = Conversation::new(&ready, body.messages, None)?;
+    let prompt = conversation.encode_latest(&ready, ready.most).await?;
+    let mut requests = fields.requests(&ready, prompt, None)?;
+    let piece = |text: &str| ("message", json!({"role": "assistant", "content": text}));
+    let asker = Asker { service, owner, priority: 0 };
+    reply(&asker, &ready, requests.remove(0), body.stream.unwrap_or(true), piece).await
+}

@@ -1,0 +1,88 @@
+//! `POST /api/generate`.
+
+use super::options::{Options, check_format};
+use super::reply::reply;
+use crate::http::App;
+use crate::http::answer::Asker;
+use crate::http::error::{ApiError, OllamaError};
+use crate::http::extract::Body;
+use crate::http::fields::Fields;
+use crate::http::guard::Caller;
+use crate::http::health::ready;
+use crate::http::prompt::Conversation;
+use axum::Extension;
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use wick_text::Special;
+
+#[derive(Deserialize)]
+pub(in crate::http) struct GenerateRequest {
+    model: Option<String>,
+    #[serde(default)]
+    prompt: String,
+    system: Option<String>,
+    suffix: Option<String>,
+    template: Option<String>,
+    images: Option<Vec<Value>>,
+    /// Whether the prompt is continued as it stands.
+    #[serde(default)]
+    raw: bool,
+    stream: Option<bool>,
+    format: Option<Value>,
+    options: Option<Options>,
+}
+
+pub(in crate::http) async fn generate(
+    State(service): State<App>,
+    Extension(owner): Extension<Caller>,
+    body: Result<Body<GenerateRequest>, ApiError>,
+) -> Result<Response, OllamaError> {
+    let Body(body) = body?;
+    let ready = ready(&service).await?;
+    super::models::check(&ready, body.model.as_deref())?;
+    check(&body)?;
+    if body.prompt.is_empty() {
+        let done = json!({
+            "model": ready.name,
+            "created_at": super::models::timestamp(),
+            "response": "",
+            "done": true,
+            "done_reason": "load",
+        });
+        return Ok(Json(done).into_response());
+    }
+    let prompt = if body.raw {
+        let mut ids = Vec::from_iter(ready.tokenizer.prefix());
+        ready.tokenizer.encode(&body.prompt, Special::Text, &mut ids);
+        ids
+    } else {
+        let system = body.system.map(|text| json!({"role": "system", "content": text}));
+        let user = json!({"role": "user", "content": body.prompt});
+        let messages = system.into_iter().chain([user]).collect();
+        Conversation::new(&ready, messages, None)?.encode(&ready).await?
+    };
+    let fields = Fields::from(body.options.unwrap_or_default());
+    let mut requests = fields.requests(&ready, prompt, None)?;
+    let piece = |text: &str| ("response", Value::from(text));
+    let asker = Asker { service, owner, priority: 0 };
+    reply(&asker, &ready, requests.remove(0), body.stream.unwrap_or(true), piece).await
+}
+
+/// Refuses what is not served.
+fn check(body: &GenerateRequest) -> Result<(), ApiError> {
+    check_format(body.format.as_ref())?;
+    let is_given = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
+    if is_given(&body.suffix) {
+        return Err(ApiError::unsupported("suffix", "this model cannot fill in the middle"));
+    }
+    if is_given(&body.template) {
+        return Err(ApiError::unsupported("template", "the service is started with its template"));
+    }
+    if body.images.as_ref().is_some_and(|images| !images.is_empty()) {
+        return Err(ApiError::unsupported("images", "this model reads text alone"));
+    }
+    Ok(())
+}

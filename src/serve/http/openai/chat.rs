@@ -1,0 +1,209 @@
+//! `POST /v1/chat/completions`.
+
+use super::log_probabilities::of_chat;
+use super::{EVENTS, StreamOptions, Usage, finish_reason, id, send_beat, send_error, send_event};
+use crate::http::App;
+use crate::http::answer::{Answer, Asker, Collected, failure};
+use crate::http::error::ApiError;
+use crate::http::extract::Body;
+use crate::http::fields::Fields;
+use crate::http::guard::Caller;
+use crate::http::health::ready;
+use crate::http::keep_alive::{Gone, Sink, plain, stream};
+use crate::http::prompt::Conversation;
+use crate::service::{Event, Ready, now};
+use axum::Extension;
+use axum::extract::State;
+use axum::response::Response;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use wick_session::Request;
+
+#[derive(Deserialize)]
+pub(in crate::http) struct ChatRequest {
+    messages: Vec<Value>,
+    #[serde(flatten)]
+    fields: Fields,
+    stream: Option<bool>,
+    stream_options: Option<StreamOptions>,
+    logprobs: Option<bool>,
+    top_logprobs: Option<usize>,
+    tools: Option<Vec<Value>>,
+    tool_choice: Option<Value>,
+    response_format: Option<Value>,
+}
+
+pub(in crate::http) async fn complete(
+    State(service): State<App>,
+    Extension(owner): Extension<Caller>,
+    Body(body): Body<ChatRequest>,
+) -> Result<Response, ApiError> {
+    let ready = ready(&service).await?;
+    check(&body)?;
+    let conversation = Conversation::new(&ready, body.messages, None)?;
+    let prompt = conversation.encode(&ready).await?;
+    let log_probabilities = body.logprobs.unwrap_or(false).then(|| body.top_logprobs.unwrap_or(0));
+    let mut requests = body.fields.requests(&ready, prompt, log_probabilities)?.into_iter();
+    let priority = body.fields.priority.unwrap_or(0);
+    let asker = Asker { service, owner, priority };
+    // The first takes its place in the queue now: who is refused is told so at once.
+    let first = requests.next().map(|request| Answer::ask(&asker, request));
+    let choices = Choices {
+        first: first.transpose()?,
+        rest: requests.collect(),
+        asker,
+        head: Head { id: id("chatcmpl"), created: now(), model: ready.name.clone() },
+        ready,
+        with_log_probabilities: log_probabilities.is_some(),
+    };
+    if body.stream.unwrap_or(false) {
+        let options = body.stream_options.unwrap_or_default();
+        return Ok(stream(EVENTS, move |sink| choices.stream(sink, options)));
+    }
+    Ok(plain(choices.collect()).await)
+}
+
+/// Refuses what is not served.
+fn check(body: &ChatRequest) -> Result<(), ApiError> {
+    if body.tools.as_ref().is_some_and(|tools| !tools.is_empty())
+        && body.tool_choice.as_ref().is_none_or(|choice| choice != "none")
+    {
+        return Err(ApiError::unsupported("tools", "tools are not served yet"));
+    }
+    if let Some(format) = body.response_format.as_ref().filter(|format| !format.is_null())
+        && format["type"] != "text"
+    {
+        return Err(ApiError::unsupported("response_format", "only text is served"));
+    }
+    if body.top_logprobs.is_some() && !body.logprobs.unwrap_or(false) {
+        return Err(ApiError::field("top_logprobs", "logprobs: true expected beside it"));
+    }
+    Ok(())
+}
+
+/// What all parts of an answer have.
+struct Head {
+    id: String,
+    created: u64,
+    model: String,
+}
+
+/// The choices of a request. One is written after the other, so that the prompt is read once.
+struct Choices {
+    first: Option<Answer>,
+    rest: Vec<Request>,
+    asker: Asker,
+    ready: Arc<Ready>,
+    head: Head,
+    with_log_probabilities: bool,
+}
+
+impl Choices {
+    /// The next choice, if there is one more.
+    fn next(&mut self) -> Result<Option<Answer>, ApiError> {
+        if let Some(first) = self.first.take() {
+            return Ok(Some(first));
+        }
+        if self.rest.is_empty() {
+            return Ok(None);
+        }
+        Answer::ask(&self.asker, self.rest.remove(0)).map(Some)
+    }
+
+    /// All of it as one object.
+    async fn collect(mut self) -> Result<Value, ApiError> {
+        let (mut choices, mut usage) = (Vec::new(), Usage::default());
+        while let Some(answer) = self.next()? {
+            let Collected { text, log_probabilities, outcome } = answer.collect().await?;
+            usage.add(&outcome);
+            let told = self.with_log_probabilities;
+            let logprobs = told.then(|| of_chat(&self.ready.tokenizer, &log_probabilities));
+            choices.push(json!({
+                "index": choices.len(),
+                "message": {"role": "assistant", "content": text, "refusal": null},
+                "logprobs": logprobs,
+                "finish_reason": finish_reason(&outcome),
+            }));
+        }
+        let Head { id, created, model } = &self.head;
+        Ok(json!({
+            "id": id,
+            "object": "chat.completion",
+            "created": created,
+            "model": model,
+            "choices": choices,
+            "usage": usage.to_json(),
+        }))
+    }
+
+    /// All of it as it comes.
+    async fn stream(mut self, sink: Sink, options: StreamOptions) -> Result<(), Gone> {
+        let mut usage = Usage::default();
+        for index in 0.. {
+            let mut answer = match self.next() {
+                Ok(Some(answer)) => answer,
+                Ok(None) => break,
+                Err(error) => return send_error(&sink, &error).await,
+            };
+            let role = json!({"role": "assistant", "content": "", "refusal": null});
+            send_event(&sink, &self.chunk(index, role, None, Value::Null)).await?;
+            loop {
+                let Some(event) = sink.next(&mut answer).await? else {
+                    send_beat(&sink).await?;
+                    continue;
+                };
+                match event {
+                    Event::Reading { prompt, held, cached } if options.include_progress => {
+                        let progress = json!({"prompt": prompt, "held": held, "cached": cached});
+                        send_event(&sink, &self.extra("progress", &progress)).await?;
+                    }
+                    Event::Reading { .. } => {}
+                    Event::Token { text, log_probability } => {
+                        let told = log_probability.filter(|_| self.with_log_probabilities);
+                        let told = told.map(|told| of_chat(&self.ready.tokenizer, &[told]));
+                        if text.is_empty() && told.is_none() {
+                            continue;
+                        }
+                        let delta = json!({"content": text});
+                        send_event(&sink, &self.chunk(index, delta, told, Value::Null)).await?;
+                    }
+                    Event::Ended(outcome) => {
+                        if let Err(error) = failure(&outcome) {
+                            return send_error(&sink, &error).await;
+                        }
+                        usage.add(&outcome);
+                        let reason = finish_reason(&outcome).into();
+                        send_event(&sink, &self.chunk(index, json!({}), None, reason)).await?;
+                        break;
+                    }
+                }
+            }
+        }
+        if options.include_usage {
+            send_event(&sink, &self.extra("usage", &usage.to_json())).await?;
+        }
+        sink.send("data: [DONE]\n\n").await
+    }
+
+    fn chunk(&self, index: usize, delta: Value, logprobs: Option<Value>, reason: Value) -> Value {
+        let mut chunk = self.extra("usage", &Value::Null);
+        chunk["choices"] = json!([
+            {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": reason}
+        ]);
+        chunk
+    }
+
+    /// A part without a choice, that tells something else.
+    fn extra(&self, name: &str, value: &Value) -> Value {
+        let Head { id, created, model } = &self.head;
+        json!({
+            "id": id,
+            "object": "chat.completion.chunk",
+            "created": created,
+            "model": model,
+            "choices": [],
+            name: value,
+        })
+    }
+}

@@ -1,0 +1,214 @@
+//! `POST /v1/completions`.
+
+use super::log_probabilities::of_completion;
+use super::{EVENTS, StreamOptions, Usage, finish_reason, id, send_beat, send_error, send_event};
+use crate::http::App;
+use crate::http::answer::{Answer, Asker, Collected, failure};
+use crate::http::error::ApiError;
+use crate::http::extract::Body;
+use crate::http::fields::Fields;
+use crate::http::guard::Caller;
+use crate::http::health::ready;
+use crate::http::keep_alive::{Gone, Sink, plain, stream};
+use crate::service::{Event, Ready, now};
+use axum::Extension;
+use axum::extract::State;
+use axum::response::Response;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use wick_session::Request;
+use wick_text::Special;
+
+/// Prompts of a request at most.
+const MOST_PROMPTS: usize = 64;
+
+#[derive(Deserialize)]
+pub(in crate::http) struct CompletionRequest {
+    prompt: Prompts,
+    #[serde(flatten)]
+    fields: Fields,
+    stream: Option<bool>,
+    stream_options: Option<StreamOptions>,
+    logprobs: Option<usize>,
+    echo: Option<bool>,
+    suffix: Option<String>,
+    best_of: Option<i64>,
+}
+
+/// Texts or ids to be continued.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Prompts {
+    Text(String),
+    Ids(Vec<u32>),
+    Texts(Vec<String>),
+    IdLists(Vec<Vec<u32>>),
+}
+
+impl Prompts {
+    /// The ids of each. Nothing in a text is a control token.
+    fn encode(self, ready: &Ready) -> Result<Vec<Vec<u32>>, ApiError> {
+        let encode = |text: String| {
+            let mut ids = Vec::from_iter(ready.tokenizer.prefix());
+            ready.tokenizer.encode(&text, Special::Text, &mut ids);
+            if ids.is_empty() {
+                // Like the beginning of a document.
+                let tokenizer = &ready.tokenizer;
+                let end = || tokenizer.bos().or(tokenizer.eos());
+                ids.extend(tokenizer.id_of("<|endoftext|>").or_else(end));
+            }
+            ids
+        };
+        let prompts = match self {
+            Prompts::Text(text) => vec![encode(text)],
+            Prompts::Ids(ids) => vec![ids],
+            Prompts::Texts(texts) => texts.into_iter().map(encode).collect(),
+            Prompts::IdLists(lists) => lists,
+        };
+        match prompts.len() {
+            1..=MOST_PROMPTS => Ok(prompts),
+            found => Err(ApiError::field(
+                "prompt",
+                format_args!("1 to {MOST_PROMPTS} prompts expected, {found} found"),
+            )),
+        }
+    }
+}
+
+pub(in crate::http) async fn complete(
+    State(service): State<App>,
+    Extension(owner): Extension<Caller>,
+    Body(body): Body<CompletionRequest>,
+) -> Result<Response, ApiError> {
+    let ready = ready(&service).await?;
+    check(&body)?;
+    let mut requests = VecDeque::new();
+    for prompt in body.prompt.encode(&ready)? {
+        requests.extend(body.fields.requests(&ready, prompt, body.logprobs)?);
+    }
+    let priority = body.fields.priority.unwrap_or(0);
+    let asker = Asker { service, owner, priority };
+    let first = requests.pop_front().map(|request| Answer::ask(&asker, request));
+    let (id, created, first) = (id("cmpl"), now(), first.transpose()?);
+    let with_log_probabilities = body.logprobs.is_some();
+    let choices = Choices { first, requests, asker, ready, id, created, with_log_probabilities };
+    if body.stream.unwrap_or(false) {
+        let options = body.stream_options.unwrap_or_default();
+        return Ok(stream(EVENTS, move |sink| choices.stream(sink, options)));
+    }
+    Ok(plain(choices.collect()).await)
+}
+
+/// Refuses what is not served.
+fn check(body: &CompletionRequest) -> Result<(), ApiError> {
+    if body.echo.unwrap_or(false) {
+        return Err(ApiError::unsupported("echo", "it is not served"));
+    }
+    if body.suffix.as_ref().is_some_and(|suffix| !suffix.is_empty()) {
+        return Err(ApiError::unsupported("suffix", "this model cannot fill in the middle"));
+    }
+    if body.best_of.is_some_and(|best| best > body.fields.n.unwrap_or(1)) {
+        return Err(ApiError::unsupported("best_of", "no more than n is served"));
+    }
+    Ok(())
+}
+
+/// The choices of a request, one after the other.
+struct Choices {
+    first: Option<Answer>,
+    requests: VecDeque<Request>,
+    asker: Asker,
+    ready: Arc<Ready>,
+    id: String,
+    created: u64,
+    with_log_probabilities: bool,
+}
+
+impl Choices {
+    fn next(&mut self) -> Result<Option<Answer>, ApiError> {
+        if let Some(first) = self.first.take() {
+            return Ok(Some(first));
+        }
+        let request = self.requests.pop_front();
+        request.map(|request| Answer::ask(&self.asker, request)).transpose()
+    }
+
+    async fn collect(mut self) -> Result<Value, ApiError> {
+        let (mut choices, mut usage) = (Vec::new(), Usage::default());
+        while let Some(answer) = self.next()? {
+            let Collected { text, log_probabilities, outcome } = answer.collect().await?;
+            usage.add(&outcome);
+            let told = self.with_log_probabilities;
+            let told = told.then(|| of_completion(&self.ready.tokenizer, &log_probabilities, 0));
+            let reason = finish_reason(&outcome);
+            choices.push(choice(choices.len(), &text, told, reason.into()));
+        }
+        let mut whole = self.part(choices);
+        whole["usage"] = usage.to_json();
+        Ok(whole)
+    }
+
+    async fn stream(mut self, sink: Sink, options: StreamOptions) -> Result<(), Gone> {
+        let mut usage = Usage::default();
+        for index in 0.. {
+            let mut answer = match self.next() {
+                Ok(Some(answer)) => answer,
+                Ok(None) => break,
+                Err(error) => return send_error(&sink, &error).await,
+            };
+            let mut characters = 0;
+            loop {
+                let Some(event) = sink.next(&mut answer).await? else {
+                    send_beat(&sink).await?;
+                    continue;
+                };
+                match event {
+                    Event::Reading { .. } => {}
+                    Event::Token { text, log_probability } => {
+                        let told = log_probability.filter(|_| self.with_log_probabilities);
+                        let tokenizer = &self.ready.tokenizer;
+                        let told = told.map(|told| of_completion(tokenizer, &[told], characters));
+                        characters += text.chars().count();
+                        if text.is_empty() && told.is_none() {
+                            continue;
+                        }
+                        let part = self.part(vec![choice(index, &text, told, Value::Null)]);
+                        send_event(&sink, &part).await?;
+                    }
+                    Event::Ended(outcome) => {
+                        if let Err(error) = failure(&outcome) {
+                            return send_error(&sink, &error).await;
+                        }
+                        usage.add(&outcome);
+                        let reason = finish_reason(&outcome).into();
+                        let part = self.part(vec![choice(index, "", None, reason)]);
+                        send_event(&sink, &part).await?;
+                        break;
+                    }
+                }
+            }
+        }
+        if options.include_usage {
+            let mut part = self.part(Vec::new());
+            part["usage"] = usage.to_json();
+            send_event(&sink, &part).await?;
+        }
+        sink.send("data: [DONE]\n\n").await
+    }
+
+    fn part(&self, choices: Vec<Value>) -> Value {
+        json!({
+            "id": self.id,
+            "object": "text_completion",
+            "created": self.created,
+            "model": self.ready.name,
+            "choices": choices,
+        })
+    }
+}
+
+fn choice(index: usize, text: &str, logprobs: Option<Value>, reason: Value) -> Value {
+    json!({"index": index, "text": text, "logprobs": logprobs, "finish_reason": reason})
+}

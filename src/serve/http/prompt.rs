@@ -1,0 +1,156 @@
+//! Messages of a request to the ids of a prompt.
+
+use super::error::ApiError;
+use super::fields::too_long;
+use crate::service::Ready;
+use crate::{TemplateErrorKind, Value, trust_roles};
+use axum::http::StatusCode;
+use serde_json::{Value as Json, json};
+use std::sync::Arc;
+
+/// Messages of a conversation at most.
+const MOST_MESSAGES: usize = 4096;
+
+/// Messages in the form that templates know, and tools.
+#[derive(Clone, Debug)]
+pub(crate) struct Conversation {
+    messages: Vec<Json>,
+    tools: Option<Json>,
+}
+
+impl Conversation {
+    /// Messages as OpenAI's clients and Ollama's send them; the service's own system message goes first where they have
+    /// none.
+    pub(crate) fn new(
+        ready: &Ready,
+        messages: Vec<Json>,
+        tools: Option<Json>,
+    ) -> Result<Conversation, ApiError> {
+        if messages.is_empty() || messages.len() > MOST_MESSAGES {
+            let found = messages.len();
+            let message = format_args!("1 to {MOST_MESSAGES} messages expected, {found} found");
+            return Err(ApiError::field("messages", message));
+        }
+        let mut plain = Vec::with_capacity(messages.len() + 1);
+        for (i, message) in messages.into_iter().enumerate() {
+            plain.push(as_templates_know(i, message)?);
+        }
+        let has_system = plain[0]["role"] == "system";
+        if let Some(system) = ready.system.as_ref().filter(|_| !has_system) {
+            plain.insert(0, json!({"role": "system", "content": system}));
+        }
+        Ok(Conversation { messages: plain, tools })
+    }
+
+    /// The ids of the prompt.
+    pub(crate) async fn encode(&self, ready: &Arc<Ready>) -> Result<Vec<u32>, ApiError> {
+        let (ready, conversation) = (Arc::clone(ready), self.clone());
+        // A template may compute for a while.
+        let ids = tokio::task::spawn_blocking(move || conversation.render(&ready)).await;
+        ids.map_err(|error| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, error))?
+    }
+
+    /// The ids of as much of the conversation as leaves room for an answer: the oldest turns are left out, the system
+    /// message and the last message stay.
+    pub(crate) async fn encode_latest(
+        mut self,
+        ready: &Arc<Ready>,
+        most: usize,
+    ) -> Result<Vec<u32>, ApiError> {
+        let room = ready.context - most.min(ready.context / 4);
+        loop {
+            let ids = self.encode(ready).await?;
+            if ids.len() <= room {
+                return Ok(ids);
+            }
+            let first = usize::from(self.messages[0]["role"] == "system");
+            let next =
+                (first + 1..self.messages.len()).find(|i| self.messages[*i]["role"] == "user");
+            match next {
+                Some(next) => self.messages.drain(first..next),
+                None if ids.len() <= ready.context => return Ok(ids),
+                None => return Err(too_long(ids.len(), ready.context)),
+            };
+        }
+    }
+
+    fn render(self, ready: &Ready) -> Result<Vec<u32>, ApiError> {
+        let chat = ready.chat.as_ref().map_err(|reason| {
+            ApiError::new(StatusCode::BAD_REQUEST, format_args!("{reason}; use /v1/completions"))
+        })?;
+        let wrong = |error| ApiError::field("messages", error);
+        let messages: Value = serde_json::from_value(Json::Array(self.messages)).map_err(wrong)?;
+        let mut context = chat.context(trust_roles(&messages));
+        if let Some(tools) = self.tools {
+            let tools: Value = serde_json::from_value(tools).map_err(wrong)?;
+            context = context.with("tools", tools);
+        }
+        let prompt = chat.prompt_with(&context).map_err(|error| match error.kind() {
+            TemplateErrorKind::Raised => {
+                let message = format_args!("the chat template refuses: {}", error.message());
+                ApiError::field("messages", message)
+            }
+            _ => ApiError::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                format_args!("the chat template: {error}"),
+            ),
+        })?;
+        Ok(prompt.encode(&ready.tokenizer))
+    }
+}
+
+/// A message with its content as one text, `developer` as `system`, and the arguments of calls as objects.
+fn as_templates_know(i: usize, message: Json) -> Result<Json, ApiError> {
+    let place = |field: &str| format!("messages[{i}].{field}");
+    let Json::Object(mut message) = message else {
+        return Err(ApiError::field(&format!("messages[{i}]"), "an object expected"));
+    };
+    match message.get("role").and_then(Json::as_str) {
+        None => return Err(ApiError::field(&place("role"), "a text expected")),
+        Some("developer") => drop(message.insert("role".into(), "system".into())),
+        Some(_) => {}
+    }
+    let content = message.remove("content").unwrap_or(Json::Null);
+    message.insert("content".into(), text(&place("content"), content)?.into());
+    if message.get("images").is_some_and(|images| images.as_array().is_none_or(|i| !i.is_empty())) {
+        return Err(ApiError::unsupported(&place("images"), "this model reads text alone"));
+    }
+    if let Some(Json::Array(calls)) = message.get_mut("tool_calls") {
+        calls.iter_mut().for_each(parse_arguments);
+    }
+    // Templates ask whether they are there.
+    message.retain(|_, value| !value.is_null());
+    Ok(message.into())
+}
+
+/// The text of a content: a text, nothing, or a list of parts.
+fn text(place: &str, content: Json) -> Result<String, ApiError> {
+    match content {
+        Json::Null => Ok(String::new()),
+        Json::String(text) => Ok(text),
+        Json::Array(parts) => {
+            let mut texts = Vec::with_capacity(parts.len());
+            for part in &parts {
+                match (part["type"].as_str(), part["text"].as_str()) {
+                    (Some("text" | "input_text" | "output_text"), Some(text)) => texts.push(text),
+                    (Some(kind), _) => {
+                        let message = format_args!("this model reads text alone, {kind:?} found");
+                        return Err(ApiError::unsupported(place, message));
+                    }
+                    (None, _) => return Err(ApiError::field(place, "parts with a type expected")),
+                }
+            }
+            Ok(texts.concat())
+        }
+        _ => Err(ApiError::field(place, "a text or a list of parts expected")),
+    }
+}
+
+/// Templates write arguments themselves; clients send them as a text that is JSON.
+fn parse_arguments(call: &mut Json) {
+    if let Some(arguments) = call.pointer_mut("/function/arguments")
+        && let Some(parsed) = arguments.as_str().and_then(|text| serde_json::from_str(text).ok())
+    {
+        *arguments = parsed;
+    }
+}

@@ -1,0 +1,213 @@
+//! The engine's thread: takes jobs, steps them together, and tells what comes of them.
+
+use super::chunk::Chunk;
+use super::job::{Event, Job, Outcome};
+use super::metrics::Metrics;
+use super::queue::Queue;
+use std::collections::VecDeque;
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
+use wick_core::{StepError, StoreReason};
+use wick_session::{Ended, Failure, GenerationId, Scheduler, StartError};
+use wick_text::Tokenizer;
+
+/// How long the thread sleeps at most when there is nothing to do.
+const TURN: Duration = Duration::from_millis(100);
+
+/// Answers jobs with one engine until the queue is closed and empty.
+#[derive(Debug)]
+pub struct Worker<'w, 'e> {
+    scheduler: Scheduler<'e>,
+    tokenizer: &'w Tokenizer,
+    queue: &'w Queue,
+    metrics: &'w Metrics,
+    running: Vec<Running>,
+    chunk: Chunk,
+}
+
+/// A job with a sequence.
+#[derive(Debug)]
+struct Running {
+    id: GenerationId,
+    job: Job,
+    cached: usize,
+    taken: Instant,
+    /// When its first token was there, and its last one.
+    first: Option<Instant>,
+    last: Instant,
+}
+
+impl<'w, 'e> Worker<'w, 'e> {
+    /// A worker on the sequences of a scheduler. Where experts are read as they are wanted, nobody who is being answered
+    /// waits longer than about `most_stall` for a part of somebody's prompt.
+    pub fn new(
+        scheduler: Scheduler<'e>,
+        tokenizer: &'w Tokenizer,
+        queue: &'w Queue,
+        metrics: &'w Metrics,
+        most_stall: Duration,
+    ) -> Worker<'w, 'e> {
+        let engine = scheduler.engine();
+        let stall = engine.expert_figures().map(|_| most_stall);
+        let chunk = Chunk::new(engine.options().batch, stall);
+        Worker { scheduler, tokenizer, queue, metrics, running: Vec::new(), chunk }
+    }
+
+    /// Answers until the queue is closed and empty, or `turn`, which is called between steps, breaks off; then what
+    /// runs is cancelled.
+    ///
+    /// # Errors
+    /// The model's file is not any more what it was, so that nothing more can be answered.
+    pub fn run(&mut self, mut turn: impl FnMut() -> ControlFlow<()>) -> Result<(), StepError> {
+        loop {
+            if turn().is_break() {
+                self.cancel();
+                return Ok(());
+            }
+            self.take();
+            if self.running.is_empty() {
+                if self.queue.is_closed() && self.queue.lengths().0 == 0 {
+                    return Ok(());
+                }
+                self.queue.wait(TURN);
+                continue;
+            }
+            self.scheduler.arrange(4);
+            self.step()?;
+        }
+    }
+
+    /// Gives free sequences to those who wait.
+    fn take(&mut self) {
+        while self.running.len() < self.scheduler.engine().options().sequences {
+            let Some(job) = self.queue.take() else { return };
+            match self.scheduler.start(job.request.clone()) {
+                Ok(id) => self.begin(id, job),
+                Err(error) => self.refuse(job, error),
+            }
+        }
+    }
+
+    fn begin(&mut self, id: GenerationId, job: Job) {
+        let now = Instant::now();
+        let generation = self.scheduler.generation(id);
+        let cached = generation.map_or(0, wick_session::Generation::cached_tokens);
+        let prompt = job.request.prompt.len();
+        self.metrics.begin(prompt, cached, now - job.made);
+        let _gone = job.events.send(Event::Reading { prompt, held: cached, cached });
+        self.running.push(Running { id, job, cached, taken: now, first: None, last: now });
+    }
+
+    fn refuse(&self, job: Job, error: StartError) {
+        let _gone = job.events.send(Event::Ended(Outcome {
+            ended: Ended::Cancelled,
+            prompt: job.request.prompt.len(),
+            cached: 0,
+            drawn: 0,
+            decode_seconds: 0.0,
+            prefill_seconds: 0.0,
+            error: Some(error.to_string()),
+        }));
+        self.queue.done();
+    }
+
+    /// Steps all that run once, and tells what came of it.
+    fn step(&mut self) -> Result<(), StepError> {
+        let is_shared = self.running.iter().any(|running| running.first.is_some());
+        self.scheduler.limit_prompts(if is_shared { self.chunk.tokens() } else { usize::MAX });
+        let start = Instant::now();
+        let stepped = self.scheduler.step(self.tokenizer);
+        let now = Instant::now();
+        self.chunk.learn(stepped, now - start);
+        self.metrics.step(stepped, self.scheduler.engine());
+        let mut lost = None;
+        for mut running in std::mem::take(&mut self.running) {
+            match self.tell(&mut running, now) {
+                Told::GoesOn => self.running.push(running),
+                Told::Ended => {}
+                Told::Lost(error) => lost = Some(error),
+            }
+        }
+        lost.map_or(Ok(()), Err)
+    }
+
+    /// Tells one job what the last step did for it, and frees its sequence if it has ended.
+    fn tell(&mut self, running: &mut Running, now: Instant) -> Told {
+        let Some(generation) = self.scheduler.generation(running.id) else { return Told::Ended };
+        let events = &running.job.events;
+        let mut is_gone = events.is_closed();
+        if generation.is_reading() {
+            let (prompt, held) = (generation.prompt_tokens(), generation.held_tokens());
+            let reading = Event::Reading { prompt, held, cached: running.cached };
+            is_gone |= events.send(reading).is_err();
+        } else if generation.last_drawn().is_some() || !generation.text().is_empty() {
+            match running.first {
+                None => self.metrics.first_token(now - running.job.made),
+                Some(_) => self.metrics.next_token(now - running.last),
+            }
+            running.first.get_or_insert(now);
+            running.last = now;
+            let log_probability = generation.log_probability().cloned();
+            let text = generation.text().to_owned();
+            is_gone |= events.send(Event::Token { text, log_probability }).is_err();
+        }
+        let Some(ended) = generation.ended() else {
+            if is_gone {
+                self.release(running, Ended::Cancelled, now);
+                return Told::Ended;
+            }
+            return Told::GoesOn;
+        };
+        self.release(running, ended, now);
+        match ended {
+            Ended::Failed(Failure::Step(error)) if is_lost(&error) => Told::Lost(error),
+            _ => Told::Ended,
+        }
+    }
+
+    fn release(&mut self, running: &Running, ended: Ended, now: Instant) {
+        let drawn = self.scheduler.generation(running.id).map_or(0, |g| g.drawn().len());
+        self.scheduler.release(running.id);
+        self.queue.done();
+        let first = running.first.unwrap_or(now);
+        let outcome = Outcome {
+            ended,
+            prompt: running.job.request.prompt.len(),
+            cached: running.cached,
+            drawn,
+            decode_seconds: (running.last.max(first) - first).as_secs_f64(),
+            prefill_seconds: (first - running.taken).as_secs_f64(),
+            error: match ended {
+                Ended::Failed(failure) => Some(failure.to_string()),
+                _ => None,
+            },
+        };
+        self.metrics.end(&outcome);
+        let _gone = running.job.events.send(Event::Ended(outcome));
+    }
+
+    /// Ends all that runs and that waits.
+    fn cancel(&mut self) {
+        self.queue.close();
+        let now = Instant::now();
+        for running in std::mem::take(&mut self.running) {
+            self.release(&running, Ended::Cancelled, now);
+        }
+        let rest: VecDeque<Job> = std::iter::from_fn(|| self.queue.take()).collect();
+        rest.iter().for_each(|_| self.queue.done());
+    }
+}
+
+/// What became of a job after a step.
+enum Told {
+    GoesOn,
+    Ended,
+    /// No job can be answered any more.
+    Lost(StepError),
+}
+
+/// Whether no other request can be answered either.
+fn is_lost(error: &StepError) -> bool {
+    matches!(error, StepError::Store(error) if error.reason == StoreReason::Changed)
+        || matches!(error, StepError::Damaged(_))
+}

@@ -1,0 +1,116 @@
+//! Who may ask.
+
+use crate::client::{Answer, Service};
+use rustix::process::Signal;
+use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::process::Command;
+use std::time::Duration;
+
+fn models(service: &Service, headers: &str) -> Answer {
+    Answer::read(service.send("GET", "/v1/models", headers, ""))
+}
+
+#[test]
+fn a_key_is_needed_where_there_are_keys() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("keys");
+    std::fs::write(&path, "# mine\nfirst-key\n\nsecond\n").unwrap();
+    let service = Service::start(&["--host", "0.0.0.0", "--api-key-file", path.to_str().unwrap()]);
+    // The address of all interfaces is also that of this machine.
+    for key in ["first-key", "second"] {
+        assert_eq!(models(&service, &format!("Authorization: Bearer {key}\r\n")).status, 200);
+    }
+    for header in [
+        "",
+        "Authorization: Bearer first-ke\r\n",
+        "Authorization: Basic second\r\n",
+        "Authorization: Bearer # mine\r\n",
+    ] {
+        let answer = models(&service, header);
+        assert_eq!(
+            (answer.status, &answer.error()["code"]),
+            (401, &"invalid_api_key".into()),
+            "{header}"
+        );
+    }
+    // Those who watch it have none.
+    assert_eq!(service.get("/health").status, 200);
+    assert_eq!(service.get("/metrics").status, 401);
+
+    std::fs::write(&path, "third\n").unwrap();
+    service.signal(Signal::HUP);
+    let is_read = || models(&service, "Authorization: Bearer third\r\n").status == 200;
+    assert!((0..100).any(|_| is_read() || {
+        std::thread::sleep(Duration::from_millis(50));
+        false
+    }));
+    assert_eq!(models(&service, "Authorization: Bearer second\r\n").status, 401);
+}
+
+#[test]
+fn nothing_listens_beyond_this_machine_without_keys() {
+    let folder = tempfile::tempdir().unwrap();
+    let empty = folder.path().join("empty");
+    std::fs::write(&empty, "# none\n").unwrap();
+    let serve = |options: &[&str]| {
+        let output =
+            Command::new(env!("CARGO_BIN_EXE_wick")).arg("serve").args(options).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (code, err) = serve(&["--host", "0.0.0.0", "--port", "0"]);
+    assert!(code == Some(2) && err.contains("--api-key-file expected, or --insecure"), "{err}");
+    let (code, err) = serve(&["--port", "0", "--api-key-file", empty.to_str().unwrap()]);
+    assert!(code == Some(2) && err.contains("no key in it"), "{err}");
+    let (code, err) = serve(&["--port", "0", "--parallel", "2", "--skip-missing", "0.1"]);
+    assert!(code == Some(2) && err.contains("--parallel 1 expected"), "{err}");
+    let service = Service::start(&[]);
+    let (_, port) = service.address.rsplit_once(':').unwrap();
+    let (code, err) = serve(&["--port", port]);
+    assert!(code == Some(1) && err.contains("in use"), "{err}");
+}
+
+/// A page of a stranger's whose name leads to this machine: the browser says whom it means.
+#[test]
+fn strange_hosts_are_refused() {
+    let service = Service::start(&["--allow-host", "lamp.local"]);
+    let ask = |host: &str| {
+        let mut stream = service.connect();
+        let request =
+            format!("GET /v1/models HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).unwrap();
+        Answer::read(stream).status
+    };
+    for host in
+        ["localhost", "LOCALHOST:8080", "127.0.0.1:1", "[::1]:80", "lamp.local", "192.168.1.4"]
+    {
+        assert_eq!(ask(host), 200, "{host}");
+    }
+    for host in ["evil.example", "evil.example:8080", "localhost.evil.example", "1.2.3.4.example"] {
+        assert_eq!(ask(host), 403, "{host}");
+    }
+}
+
+#[test]
+fn a_socket_serves_as_well() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("wick.sock");
+    let socket = path.to_str().unwrap().to_owned();
+    let service = Service::start(&["--unix", &socket]);
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
+    let mut stream = UnixStream::connect(&path).unwrap();
+    stream
+        .write_all(b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        .unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    assert!(text.starts_with("HTTP/1.1 200"), "{text}");
+    // One that was killed leaves its socket behind, which the next one takes over.
+    drop(service);
+    assert!(path.exists());
+    let service = Service::start(&["--unix", &socket]);
+    service.signal(Signal::TERM);
+    assert_eq!(service.end().0, Some(0));
+    assert!(!path.exists());
+}

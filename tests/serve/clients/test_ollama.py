@@ -1,0 +1,45 @@
+"""The official client of Ollama's API against `wick serve`. Run by ci/clients."""
+
+import os
+
+import ollama
+import pytest
+
+LIGHT = [{"role": "user", "content": "turn on the light in the kitchen"}]
+ON = '{"device":"light","room":"kitchen","action":"on"}'
+GREEDY = {"temperature": 0}
+
+
+@pytest.fixture
+def client():
+    return ollama.Client(host=os.environ["WICK_URL"])
+
+
+def test_chat(client):
+    answer = client.chat(model="nano", messages=LIGHT, options=GREEDY)
+    assert answer.message.content == ON
+    assert answer.done and answer.done_reason == "stop"
+    parts = list(client.chat(model="nano", messages=LIGHT, options=GREEDY, stream=True))
+    assert "".join(part.message.content for part in parts) == ON
+    assert parts[-1].eval_count == answer.eval_count > 5
+
+
+def test_generate(client):
+    prompt = LIGHT[0]["content"]
+    answer = client.generate(model="nano", prompt=prompt, options=GREEDY)
+    assert answer.response == ON
+    parts = list(client.generate(model="nano", prompt=prompt, options=GREEDY, stream=True))
+    assert "".join(part.response for part in parts) == ON
+
+
+def test_models(client):
+    assert [model.model for model in client.list().models] == ["nano:latest"]
+    assert [model.model for model in client.ps().models] == ["nano:latest"]
+    assert client.show("nano").capabilities == ["completion"]
+    assert client.pull("nano").status == "success"
+
+
+def test_errors(client):
+    with pytest.raises(ollama.ResponseError) as error:
+        client.chat(model="other", messages=LIGHT)
+    assert error.value.status_code == 404

@@ -1,0 +1,114 @@
+"""The official client of OpenAI's API against `wick serve`. Run by ci/clients."""
+
+import json
+import os
+import threading
+
+import openai
+import pytest
+
+URL = os.environ["WICK_URL"]
+LIGHT = [{"role": "user", "content": "turn on the light in the kitchen"}]
+ON = '{"device":"light","room":"kitchen","action":"on"}'
+
+
+@pytest.fixture
+def client():
+    return openai.OpenAI(base_url=URL + "/v1", api_key="none", max_retries=0)
+
+
+def test_models(client):
+    assert [model.id for model in client.models.list()] == ["nano"]
+    assert client.models.retrieve("nano").id == "nano"
+    with pytest.raises(openai.NotFoundError):
+        client.models.retrieve("other")
+
+
+def test_chat(client):
+    answer = client.chat.completions.create(model="nano", messages=LIGHT, temperature=0)
+    assert answer.choices[0].message.content == ON
+    assert answer.choices[0].finish_reason == "stop"
+    assert answer.usage.total_tokens == answer.usage.prompt_tokens + answer.usage.completion_tokens
+
+
+def test_chat_streams(client):
+    options = {"include_usage": True}
+    stream = client.chat.completions.create(
+        model="nano", messages=LIGHT, temperature=0, stream=True, stream_options=options
+    )
+    chunks = list(stream)
+    text = "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
+    assert text == ON
+    assert chunks[-1].usage.completion_tokens > 5
+    with client.chat.completions.stream(model="nano", messages=LIGHT, temperature=0) as helper:
+        assert helper.get_final_completion().choices[0].message.content == ON
+
+
+def test_choices_and_log_probabilities(client):
+    answer = client.chat.completions.create(
+        model="nano", messages=LIGHT, n=2, seed=3, temperature=1, logprobs=True, top_logprobs=3
+    )
+    assert [choice.index for choice in answer.choices] == [0, 1]
+    for token in answer.choices[0].logprobs.content:
+        assert token.logprob <= 0 and len(token.top_logprobs) == 3
+    again = client.chat.completions.create(
+        model="nano", messages=LIGHT, n=2, seed=3, temperature=1, logprobs=True, top_logprobs=3
+    )
+    assert [c.message.content for c in again.choices] == [c.message.content for c in answer.choices]
+
+
+def test_completions(client):
+    answer = client.completions.create(model="nano", prompt="abc", max_tokens=4, temperature=0)
+    assert answer.usage.completion_tokens == 4
+    stream = client.completions.create(
+        model="nano", prompt="abc", max_tokens=4, temperature=0, stream=True
+    )
+    assert "".join(part.choices[0].text for part in stream) == answer.choices[0].text
+
+
+def test_errors(client):
+    with pytest.raises(openai.BadRequestError) as error:
+        client.chat.completions.create(
+            model="nano", messages=[{"role": "user", "content": "lamp " * 600}]
+        )
+    assert error.value.code == "context_length_exceeded"
+    with pytest.raises(openai.BadRequestError) as error:
+        client.chat.completions.create(model="nano", messages=LIGHT, temperature=-1)
+    assert error.value.param == "temperature"
+    image = [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}]
+    with pytest.raises(openai.BadRequestError):
+        client.chat.completions.create(
+            model="nano", messages=[{"role": "user", "content": image}]
+        )
+
+
+def test_a_client_that_leaves_does_no_harm(client):
+    stream = client.chat.completions.create(model="nano", messages=LIGHT, stream=True)
+    next(iter(stream))
+    stream.close()
+    test_chat(client)
+
+
+def test_several_at_once_get_what_each_gets_alone(client):
+    def ask(i):
+        return client.chat.completions.create(
+            model="nano",
+            messages=[{"role": "user", "content": f"what is {i} plus {i}?"}],
+            seed=i,
+            temperature=1.5,
+            max_tokens=20,
+        ).choices[0].message.content
+
+    alone = [ask(i) for i in range(8)]
+    found = [None] * 8
+
+    def keep(i):
+        found[i] = ask(i)
+
+    threads = [threading.Thread(target=keep, args=(i,)) for i in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == alone
+    assert json.loads(ON)["room"] == "kitchen"

@@ -1,0 +1,99 @@
+//! Several clients at once, and clients that do harm.
+
+use crate::client::{Answer, Service};
+use crate::service::long;
+use serde_json::{Value, json};
+use std::io::{Read, Write};
+use std::time::Duration;
+
+/// Waits until something holds.
+fn until(what: &str, holds: impl Fn() -> bool) {
+    let holds = (0..400).any(|_| {
+        holds() || {
+            std::thread::sleep(Duration::from_millis(25));
+            false
+        }
+    });
+    assert!(holds, "{what}");
+}
+
+/// The same request and seed give the same text, alone or beside others.
+#[test]
+fn answers_do_not_depend_on_who_else_asks() {
+    let service = Service::start(&["--parallel", "4", "--max-queue", "100"]);
+    let body = |i: usize| {
+        let text = format!("{}what is {i} plus 3?", "please, ".repeat(i % 7));
+        let messages = json!([{"role": "user", "content": text}]);
+        json!({"messages": messages, "temperature": 1.5, "top_k": 0, "seed": i, "max_tokens": 30, "logprobs": true})
+    };
+    let ask = |i: usize| service.post("/v1/chat/completions", &body(i)).json()["choices"].clone();
+    let alone: Vec<Value> = (0..24).map(ask).collect();
+    std::thread::scope(|scope| {
+        let askers = (0..24).rev().map(|i| (i, scope.spawn(move || ask(i))));
+        for (i, asker) in askers.collect::<Vec<_>>() {
+            assert_eq!(asker.join().unwrap(), alone[i], "request {i}");
+        }
+    });
+}
+
+/// One answer, and then one after another, with a queue of two.
+#[test]
+fn too_many_are_refused_at_once() {
+    let service = Service::start(&["--parallel", "1", "--max-queue", "2", "--context", "100000"]);
+    let ask = || service.send("POST", "/v1/completions", "", &long(90_000).to_string());
+    let mut running = ask();
+    running.read_exact(&mut [0; 300]).unwrap();
+    let waiting = [ask(), ask()];
+    until("two wait", || service.metric("wick_queued_requests") == 2.0);
+    let refused = Answer::read(ask());
+    assert_eq!((refused.status, &refused.error()["type"]), (429, &"rate_limit_error".into()));
+    assert!(refused.head.to_ascii_lowercase().contains("retry-after: "), "{}", refused.head);
+    // Those who leave make room, also for those who wait.
+    drop(waiting);
+    drop(running);
+    until("nobody runs", || service.metric("wick_running_requests") == 0.0);
+    let body = json!({"prompt": "abc", "max_tokens": 2});
+    assert_eq!(service.post("/v1/completions", &body).status, 200);
+}
+
+/// Who gives up while the prompt is read, or while the answer is written, is not written for any more.
+#[test]
+fn who_leaves_frees_a_sequence() {
+    let service = Service::start(&["--parallel", "1", "--context", "100000"]);
+    let plain = json!({"prompt": "a b c", "max_tokens": 90_000, "temperature": 0, "logit_bias": {"2045": -100, "2047": -100}});
+    for body in [long(90_000), plain] {
+        let client = service.send("POST", "/v1/completions", "", &body.to_string());
+        until("it runs", || service.metric("wick_running_requests") == 1.0);
+        drop(client);
+        until("it has ended", || service.metric("wick_running_requests") == 0.0);
+    }
+    assert_eq!(service.metric("wick_generations_total{reason=\"Cancelled\"}"), 2.0);
+}
+
+#[test]
+fn what_is_too_large_or_no_http_is_refused() {
+    let service = Service::start(&[]);
+    let large = "x".repeat(9 << 20);
+    assert_eq!(Answer::read(service.send("POST", "/v1/completions", "", &large)).status, 413);
+    let header = format!("X-Long: {}\r\n", "x".repeat(1 << 20));
+    assert_eq!(Answer::read(service.send("GET", "/health", &header, "")).status, 431);
+    for junk in [
+        &b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"[..],
+        b"\0\0\0\0\r\n\r\n",
+        b"GET\r\n\r\n",
+        b"\xff\xfe",
+    ] {
+        let mut stream = service.connect();
+        stream.write_all(junk).unwrap();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        let mut answer = Vec::new();
+        let _closed = stream.read_to_end(&mut answer);
+        assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 4"), "{answer:?}");
+    }
+    let deep = format!("{{\"messages\": {}{}}}", "[".repeat(100_000), "]".repeat(100_000));
+    assert_eq!(Answer::read(service.send("POST", "/v1/chat/completions", "", &deep)).status, 400);
+    // Hundreds of connections that say nothing keep nobody out for long.
+    let silent: Vec<_> = (0..200).map(|_| service.connect()).collect();
+    assert_eq!(service.get("/health").status, 200);
+    drop(silent);
+}
