@@ -111,7 +111,7 @@ pub(crate) fn run(
         answer.stop.clone_from(&arguments.stop);
         let loaded = start.elapsed();
         if lacks_document {
-            log::warn!("stdin is empty; the prompt is the argument alone");
+            log::info!("stdin is empty; the prompt is the argument alone");
         }
         interrupt.busy();
         let done = answer.prefill(&ids, arguments.request.n).and_then(|()| {
