@@ -22,7 +22,7 @@ const APPROXIMATIONS: &str = "Approximations";
 #[derive(Args, Clone)]
 pub(crate) struct ComputeArguments {
     /// Threads that compute [default: one for each big core, within the control group's quota]
-    #[arg(short, long, value_name = "N")]
+    #[arg(short, long, value_name = "N", value_parser = number::count)]
     threads: Option<NonZeroUsize>,
     #[command(flatten)]
     memory: MemoryArguments,

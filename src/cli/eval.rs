@@ -42,7 +42,7 @@ pub(crate) struct Arguments {
     #[arg(short, long, value_name = "N", value_parser = number::context())]
     pub(crate) context: Option<usize>,
     /// Tokens of --text that go through the model together; 1 to measure options that concern drawing
-    #[arg(short, long, value_name = "N", default_value = "32")]
+    #[arg(short, long, value_name = "N", default_value = "32", value_parser = number::count)]
     batch: NonZeroUsize,
     /// Most tokens of an answer; -1 for as many as there is room for
     #[arg(

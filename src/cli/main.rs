@@ -43,7 +43,7 @@ mod trial;
 
 use crate::exit::{Exit, Failure};
 use crate::interrupt::Interrupt;
-use clap::{Parser, Subcommand};
+use clap::{Arg, CommandFactory, FromArgMatches, Parser, Subcommand};
 use log::{Level, LevelFilter};
 use std::env;
 use std::ffi::OsString;
@@ -100,6 +100,21 @@ enum Verb {
 }
 
 impl Arguments {
+    /// What a command line says. A value of an option may be a negative number, so that what refuses it can say
+    /// which numbers there are.
+    fn try_read(words: impl IntoIterator<Item = OsString>) -> Result<Arguments, clap::Error> {
+        let allow = |argument: Arg| {
+            let is_value = argument.get_action().takes_values() && !argument.is_positional();
+            argument.allow_negative_numbers(is_value)
+        };
+        let command = Arguments::command();
+        let verbs: Vec<String> = command.get_subcommands().map(|v| v.get_name().into()).collect();
+        let command = verbs.into_iter().fold(command, |command, verb| {
+            command.mut_subcommand(verb, |verb| verb.mut_args(allow))
+        });
+        Arguments::from_arg_matches(&command.try_get_matches_from(words)?)
+    }
+
     /// The same with what the file of settings says, if there is one, before the rest of the command line.
     fn with_settings(self) -> Result<Arguments, Failure> {
         let Verb::Serve(serve) = &self.verb else { return Ok(self) };
@@ -108,7 +123,7 @@ impl Arguments {
         let verb = given.iter().position(|word| word == "serve").unwrap_or(1);
         let (before, after) = given.split_at(given.len().min(verb + 1));
         let words = [before, &settings::options(path)?, after].concat();
-        Ok(Arguments::try_parse_from(words).unwrap_or_else(|error| error.exit()))
+        Ok(Arguments::try_read(words).unwrap_or_else(|error| error.exit()))
     }
 }
 
@@ -154,7 +169,7 @@ fn start() -> Exit {
 
 /// Does what the command line says.
 fn run(interrupt: &Interrupt, started: Instant) -> Result<(), Failure> {
-    let arguments = match Arguments::try_parse() {
+    let arguments = match Arguments::try_read(env::args_os()) {
         Ok(arguments) => arguments.with_settings()?,
         Err(error) if error.use_stderr() => error.exit(),
         Err(help) => return Ok(help.print()?),

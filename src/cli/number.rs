@@ -1,16 +1,24 @@
 //! Numbers on the command line, with their ranges. Where -1 means "no limit", it is as llama.cpp's users write it.
 
-use clap::builder::RangedU64ValueParser;
+use std::num::NonZeroUsize;
 use std::ops::RangeInclusive;
 
 /// A number of positions; what a model has room for is up to the engine.
-pub(crate) fn context() -> RangedU64ValueParser<usize> {
-    RangedU64ValueParser::new().range(1..=1 << 24)
+pub(crate) fn context() -> impl Fn(&str) -> Result<usize, String> + Clone {
+    up_to(1 << 24)
 }
 
 /// A number from one to `most`.
-pub(crate) fn up_to(most: u64) -> RangedU64ValueParser<usize> {
-    RangedU64ValueParser::new().range(1..=most)
+pub(crate) fn up_to(most: usize) -> impl Fn(&str) -> Result<usize, String> + Clone {
+    move |text| match text.trim().parse() {
+        Ok(value) if (1..=most).contains(&value) => Ok(value),
+        _ => Err(format!("a number from 1 to {most} expected")),
+    }
+}
+
+/// How many there are of something.
+pub(crate) fn count(text: &str) -> Result<NonZeroUsize, String> {
+    text.trim().parse().map_err(|_| "a number of 1 or more expected".into())
 }
 
 /// How far apart two choices may be, or how flat the distribution of them.
@@ -82,6 +90,18 @@ mod tests {
         assert!(factor("0").is_err());
         assert_eq!((penalty("-2"), penalty("2"), penalty("-0.5")), (Ok(-2.0), Ok(2.0), Ok(-0.5)));
         assert_eq!(penalty("2.1").unwrap_err(), "a number from -2 to 2 expected");
+    }
+
+    #[test]
+    fn counts_begin_with_one() {
+        assert_eq!((up_to(4)("1"), up_to(4)(" 4 ")), (Ok(1), Ok(4)));
+        assert_eq!(count("7").map(NonZeroUsize::get), Ok(7));
+        for wrong in ["0", "5", "-1", "", "x", "99999999999999999999"] {
+            assert_eq!(up_to(4)(wrong).unwrap_err(), "a number from 1 to 4 expected");
+        }
+        for wrong in ["0", "-1", "", "x", "99999999999999999999"] {
+            assert_eq!(count(wrong).unwrap_err(), "a number of 1 or more expected");
+        }
     }
 
     #[test]

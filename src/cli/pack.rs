@@ -4,6 +4,7 @@ use crate::engine::{HeadRowsArgument, available};
 use crate::exit::{Exit, Failure};
 use crate::interrupt::Interrupt;
 use crate::memory::Mib;
+use crate::number;
 use crate::progress::Progress;
 use crate::report::report_written;
 use crate::screen;
@@ -46,7 +47,7 @@ pub(crate) struct PackArguments {
     #[arg(long)]
     low_bit: bool,
     /// Threads that arrange weights [default: one for each big core, within the control group's quota]
-    #[arg(short, long, value_name = "N")]
+    #[arg(short, long, value_name = "N", value_parser = number::count)]
     threads: Option<NonZeroUsize>,
     /// Another spelling of --low-bit
     #[arg(long, hide = true, value_name = "BITS", value_parser = clap::value_parser!(u32).range(2..=2))]

@@ -110,9 +110,6 @@ pub(crate) fn run(
         let mut answer = Answer::new(engine, drawing, &tokenizer, interrupt, arena)?;
         answer.stop.clone_from(&arguments.stop);
         let loaded = start.elapsed();
-        if lacks_document {
-            log::info!("stdin is empty; the prompt is the argument alone");
-        }
         interrupt.busy();
         let done = answer.prefill(&ids, arguments.request.n).and_then(|()| {
             if arguments.json {
@@ -121,6 +118,9 @@ pub(crate) fn run(
                 draw(&mut answer)
             }
         });
+        if done.is_ok() && lacks_document {
+            log::info!("stdin is empty; the prompt is the argument alone");
+        }
         if done.is_ok() && answer.ended == Some(Ended::Length) {
             note(&format!("the answer was ended after {} tokens (--tokens)", arguments.request.n));
         }

@@ -4,6 +4,7 @@ use crate::engine::{ComputeArguments, with_setup};
 use crate::exit::Failure;
 use crate::interrupt::Interrupt;
 use crate::memory::Mib;
+use crate::number;
 use crate::progress::Progress;
 use crate::report::report_written;
 use crate::trial::Trial;
@@ -65,7 +66,14 @@ pub(crate) struct Arguments {
     #[arg(long)]
     untied: bool,
     /// Tokens to run: three quarters random, the rest drawn by the model
-    #[arg(short = 'n', long, value_name = "N", default_value = "64", conflicts_with = "no_run")]
+    #[arg(
+        short = 'n',
+        long,
+        value_name = "N",
+        default_value = "64",
+        value_parser = number::count,
+        conflicts_with = "no_run"
+    )]
     tokens: NonZeroUsize,
     /// Write the file only
     #[arg(long)]

@@ -1,6 +1,6 @@
 //! What every verb refuses, in one line and with its exit code.
 
-use crate::program::{Q8_0, fails, model, wick, wick_with};
+use crate::program::{Q8_0, fails, model, nano, wick, wick_with};
 
 #[test]
 fn what_is_wrong_is_said_in_one_line() {
@@ -46,17 +46,29 @@ fn absurd_numbers_are_refused_with_their_range() {
         ("skip-missing", share),
     ];
     let numbers = [
-        ("context", ("1..=16777216", &["0", "99999999"][..])),
-        ("depth", ("1..=4096", &["0", "4097", "99999999999999999999"])),
-        ("read-timeout", ("1..=86400", &["0", "4000000000"])),
+        ("context", ("1 to 16777216", &["0", "-5", "99999999"][..])),
+        ("depth", ("1 to 4096", &["0", "4097", "99999999999999999999"])),
+        ("read-timeout", ("1 to 86400", &["0", "4000000000"])),
     ];
     for (flag, (range, wrong)) in floats.into_iter().chain(numbers) {
         for value in wrong {
-            let output = wick(&["run", &format!("--{flag}={value}"), "hi"]);
-            // What is no number at all has no range to be in.
-            let range = if value.len() < 20 { range } else { "too large" };
-            fails(&output, 2, range);
+            fails(&wick(&["run", &format!("--{flag}={value}"), "hi"]), 2, range);
+            if value.starts_with("-") && *value != "-inf" {
+                fails(&wick(&["run", &format!("--{flag}"), value, "hi"]), 2, range);
+            }
         }
     }
-    fails(&wick(&["bench", "--rounds", "10000000000"]), 2, "1..=1000000000");
+    fails(&wick(&["bench", "--rounds", "10000000000"]), 2, "1 to 1000000000");
+    for verb in [&["run", "-t", "0", "hi"][..], &["eval", "--text", "x", "-b", "-1"]] {
+        fails(&wick(verb), 2, "a number of 1 or more expected");
+    }
+}
+
+/// Also where nothing would be read from the file.
+#[test]
+fn low_bit_copies_must_be_in_the_file() {
+    let nano = nano();
+    for verb in [&["run", "--low-bit", "hi"][..], &["run", "-m", &nano, "--low-bit", "hi"]] {
+        fails(&wick(verb), 3, "no low-bit copies of experts: pack the model with --low-bit");
+    }
 }

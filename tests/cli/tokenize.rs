@@ -25,6 +25,18 @@ fn text_survives_the_tokenizer() {
     assert!(plain.split(' ').count() > 1 && special.split(' ').count() == 1);
 }
 
+/// The example of the help, tried.
+#[test]
+fn the_help_has_ids_of_nano() {
+    let help = stdout(&wick_with(b"", &["detokenize", "--help"]));
+    let (_, rest) = help.split_once("echo \"").unwrap();
+    let (ids, rest) = rest.split_once('"').unwrap();
+    assert!(rest.starts_with(" | wick detokenize\n"), "{rest}");
+    let text = stdout(&wick_with(ids.as_bytes(), &["detokenize"]));
+    assert_eq!(text, "Hello world");
+    assert_eq!(stdout(&wick_with(text.as_bytes(), &["tokenize"])).trim_end(), ids);
+}
+
 /// What wick prints that was given so much address space.
 fn within(kib: usize, verb: &str, input: &[u8]) -> Vec<u8> {
     let script = format!("ulimit -v {kib} && exec \"$0\" {verb}");
