@@ -189,46 +189,49 @@ impl Chat<'_, '_> {
         } else {
             self.interrupt.busy();
         }
-        let conversation = &mut self.conversation;
         match command {
             Command::Nothing | Command::Quit => Ok(()),
             Command::Message(text) => {
-                let before = conversation.messages.clone();
+                let before = self.conversation.messages.clone();
                 self.turn(text, before)
             }
             Command::Help => self.tell_people(HELP),
             Command::New => {
-                conversation.forget();
+                self.conversation.forget();
                 self.tell_done("a new conversation");
                 Ok(())
             }
-            Command::System(None) => {
-                match &conversation.system {
-                    Some(message) => note(&format!("the system message is: {}", message.content)),
-                    None => note("there is no system message"),
-                }
-                Ok(())
-            }
-            Command::System(Some(text)) => {
-                let is_none = text == "-";
-                conversation.tell(Some(text).filter(|_| !is_none));
-                self.tell_done(match is_none {
-                    true => "there is no system message any more",
-                    false => "the model is told that from the next message on",
-                });
+            Command::System(text) => {
+                self.system(text);
                 Ok(())
             }
             Command::Undo => {
-                let message = conversation.undo()?;
+                let message = self.conversation.undo()?;
                 self.tell_done(&format!("taken back: {message}"));
                 Ok(())
             }
             Command::Retry => self.retry(),
             Command::Save(path) => self.save(&path),
             Command::Load(path) => {
-                let messages = conversation.load(&path)?;
+                let messages = self.conversation.load(&path)?;
                 note(&format!("{}: {}", path.display(), counted(messages)));
                 Ok(())
+            }
+        }
+    }
+
+    /// Shows the system message, or takes another; `-` for none.
+    fn system(&mut self, text: Option<String>) {
+        match (text, &self.conversation.system) {
+            (None, Some(message)) => note(&format!("the system message is: {}", message.content)),
+            (None, None) => note("there is no system message"),
+            (Some(text), _) if text == "-" => {
+                self.conversation.tell(None);
+                self.tell_done("there is no system message any more");
+            }
+            (text, _) => {
+                self.conversation.tell(text);
+                self.tell_done("the model is told that from the next message on");
             }
         }
     }
