@@ -311,6 +311,16 @@ impl<'m> Engine<'m> {
         self.state.kv.truncate(sequence, len)
     }
 
+    /// Has sequence `to` hold the first `len` positions of `from`, in place of what it held: what prompts begin with in common
+    /// is computed once. The windowed layers of `from` must still hold what the next position would see, as for
+    /// [`Engine::truncate`].
+    ///
+    /// # Panics
+    /// If there is no such sequence.
+    pub fn copy(&mut self, from: usize, to: usize, len: usize) -> Result<(), TruncateError> {
+        self.state.kv.copy(from, to, len)
+    }
+
     fn check(&self, batch: &[Token]) -> Result<(), StepError> {
         let Options { batch: most, logits, .. } = self.state.options;
         if batch.len() > most {

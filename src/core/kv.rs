@@ -59,6 +59,28 @@ impl KvLayout {
     }
 }
 
+impl KvLayout {
+    /// The bytes of the keys or the values of a layer in which the first `positions` of a sequence stand: those of each
+    /// head, and of its scales.
+    fn used(&self, layer: usize, positions: usize) -> impl Iterator<Item = Range<usize>> {
+        let rows = self.places[layer].rows;
+        let used = positions.next_multiple_of(KEY_TILE).min(rows);
+        let all = self.kv_heads * rows;
+        // Where the cells begin, and bytes of each.
+        let parts = match self.format {
+            KvFormat::F16 => [(0, 2 * self.head), (0, 0)],
+            KvFormat::Q8_0 => [(0, self.head), (all * self.head, 2 * self.head / KV_BLOCK)],
+        };
+        let heads = 0..self.kv_heads;
+        parts.into_iter().flat_map(move |(start, cell)| {
+            heads.clone().map(move |head| {
+                let first = start + head * rows * cell;
+                first..first + used * cell
+            })
+        })
+    }
+}
+
 /// How far a sequence has come.
 #[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]
@@ -130,7 +152,36 @@ impl<'m> KvCache<'m> {
 
     /// Forgets the positions from `len` on.
     pub(crate) fn truncate(&mut self, sequence: usize, len: usize) -> Result<(), TruncateError> {
+        self.check_beginning(sequence, len)?;
         let p = &mut self.progress[sequence];
+        p.len = len;
+        if len == 0 {
+            p.most = 0;
+        }
+        Ok(())
+    }
+
+    /// Has a sequence hold the first `len` positions of another one in place of what it held.
+    pub(crate) fn copy(&mut self, from: usize, to: usize, len: usize) -> Result<(), TruncateError> {
+        self.check_beginning(from, len)?;
+        let most = if len == 0 { 0 } else { self.progress[from].most };
+        for layer in 0..self.layout.places.len() {
+            let [from, to] = [from, to].map(|sequence| self.layout.halves(sequence, layer));
+            for (from, to) in from.into_iter().zip(to) {
+                // Pages that no position has touched stay untouched.
+                for part in self.layout.used(layer, most) {
+                    let source = from.start + part.start..from.start + part.end;
+                    self.data.copy_within(source, to.start + part.start);
+                }
+            }
+        }
+        self.progress[to] = Progress { len, most };
+        Ok(())
+    }
+
+    /// Whether a sequence still holds all that the position behind its first `len` would see.
+    fn check_beginning(&self, sequence: usize, len: usize) -> Result<(), TruncateError> {
+        let p = self.progress[sequence];
         if len > p.len {
             return Err(TruncateError::Beyond { asked: len, held: p.len });
         }
@@ -141,10 +192,6 @@ impl<'m> KvCache<'m> {
                 let least = forgotten.saturating_add(place.window) - 1;
                 return Err(TruncateError::Forgotten { asked: len, least });
             }
-        }
-        p.len = len;
-        if len == 0 {
-            p.most = 0;
         }
         Ok(())
     }

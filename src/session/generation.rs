@@ -59,16 +59,18 @@ pub(crate) struct Held {
 }
 
 impl Held {
-    /// Tokens that a prompt begins with and need not be read again: what was computed in another way is
-    /// of use only for those who ask for the same. The last token of the prompt is not among them.
+    /// Tokens that a prompt begins with and need not be read again.
     pub(crate) fn common(&self, request: &Request) -> usize {
-        if self.owner != request.owner {
-            return 0;
-        }
-        let is_alike = self.approximation == request.approximation;
-        let usable = if is_alike { &self.ids[..] } else { &self.ids[..self.exact] };
-        let before_last = &request.prompt[..request.prompt.len().saturating_sub(1)];
-        usable.iter().zip(before_last).take_while(|(a, b)| a == b).count()
+        common(&self.ids, self.exact, (self.owner, self.approximation), request)
+    }
+
+    /// These tokens, of which the first `exact` were computed as the model has it.
+    pub(crate) fn new(
+        ids: &[u32],
+        exact: usize,
+        (owner, approximation): (usize, Approximation),
+    ) -> Held {
+        Held { ids: ids.to_vec(), exact, approximation, owner }
     }
 
     /// How many of the tokens were computed as the model has it.
@@ -77,7 +79,30 @@ impl Held {
     }
 }
 
+/// How many of the tokens `ids`, which are held, a prompt begins with: what was computed in another way, as all but the
+/// first `exact` were, is of use only for those who ask for the same. The last token of the prompt is not among them.
+fn common(
+    ids: &[u32],
+    exact: usize,
+    (owner, approximation): (usize, Approximation),
+    request: &Request,
+) -> usize {
+    if owner != request.owner {
+        return 0;
+    }
+    let usable = if approximation == request.approximation { ids } else { &ids[..exact] };
+    let before_last = &request.prompt[..request.prompt.len().saturating_sub(1)];
+    usable.iter().zip(before_last).take_while(|(a, b)| a == b).count()
+}
+
 impl Generation {
+    /// Tokens of what it holds that another prompt begins with, and how many of them were computed as the model has it.
+    pub(crate) fn common(&self, request: &Request) -> (usize, usize) {
+        let whose = (self.owner, self.approximation);
+        let common = common(&self.ids[..self.held], self.exact, whose, request);
+        (common, self.exact.min(common))
+    }
+
     /// The generation of a request in a sequence of `context` positions, whose KV cache holds the
     /// first `cached` ids of the prompt already: not the last one, since its logits are wanted; `exact`
     /// of these were computed as the model has it. `ids` lends its memory.

@@ -96,13 +96,14 @@ impl<'e> Scheduler<'e> {
     }
 
     /// Starts a generation in the free sequence whose KV cache holds most of the beginning of the
-    /// prompt.
+    /// prompt, or with a copy of what a sequence holds that is in use, if that is more.
     ///
     /// # Errors
     /// No sequence is free, or the request cannot be served.
     pub fn start(&mut self, request: Request) -> Result<GenerationId, StartError> {
         self.check(&request)?;
         let (sequence, common) = self.choose(&request)?;
+        let (sequence, common) = self.copy(&request, common).unwrap_or((sequence, common));
         let cached = match self.engine.truncate(sequence, common) {
             Ok(()) => common,
             // The windowed layers no longer hold what the next token would see there.
@@ -146,6 +147,22 @@ impl<'e> Scheduler<'e> {
         let (common, _, sequence) =
             rated.max().ok_or(StartError::Busy { sequences: self.sequences.len() })?;
         Ok((sequence, common))
+    }
+
+    /// Copies what a sequence in use holds of the beginning of the prompt, if that is more than the `common` tokens that a
+    /// free one does, to the free one that was not used for longest. Returns that, and how many tokens it holds now.
+    fn copy(&mut self, request: &Request, common: usize) -> Option<(usize, usize)> {
+        let busy = self.sequences.iter().enumerate();
+        let busy = busy.filter_map(|(i, s)| Some((s.generation.as_ref()?.common(request), i)));
+        let ((most, exact), from) = busy.max()?;
+        let free = self.sequences.iter().enumerate().filter(|(_, s)| s.generation.is_none());
+        let (to, _) = free.min_by_key(|(_, s)| s.number)?;
+        if most <= common || self.engine.copy(from, to, most).is_err() {
+            return None;
+        }
+        let whose = (request.owner, request.approximation);
+        self.sequences[to].held = Held::new(&request.prompt[..most], exact, whose);
+        Some((to, most))
     }
 
     /// Steps every generation that has not ended, as far as the batch has room. An error ends those
