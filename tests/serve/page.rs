@@ -1,4 +1,4 @@
-//! The page at `/`.
+//! The page at `/`. What it does in a browser is tested by `page/`.
 
 use crate::client::{Answer, Service};
 
