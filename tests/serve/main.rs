@@ -5,4 +5,5 @@ mod client;
 mod load;
 mod ollama;
 mod openai;
+mod page;
 mod service;

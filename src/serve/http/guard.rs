@@ -2,6 +2,7 @@
 
 use super::App;
 use super::error::ApiError;
+use super::page;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::Next;
@@ -80,7 +81,6 @@ pub(super) async fn guard(
 }
 
 fn admit(access: &Access, request: &Request) -> Result<Caller, ApiError> {
-    let is_open = request.uri().path() == "/health" || *request.method() == Method::OPTIONS;
     if access.keys.is_empty() {
         return if is_known_host(access, request) {
             Ok(Caller(0))
@@ -90,7 +90,7 @@ fn admit(access: &Access, request: &Request) -> Result<Caller, ApiError> {
             Err(ApiError::new(StatusCode::FORBIDDEN, message))
         };
     }
-    if is_open {
+    if is_open(request) {
         return Ok(Caller(0));
     }
     let key = key(request.headers());
@@ -101,6 +101,16 @@ fn admit(access: &Access, request: &Request) -> Result<Caller, ApiError> {
         };
         ApiError::new(StatusCode::UNAUTHORIZED, message).code("invalid_api_key")
     })
+}
+
+/// Whether a request needs no key: how the service is, and the page, which asks for the key.
+fn is_open(request: &Request) -> bool {
+    let path = request.uri().path();
+    match *request.method() {
+        Method::OPTIONS => true,
+        Method::GET | Method::HEAD => path == "/health" || page::is_part(path),
+        _ => path == "/health",
+    }
 }
 
 /// The key that a request comes with.

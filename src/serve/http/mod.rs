@@ -9,6 +9,7 @@ mod health;
 mod keep_alive;
 mod ollama;
 mod openai;
+mod page;
 mod prompt;
 mod server;
 mod tokens;
@@ -41,7 +42,8 @@ pub fn router(service: App, access: Arc<Access>) -> Router {
         .route("/v1/models/{*name}", get(openai::models::one))
         .route("/v1/chat/completions", post(openai::chat::complete))
         .route("/v1/completions", post(openai::completions::complete))
-        .route("/", get(ollama::models::root))
+        .route("/", get(page::root))
+        .route("/page/{file}", get(page::file))
         .route("/api/version", get(ollama::models::version))
         .route("/api/tags", get(ollama::models::tags))
         .route("/api/ps", get(ollama::models::running))

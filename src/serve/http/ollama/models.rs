@@ -11,10 +11,8 @@ use axum::http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-/// `GET /`, by which Ollama's clients know that it is there.
-pub(in crate::http) async fn root() -> &'static str {
-    "Ollama is running"
-}
+/// What `GET /` answers, by which Ollama's clients know that it is there.
+pub(in crate::http) const GREETING: &str = "Ollama is running";
 
 /// `GET /api/version`: of the API that is spoken, as far as clients compare it.
 pub(in crate::http) async fn version() -> Json<Value> {
