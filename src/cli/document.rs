@@ -25,18 +25,26 @@ pub(crate) fn on_stdin() -> Result<Option<String>, Failure> {
     is_there.then(read_text).transpose()
 }
 
-/// Whether something comes through a pipe, be it its end.
+/// Whether something comes through a pipe, be it its end. It is waited for as long as there is somebody to write it: a
+/// process that is just being started holds what it inherits for a moment.
 fn comes(pipe: &Stat) -> bool {
-    let ready = poll(&mut [PollFd::new(&io::stdin(), PollFlags::IN)], Some(&PATIENCE));
-    let is_late = ready == Ok(0);
-    if is_late && is_pipeline(pipe) {
-        note("waiting for stdin");
-        return true;
+    let mut is_said = false;
+    loop {
+        let ready = poll(&mut [PollFd::new(&io::stdin(), PollFlags::IN)], Some(&PATIENCE));
+        if ready != Ok(0) {
+            return ready.is_ok_and(|ready| ready > 0);
+        }
+        if !is_pipeline(pipe) {
+            note(
+                "nothing comes from stdin, the prompt is the argument alone (\"-\" after it waits)",
+            );
+            return false;
+        }
+        if !is_said {
+            note("waiting for stdin");
+            is_said = true;
+        }
     }
-    if is_late {
-        note("nothing comes from stdin, the prompt is the argument alone (\"-\" after it waits)");
-    }
-    ready.is_ok_and(|ready| ready > 0)
 }
 
 /// Whether the other end of a pipe is in the hands of somebody in our process group, as a shell makes one for all
