@@ -4,8 +4,8 @@
 //! thread allocates when it likes.
 
 use wick_core::{
-    Arena, Candidates, Engine, HeadRows, History, KvFormat, LeastRecent, Options, Parallel,
-    Sampler, Sampling, Serial,
+    Arena, Candidates, Engine, Guidance, HeadRows, History, KvFormat, LeastRecent, Options,
+    Parallel, Sampler, Sampling, Serial,
 };
 use wick_format::Gguf;
 use wick_linux::reads::Reader;
@@ -84,6 +84,7 @@ fn allocated(model: &Model, mut engine: Engine<'_>) -> usize {
     let memory = vec![0u8; 8 * vocab + 128].leak();
     let mut candidates = Candidates::new(vocab, &mut Arena::new(memory)).unwrap();
     let mut sampler = Sampler::new(penalized());
+    let every_second = vec![0x5555_5555; vocab.div_ceil(32)];
 
     let before = process_bytes();
     engine.prefill(0, &text, wanted).unwrap();
@@ -93,7 +94,8 @@ fn allocated(model: &Model, mut engine: Engine<'_>) -> usize {
     for _ in 0..20 {
         let logits = engine.logits(0).unwrap();
         let history = History { text: &text, prompt: 20 };
-        let id = sampler.sample(logits, history, &[(1, 2.0)], &mut candidates).unwrap();
+        let guidance = Guidance { bias: &[(1, 2.0)], allowed: Some(&every_second) };
+        let id = sampler.sample(logits, history, guidance, &mut candidates).unwrap();
         engine.prefill(0, &[id], wanted).unwrap();
     }
     let beyond_context = engine.prefill(0, &text, wanted).is_err();
@@ -114,11 +116,11 @@ fn allocated_by_scheduler() -> usize {
     let mut arena = Arena::new(vec![0u8; 8 * vocab + 128].leak());
     let candidates = Candidates::new(vocab, &mut arena).unwrap();
     let mut scheduler = Scheduler::new(model.engine(options, &Serial), candidates);
-    let request = Request::new(ids(30, vocab), 20, Sampler::new(Sampling::default()));
+    let request = || Request::new(ids(30, vocab), 20, Sampler::new(Sampling::default()));
     let (stop, sampler) = (vec!["never said".to_owned()], Sampler::new(penalized()));
     let (logit_bias, log_probabilities) = (vec![(1, 2.0), (7, -100.0)], Some(20));
-    let telling = Request { sampler, stop, logit_bias, log_probabilities, ..request.clone() };
-    let coarse = Request { head_rows: HeadRows::Coarse, ..request };
+    let telling = Request { sampler, stop, logit_bias, log_probabilities, ..request() };
+    let coarse = Request { head_rows: HeadRows::Coarse, ..request() };
     let generations = [scheduler.start(telling).unwrap(), scheduler.start(coarse).unwrap()];
     let before = process_bytes();
     while !scheduler.is_idle() {

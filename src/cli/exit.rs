@@ -170,6 +170,9 @@ impl From<wick_session::Failure> for Failure {
             wick_session::Failure::Sample(error) => {
                 Failure { exit: Exit::Model, error: error.into() }
             }
+            wick_session::Failure::Constraint(error) => {
+                Failure { exit: Exit::Input, error: error.into() }
+            }
         }
     }
 }

@@ -20,6 +20,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use wick_core::{Approximation, Candidates, Engine, Options};
 use wick_linux::host::{Model, one_sequence};
+use wick_serve::constraint::Forms;
 use wick_serve::http::{Access, Server, Shutdown};
 use wick_serve::service::{Metrics, Queue, Ready, Service, State, Worker, now};
 use wick_session::Scheduler;
@@ -158,6 +159,7 @@ impl Arguments {
             fs::read_to_string(path).with_context(place).or_exit(Exit::Usage)
         };
         let (config, options) = (engine.config(), engine.options());
+        let tokenizer = Arc::new(tokenizer);
         Ok(Ready {
             name: self.alias.clone().unwrap_or_else(|| name(model)),
             chat,
@@ -170,6 +172,7 @@ impl Arguments {
             most: self.n,
             created: now(),
             facts: facts(model, engine),
+            forms: Forms::new(Arc::clone(&tokenizer)),
             tokenizer,
         })
     }

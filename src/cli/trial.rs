@@ -3,7 +3,7 @@
 use crate::exit::{Exit, Failure, OrExit};
 use crate::interrupt::Interrupt;
 use std::io::{self, Write};
-use wick_core::{Arena, Candidates, Engine, History, Logits, Sampler, Sampling, Token};
+use wick_core::{Arena, Candidates, Engine, Guidance, History, Logits, Sampler, Sampling, Token};
 use wick_prepare::Synthetic;
 
 /// A run of the model that counts what neurons and experts do.
@@ -61,7 +61,8 @@ impl<'a, 'e> Trial<'a, 'e> {
         prompt.chunks(batch).try_for_each(|chunk| self.step(chunk))?;
         for _ in prompt.len()..tokens {
             let (history, candidates) = (History::default(), &mut self.candidates);
-            let draw = |logits| self.sampler.sample(logits, history, &[], candidates);
+            let draw =
+                |logits| self.sampler.sample(logits, history, Guidance::default(), candidates);
             let id = self
                 .engine
                 .logits(0)

@@ -1,6 +1,7 @@
 //! The tokens that may be drawn, and what is done to their logits before.
 
 use crate::arena::{Arena, ArenaError};
+use crate::guidance::{Guidance, is_set};
 use crate::history::History;
 use crate::sampling::Sampling;
 use bytemuck::{Pod, Zeroable};
@@ -28,11 +29,18 @@ impl<'m> Candidates<'m> {
         Ok(Candidates(arena.take("sampler", vocab)?))
     }
 
-    /// Copies the finite logits; the copies stand in the order of their ids.
-    pub(crate) fn fill(&mut self, logits: &[f32]) -> &mut [Candidate] {
+    /// Copies the finite logits of those that are allowed; the copies stand in the order of their ids.
+    pub(crate) fn fill(&mut self, logits: &[f32], allowed: Option<&[u32]>) -> &mut [Candidate] {
         let finite = logits.iter().zip(0..).filter(|(logit, _)| logit.is_finite());
+        match allowed {
+            None => self.copy(finite),
+            Some(words) => self.copy(finite.filter(|(_, id)| is_set(words, *id))),
+        }
+    }
+
+    fn copy<'l>(&mut self, logits: impl Iterator<Item = (&'l f32, u32)>) -> &mut [Candidate] {
         let mut count = 0;
-        for ((score, id), candidate) in finite.zip(&mut *self.0) {
+        for ((score, id), candidate) in logits.zip(&mut *self.0) {
             *candidate = Candidate { score: *score, id };
             count += 1;
         }
@@ -44,18 +52,18 @@ impl<'m> Candidates<'m> {
         &mut self,
         logits: &[f32],
         history: History<'_>,
-        bias: &[(u32, f32)],
+        guidance: Guidance<'_>,
         sampling: &Sampling,
     ) -> &mut [Candidate] {
         let all = self.lay_out(logits);
-        for (id, bias) in bias {
+        for (id, bias) in guidance.bias {
             if let Some(candidate) = all.get_mut(*id as usize) {
                 candidate.score += bias;
             }
         }
         weaken(all, history.recent(), sampling.repeat_penalty);
         count(all, history.drawn());
-        gather(all, sampling)
+        gather(all, guidance, sampling)
     }
 
     /// Copies all logits, each to the place that its id tells.
@@ -91,9 +99,13 @@ fn count(all: &mut [Candidate], drawn: &[u32]) {
     }
 }
 
-/// Takes the frequency and presence penalty off those that were counted, and moves the finite ones
+/// Takes the frequency and presence penalty off those that were counted, and moves the finite ones that are allowed
 /// together, in the order of their ids.
-fn gather<'c>(all: &'c mut [Candidate], sampling: &Sampling) -> &'c mut [Candidate] {
+fn gather<'c>(
+    all: &'c mut [Candidate],
+    guidance: Guidance<'_>,
+    sampling: &Sampling,
+) -> &'c mut [Candidate] {
     let Sampling { presence_penalty, frequency_penalty, .. } = sampling;
     let mut kept = 0;
     for (place, id) in (0..all.len()).zip(0..) {
@@ -101,7 +113,7 @@ fn gather<'c>(all: &'c mut [Candidate], sampling: &Sampling) -> &'c mut [Candida
         if count > 0 {
             score = score - count as f32 * frequency_penalty - presence_penalty;
         }
-        if score.is_finite() {
+        if score.is_finite() && guidance.allows(id) {
             all[kept] = Candidate { score, id };
             kept += 1;
         }
@@ -168,7 +180,8 @@ mod tests {
             let (logits, text) = (logits(seed), text(seed + 9));
             for bias in biases {
                 let history = History { text: &text, prompt: PROMPT };
-                let found = candidates.weigh(&logits, history, bias, &sampling);
+                let guidance = Guidance { bias, allowed: None };
+                let found = candidates.weigh(&logits, history, guidance, &sampling);
                 let finite = logits.iter().zip(0..).filter(|(logit, _)| logit.is_finite());
                 let expected = finite.map(|(l, id)| (id, naive(id, *l, &text, bias, &sampling)));
                 assert!(expected.map(bits).eq(found.iter().map(|c| bits((c.id, c.score)))));
@@ -187,11 +200,11 @@ mod tests {
         let (mut logits, text) = (logits(1), text(2));
         logits[0] = -0.0;
         let mut plain = [(0, 0); VOCAB];
-        let filled = candidates.fill(&logits);
+        let filled = candidates.fill(&logits, None);
         let len = filled.len();
         plain.iter_mut().zip(filled).for_each(|(p, c)| *p = bits((c.id, c.score)));
         let history = History { text: &text, prompt: PROMPT };
-        let found = candidates.weigh(&logits, history, &[], &Sampling::GREEDY);
+        let found = candidates.weigh(&logits, history, Guidance::default(), &Sampling::GREEDY);
         assert!(found.iter().map(|c| bits((c.id, c.score))).eq(plain[..len].iter().copied()));
     }
 }

@@ -21,7 +21,7 @@
 //!
 //! ```
 //! use wick_core::{Arena, Candidates, Engine, History, KvFormat, Logits, Options, HeadRows, Plan};
-//! use wick_core::{Sampler, Sampling, Serial};
+//! use wick_core::{Guidance, Sampler, Sampling, Serial};
 //! use wick_format::{Gguf, Model, Overrides};
 //! use wick_kernels::Kernels;
 //! # let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/models/nano/nano.gguf");
@@ -46,7 +46,7 @@
 //! for _ in 0..4 {
 //!     let logits = engine.logits(0).expect("logits of the last token were wanted");
 //!     let history = History { text: &text, prompt: 3 };
-//!     let id = sampler.sample(logits, history, &[], &mut candidates)?;
+//!     let id = sampler.sample(logits, history, Guidance::default(), &mut candidates)?;
 //!     text.push(id);
 //!     engine.prefill(0, &[id], Logits::All)?;
 //! }
@@ -71,6 +71,7 @@ mod ffn;
 mod figures;
 mod forward;
 mod guess;
+mod guidance;
 mod head_rows;
 mod history;
 mod kv;
@@ -109,6 +110,7 @@ pub use config::{Config, ConfigError, Gating, MAX_ACTIVE, MAX_EXPERTS, MAX_LAYER
 pub use damage::{Damage, Oddity, Origin};
 pub use engine::{Engine, EngineError};
 pub use figures::{ExpertFigures, Prefetch};
+pub use guidance::Guidance;
 pub use head_rows::{HeadRows, HeadRowsError, MOST_TOP};
 pub use history::{History, REPEAT_WINDOW};
 pub use kv::TruncateError;

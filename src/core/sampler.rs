@@ -1,6 +1,7 @@
 //! Choosing the next token from its logits.
 
 use crate::candidates::{Candidate, Candidates};
+use crate::guidance::Guidance;
 use crate::history::History;
 use crate::sampling::Sampling;
 use core::cmp::Ordering;
@@ -24,26 +25,26 @@ impl Sampler {
         &self.sampling
     }
 
-    /// Draws from the logits of the whole vocabulary, after the text of a history. Each `bias` is added
-    /// to the logit of its id, before all else. Logits that are not finite are never drawn.
+    /// Draws from the logits of the whole vocabulary, after the text of a history. Logits that are not finite are never
+    /// drawn.
     ///
     /// # Errors
-    /// No logit is finite.
+    /// No logit of those that are allowed is finite.
     pub fn sample(
         &mut self,
         logits: &[f32],
         history: History<'_>,
-        bias: &[(u32, f32)],
+        guidance: Guidance<'_>,
         candidates: &mut Candidates<'_>,
     ) -> Result<u32, SampleError> {
         let Sampling { temperature, top_k, top_p, min_p, .. } = self.sampling;
-        let candidates = if bias.is_empty() && !self.sampling.has_penalties() {
-            candidates.fill(logits)
+        let candidates = if guidance.bias.is_empty() && !self.sampling.has_penalties() {
+            candidates.fill(logits, guidance.allowed)
         } else {
-            candidates.weigh(logits, history, bias, &self.sampling)
+            candidates.weigh(logits, history, guidance, &self.sampling)
         };
         let Some(best) = candidates.iter().copied().reduce(likelier) else {
-            return Err(SampleError { logits: logits.len() });
+            return Err(SampleError::of(logits, guidance));
         };
         if temperature <= 0.0 {
             return Ok(best.id);
@@ -135,20 +136,36 @@ impl SplitMix64 {
     }
 }
 
-/// No logit is a finite number.
+/// No logit is a finite number of those that are allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SampleError {
     /// Logits there were.
     pub logits: usize,
+    /// How many tokens were allowed, if not all were.
+    pub allowed: Option<usize>,
+}
+
+impl SampleError {
+    fn of(logits: &[f32], guidance: Guidance<'_>) -> SampleError {
+        let logits = logits.len();
+        SampleError { logits, allowed: guidance.allowed.map(|_| guidance.count(logits)) }
+    }
 }
 
 impl fmt::Display for SampleError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "none of {} logits is a finite number; the model's weights are damaged",
-            self.logits
-        )
+        let logits = self.logits;
+        match self.allowed {
+            None => write!(
+                f,
+                "none of {logits} logits is a finite number; the model's weights are damaged"
+            ),
+            Some(0) => write!(f, "none of {logits} tokens is allowed next"),
+            Some(allowed) => write!(
+                f,
+                "none of the {allowed} tokens that are allowed next has a logit that is a finite number"
+            ),
+        }
     }
 }
 
@@ -167,7 +184,9 @@ mod tests {
         let mut candidates = Candidates::new(logits.len(), &mut arena).unwrap();
         let mut sampler = Sampler::new(sampling);
         let history = History { text: recent, prompt: 0 };
-        core::array::from_fn(|_| sampler.sample(logits, history, &[], &mut candidates).unwrap())
+        core::array::from_fn(|_| {
+            sampler.sample(logits, history, Guidance::default(), &mut candidates).unwrap()
+        })
     }
 
     const ALL: Sampling = Sampling { temperature: 1.0, ..Sampling::GREEDY };
@@ -252,7 +271,8 @@ mod tests {
         let mut sample = |sampling, bias: &[(u32, f32)]| {
             let mut sampler = Sampler::new(sampling);
             let history = History { text: &[2], prompt: 0 };
-            sampler.sample(&[1.0, 3.0, 2.0], history, bias, &mut candidates).unwrap()
+            let guidance = Guidance { bias, allowed: None };
+            sampler.sample(&[1.0, 3.0, 2.0], history, guidance, &mut candidates).unwrap()
         };
         for sampling in [Sampling::GREEDY, top] {
             assert_eq!(sample(sampling, &[]), 1);
@@ -269,9 +289,38 @@ mod tests {
         let mut candidates = Candidates::new(2, &mut Arena::new(&mut memory)).unwrap();
         for sampling in [ALL, Sampling { presence_penalty: 1.0, ..ALL }] {
             let logits = [f32::NAN, f32::INFINITY];
-            let drawn =
-                Sampler::new(sampling).sample(&logits, History::default(), &[], &mut candidates);
-            assert_eq!(drawn, Err(SampleError { logits: 2 }));
+            let mut sample = |allowed| {
+                let guidance = Guidance { bias: &[], allowed };
+                let history = History::default();
+                Sampler::new(sampling).sample(&logits, history, guidance, &mut candidates)
+            };
+            assert_eq!(sample(None), Err(SampleError { logits: 2, allowed: None }));
+            for (words, allowed) in [(&[][..], 0), (&[0b10], 1), (&[!0], 2)] {
+                let error = SampleError { logits: 2, allowed: Some(allowed) };
+                assert_eq!(sample(Some(words)), Err(error));
+            }
         }
+    }
+
+    #[test]
+    fn only_what_is_allowed_is_drawn() {
+        let mut memory = [0; 1024];
+        let mut candidates = Candidates::new(70, &mut Arena::new(&mut memory)).unwrap();
+        let logits: [f32; 70] = core::array::from_fn(|i| i as f32);
+        let history = History { text: &[40, 40], prompt: 0 };
+        let mut sample = |sampling, allowed: &[u32]| {
+            let guidance = Guidance { bias: &[(33, 100.0)], allowed: Some(allowed) };
+            let guidances = [guidance, Guidance { bias: &[], ..guidance }];
+            guidances.map(|guidance| {
+                Sampler::new(sampling).sample(&logits, history, guidance, &mut candidates).unwrap()
+            })
+        };
+        assert_eq!(sample(Sampling::GREEDY, &[1 << 3, 1 << 8, 0]), [40; 2]);
+        assert_eq!(sample(Sampling::GREEDY, &[!0, !0, !0]), [33, 69]);
+        // What has no word is not allowed.
+        assert_eq!(sample(Sampling::GREEDY, &[!0]), [31; 2]);
+        let penalty = Sampling { presence_penalty: 2.0, ..Sampling::GREEDY };
+        assert_eq!(sample(penalty, &[0, 0b1_1000_0000]), [39; 2]);
+        assert_eq!(sample(Sampling { top_k: 1, ..ALL }, &[1 << 3, 1 << 8]), [40; 2]);
     }
 }

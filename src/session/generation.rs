@@ -1,11 +1,13 @@
 //! One sequence being written.
 
+use crate::constraint::Constraint;
 use crate::log_probability::LogProbability;
 use crate::request::{Ended, Failure, Request};
 use crate::stop::StopStrings;
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
-use wick_core::{Approximation, Candidates, History, Logits, Sampler, Token};
+use wick_core::{Approximation, Candidates, Guidance, History, Logits, Sampler, Token};
 use wick_text::{Detokenizer, Tokenizer};
 
 /// Bytes of text that there is room for in one step: a token, and what a stop string held back.
@@ -30,6 +32,7 @@ pub struct Generation {
     most: usize,
     sampler: Sampler,
     logit_bias: Vec<(u32, f32)>,
+    constraint: Option<Box<dyn Constraint>>,
     logits: Logits,
     approximation: Approximation,
     owner: usize,
@@ -113,7 +116,8 @@ impl Generation {
         (cached, exact): (usize, usize),
         mut ids: Vec<u32>,
     ) -> Generation {
-        let Request { prompt, most, sampler, stop, logit_bias, head_rows, .. } = request;
+        let Request { prompt, most, sampler, stop, logit_bias, constraint, head_rows, .. } =
+            request;
         ids.clear();
         ids.reserve_exact(prompt.len().saturating_add(most).min(context) + 1);
         ids.extend_from_slice(&prompt);
@@ -121,8 +125,10 @@ impl Generation {
         // A log-probability is that among all tokens.
         let logits = match log_probability {
             Some(_) => Logits::All,
-            None if logit_bias.is_empty() => head_rows.logits(sampler.sampling().top()),
-            // Any may be the largest with its bias.
+            None if logit_bias.is_empty() && constraint.is_none() => {
+                head_rows.logits(sampler.sampling().top())
+            }
+            // Any may be the largest with its bias, or of those that are allowed.
             None => head_rows.logits(0),
         };
         Generation {
@@ -136,6 +142,7 @@ impl Generation {
             most,
             sampler,
             logit_bias,
+            constraint,
             logits,
             approximation: request.approximation,
             owner: request.owner,
@@ -189,11 +196,20 @@ impl Generation {
         if self.most == 0 {
             return self.end(Ended::Length);
         }
-        let history = History { text: &self.ids, prompt: self.prompt };
-        match self.sampler.sample(logits, history, &self.logit_bias, candidates) {
+        match self.sample(logits, candidates) {
             Ok(id) => self.draw(id, logits, tokenizer),
-            Err(error) => self.end(Ended::Failed(Failure::Sample(error))),
+            Err(failure) => self.end(Ended::Failed(failure)),
         }
+    }
+
+    fn sample(&mut self, logits: &[f32], candidates: &mut Candidates<'_>) -> Result<u32, Failure> {
+        let allowed = match &mut self.constraint {
+            Some(constraint) => constraint.allowed().map_err(Failure::Constraint)?,
+            None => None,
+        };
+        let history = History { text: &self.ids, prompt: self.prompt };
+        let guidance = Guidance { bias: &self.logit_bias, allowed };
+        self.sampler.sample(logits, history, guidance, candidates).map_err(Failure::Sample)
     }
 
     /// Takes a token that was drawn.
@@ -208,8 +224,13 @@ impl Generation {
         self.ids.push(id);
         self.has_taken = true;
         let piece = self.detokenizer.push(tokenizer, id);
+        let taken = self.constraint.as_mut().map_or(Ok(()), |constraint| constraint.take(id));
         if let Some(stop) = self.stops.push(piece, &mut self.text) {
             self.ended = Some(Ended::StopString(stop));
+        } else if let Err(error) = taken {
+            self.end(Ended::Failed(Failure::Constraint(error)));
+        } else if self.constraint.as_ref().is_some_and(|constraint| constraint.is_complete()) {
+            self.end(Ended::Stop);
         } else if self.drawn().len() == self.most {
             self.end(Ended::Length);
         } else if self.held == self.context {

@@ -9,7 +9,7 @@
 //!                    ▲                           │ or a chunk of a prompt
 //!                    │ sequence, KV prefix       ▼
 //!             Scheduler::step ◄──── logits ── Engine::step (one batch of all)
-//!                    │ sample ─► stop? ─► detokenize ─► stop strings
+//!      constraint ─► │ sample ─► stop? ─► detokenize ─► stop strings
 //!                    ▼
 //!             Generation::text, log_probability, ended
 //! ```
@@ -58,6 +58,7 @@
 
 extern crate alloc;
 
+mod constraint;
 mod generation;
 mod log_probability;
 mod request;
@@ -65,6 +66,7 @@ mod scheduler;
 mod stop;
 mod tokenizer;
 
+pub use constraint::{Constraint, ConstraintError};
 pub use generation::Generation;
 pub use log_probability::{LogProbability, MOST_LOG_PROBABILITIES};
 pub use request::{Ended, Failure, MOST_LOGIT_BIASES, Request, StartError};

@@ -1,5 +1,7 @@
 //! What a generation is asked for, and why it ended.
 
+use crate::constraint::{Constraint, ConstraintError};
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
@@ -13,7 +15,7 @@ pub const MOST_LOGIT_BIASES: usize = 1024;
 const LARGEST_LOGIT_BIAS: f32 = 100.0;
 
 /// What is asked for.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Request {
     /// Ids of the prompt; at least one.
     pub prompt: Vec<u32>,
@@ -27,6 +29,8 @@ pub struct Request {
     /// in practice forbids a token, to 100, which forces it: each id once, rising, no more than
     /// [`MOST_LOGIT_BIASES`].
     pub logit_bias: Vec<(u32, f32)>,
+    /// What limits the text to some form; `None` if nothing does.
+    pub constraint: Option<Box<dyn Constraint>>,
     /// How many of the likeliest tokens are told beside each one that is drawn, with the logarithms of
     /// their probabilities; `None` to tell nothing of the kind.
     pub log_probabilities: Option<usize>,
@@ -42,7 +46,7 @@ pub struct Request {
 }
 
 impl Request {
-    /// The continuation of a prompt by up to `most` tokens, with nothing left out and no stop strings.
+    /// The continuation of a prompt by up to `most` tokens, with nothing left out, no stop strings and no constraint.
     pub fn new(prompt: Vec<u32>, most: usize, sampler: Sampler) -> Request {
         Request {
             prompt,
@@ -50,6 +54,7 @@ impl Request {
             sampler,
             stop: Vec::new(),
             logit_bias: Vec::new(),
+            constraint: None,
             log_probabilities: None,
             head_rows: HeadRows::Exact,
             approximation: Approximation::NONE,
@@ -102,6 +107,8 @@ pub enum Failure {
     Step(StepError),
     /// Drawing from its logits.
     Sample(SampleError),
+    /// Its constraint.
+    Constraint(ConstraintError),
 }
 
 impl fmt::Display for Failure {
@@ -109,6 +116,7 @@ impl fmt::Display for Failure {
         match self {
             Failure::Step(error) => error.fmt(f),
             Failure::Sample(error) => error.fmt(f),
+            Failure::Constraint(error) => error.fmt(f),
         }
     }
 }

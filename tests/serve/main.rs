@@ -2,6 +2,7 @@
 
 mod access;
 mod client;
+mod constraint;
 mod load;
 mod ollama;
 mod openai;

@@ -194,7 +194,7 @@ fn what_is_wrong_is_said_in_openais_form() {
             json!({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}),
             "messages[0].content",
         ),
-        (json!({"response_format": {"type": "json_object"}}), "response_format"),
+        (json!({"response_format": {"type": "xml"}}), "response_format"),
     ] {
         let answer = chat(more.clone());
         assert_eq!((answer.status, answer.error()["param"].as_str()), (400, Some(param)), "{more}");

@@ -1,6 +1,7 @@
 //! Generations side by side in one engine: each has the text that it has alone, ends for its own
 //! reasons, and goes on from what its sequence holds.
 
+mod constraint;
 mod copies;
 mod sampling;
 

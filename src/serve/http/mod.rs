@@ -4,6 +4,7 @@ mod answer;
 mod error;
 mod extract;
 mod fields;
+mod format;
 mod guard;
 mod health;
 mod keep_alive;

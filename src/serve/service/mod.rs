@@ -15,7 +15,9 @@ pub use queue::{Queue, Refused};
 pub use worker::Worker;
 
 use crate::chat::Chat;
+use crate::constraint::Forms;
 use serde_json::Value as Json;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
 use wick_core::{HeadRows, Sampling};
@@ -39,7 +41,7 @@ pub enum State {
     /// The model is being loaded.
     Loading,
     /// It answers.
-    Ready(std::sync::Arc<Ready>),
+    Ready(Arc<Ready>),
     /// It does not, and will not.
     Failed(String),
 }
@@ -50,7 +52,9 @@ pub struct Ready {
     /// What clients call it.
     pub name: String,
     /// Its tokenizer.
-    pub tokenizer: Tokenizer,
+    pub tokenizer: Arc<Tokenizer>,
+    /// What answers can be made to look like.
+    pub forms: Forms,
     /// How conversations are written; or why they cannot be.
     pub chat: Result<Chat, String>,
     /// What every conversation begins with, unless it has a system message of its own.

@@ -7,6 +7,7 @@ use super::queue::Queue;
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
+use tokio::sync::mpsc::UnboundedSender;
 use wick_core::{StepError, StoreReason};
 use wick_session::{Ended, Failure, GenerationId, Scheduler, StartError};
 use wick_text::Tokenizer;
@@ -29,7 +30,10 @@ pub struct Worker<'w, 'e> {
 #[derive(Debug)]
 struct Running {
     id: GenerationId,
-    job: Job,
+    /// Tokens of its prompt.
+    prompt: usize,
+    made: Instant,
+    events: UnboundedSender<Event>,
     cached: usize,
     taken: Instant,
     /// When its first token was there, and its last one.
@@ -81,27 +85,35 @@ impl<'w, 'e> Worker<'w, 'e> {
     fn take(&mut self) {
         while self.running.len() < self.scheduler.engine().options().sequences {
             let Some(job) = self.queue.take() else { return };
-            match self.scheduler.start(job.request.clone()) {
-                Ok(id) => self.begin(id, job),
-                Err(error) => self.refuse(job, error),
+            let Job { request, made, events, .. } = job;
+            let prompt = request.prompt.len();
+            match self.scheduler.start(request) {
+                Ok(id) => self.begin(id, prompt, made, events),
+                Err(error) => self.refuse(prompt, &events, error),
             }
         }
     }
 
-    fn begin(&mut self, id: GenerationId, job: Job) {
+    fn begin(
+        &mut self,
+        id: GenerationId,
+        prompt: usize,
+        made: Instant,
+        events: UnboundedSender<Event>,
+    ) {
         let now = Instant::now();
         let generation = self.scheduler.generation(id);
         let cached = generation.map_or(0, wick_session::Generation::cached_tokens);
-        let prompt = job.request.prompt.len();
-        self.metrics.begin(prompt, cached, now - job.made);
-        let _gone = job.events.send(Event::Reading { prompt, held: cached, cached });
-        self.running.push(Running { id, job, cached, taken: now, first: None, last: now });
+        self.metrics.begin(prompt, cached, now - made);
+        let _gone = events.send(Event::Reading { prompt, held: cached, cached });
+        let (taken, first, last) = (now, None, now);
+        self.running.push(Running { id, prompt, made, events, cached, taken, first, last });
     }
 
-    fn refuse(&self, job: Job, error: StartError) {
-        let _gone = job.events.send(Event::Ended(Outcome {
+    fn refuse(&self, prompt: usize, events: &UnboundedSender<Event>, error: StartError) {
+        let _gone = events.send(Event::Ended(Outcome {
             ended: Ended::Cancelled,
-            prompt: job.request.prompt.len(),
+            prompt,
             cached: 0,
             drawn: 0,
             decode_seconds: 0.0,
@@ -134,7 +146,7 @@ impl<'w, 'e> Worker<'w, 'e> {
     /// Tells one job what the last step did for it, and frees its sequence if it has ended.
     fn tell(&mut self, running: &mut Running, now: Instant) -> Told {
         let Some(generation) = self.scheduler.generation(running.id) else { return Told::Ended };
-        let events = &running.job.events;
+        let events = &running.events;
         let mut is_gone = events.is_closed();
         if generation.is_reading() {
             let (prompt, held) = (generation.prompt_tokens(), generation.held_tokens());
@@ -142,7 +154,7 @@ impl<'w, 'e> Worker<'w, 'e> {
             is_gone |= events.send(reading).is_err();
         } else if generation.last_drawn().is_some() || !generation.text().is_empty() {
             match running.first {
-                None => self.metrics.first_token(now - running.job.made),
+                None => self.metrics.first_token(now - running.made),
                 Some(_) => self.metrics.next_token(now - running.last),
             }
             running.first.get_or_insert(now);
@@ -172,7 +184,7 @@ impl<'w, 'e> Worker<'w, 'e> {
         let first = running.first.unwrap_or(now);
         let outcome = Outcome {
             ended,
-            prompt: running.job.request.prompt.len(),
+            prompt: running.prompt,
             cached: running.cached,
             drawn,
             decode_seconds: (running.last.max(first) - first).as_secs_f64(),
@@ -183,7 +195,7 @@ impl<'w, 'e> Worker<'w, 'e> {
             },
         };
         self.metrics.end(&outcome);
-        let _gone = running.job.events.send(Event::Ended(outcome));
+        let _gone = running.events.send(Event::Ended(outcome));
     }
 
     /// Ends all that runs and that waits.

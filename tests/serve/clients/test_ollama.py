@@ -1,5 +1,6 @@
 """The official client of Ollama's API against `wick serve`. Run by ci/clients."""
 
+import json
 import os
 
 import ollama
@@ -30,6 +31,18 @@ def test_generate(client):
     assert answer.response == ON
     parts = list(client.generate(model="nano", prompt=prompt, options=GREEDY, stream=True))
     assert "".join(part.response for part in parts) == ON
+
+
+def test_format(client):
+    answer = client.generate(
+        model="nano", prompt=LIGHT[0]["content"], options=GREEDY, format="json"
+    )
+    assert json.loads(answer.response)["action"] == "on"
+    schema = {"type": "object", "properties": {"on": {"type": "boolean"}}, "required": ["on"]}
+    schema["additionalProperties"] = False
+    options = {"temperature": 2, "num_predict": 100}
+    answer = client.chat(model="nano", messages=LIGHT, options=options, format=schema)
+    assert json.loads(answer.message.content)["on"] in (True, False)
 
 
 def test_models(client):

@@ -3,8 +3,10 @@
 import json
 import os
 import threading
+import typing
 
 import openai
+import pydantic
 import pytest
 
 URL = os.environ["WICK_URL"]
@@ -55,6 +57,22 @@ def test_choices_and_log_probabilities(client):
         model="nano", messages=LIGHT, n=2, seed=3, temperature=1, logprobs=True, top_logprobs=3
     )
     assert [c.message.content for c in again.choices] == [c.message.content for c in answer.choices]
+
+
+def test_structured_outputs(client):
+    class Lamp(pydantic.BaseModel):
+        room: typing.Literal["hall", "bath"]
+        level: typing.Annotated[int, pydantic.Field(ge=0, le=99)]
+
+    for seed in range(4):
+        answer = client.chat.completions.parse(
+            model="nano", messages=LIGHT, seed=seed, temperature=2, max_tokens=100, response_format=Lamp
+        )
+        assert answer.choices[0].message.parsed.level < 100
+    answer = client.chat.completions.create(
+        model="nano", messages=LIGHT, temperature=0, response_format={"type": "json_object"}
+    )
+    assert json.loads(answer.choices[0].message.content)["action"] == "on"
 
 
 def test_completions(client):

@@ -1,12 +1,13 @@
 //! `POST /api/chat`.
 
-use super::options::{Options, check_format};
+use super::options::Options;
 use super::reply::reply;
 use crate::http::App;
 use crate::http::answer::Asker;
 use crate::http::error::{ApiError, OllamaError};
 use crate::http::extract::Body;
 use crate::http::fields::Fields;
+use crate::http::format::{constrain, json_form, ollama_format};
 use crate::http::guard::Caller;
 use crate::http::health::ready;
 use crate::http::prompt::Conversation;
@@ -37,7 +38,7 @@ pub(in crate::http) async fn chat(
     let Body(body) = body?;
     let ready = ready(&service).await?;
     super::models::check(&ready, body.model.as_deref())?;
-    check_format(body.format.as_ref())?;
+    let schema = ollama_format(body.format.as_ref())?;
     if body.tools.as_ref().is_some_and(|tools| !tools.is_empty()) {
         return Err(ApiError::unsupported("tools", "tools are not served yet").into());
     }
@@ -52,10 +53,12 @@ pub(in crate::http) async fn chat(
         });
         return Ok(Json(done).into_response());
     }
+    let form = json_form(&ready, "format", schema).await?;
     let fields = Fields::from(body.options.unwrap_or_default());
     let conversation = Conversation::new(&ready, body.messages, None)?;
     let prompt = conversation.encode_latest(&ready, ready.most).await?;
     let mut requests = fields.requests(&ready, prompt, None)?;
+    constrain(&mut requests, form.as_ref());
     let piece = |text: &str| ("message", json!({"role": "assistant", "content": text}));
     let asker = Asker { service, owner, priority: 0 };
     reply(&asker, &ready, requests.remove(0), body.stream.unwrap_or(true), piece).await

@@ -1,12 +1,13 @@
 //! `POST /api/generate`.
 
-use super::options::{Options, check_format};
+use super::options::Options;
 use super::reply::reply;
 use crate::http::App;
 use crate::http::answer::Asker;
 use crate::http::error::{ApiError, OllamaError};
 use crate::http::extract::Body;
 use crate::http::fields::Fields;
+use crate::http::format::{constrain, json_form, ollama_format};
 use crate::http::guard::Caller;
 use crate::http::health::ready;
 use crate::http::prompt::Conversation;
@@ -44,6 +45,7 @@ pub(in crate::http) async fn generate(
     let ready = ready(&service).await?;
     super::models::check(&ready, body.model.as_deref())?;
     check(&body)?;
+    let schema = ollama_format(body.format.as_ref())?;
     if body.prompt.is_empty() {
         let done = json!({
             "model": ready.name,
@@ -54,6 +56,7 @@ pub(in crate::http) async fn generate(
         });
         return Ok(Json(done).into_response());
     }
+    let form = json_form(&ready, "format", schema).await?;
     let prompt = if body.raw {
         let mut ids = Vec::from_iter(ready.tokenizer.prefix());
         ready.tokenizer.encode(&body.prompt, Special::Text, &mut ids);
@@ -66,6 +69,7 @@ pub(in crate::http) async fn generate(
     };
     let fields = Fields::from(body.options.unwrap_or_default());
     let mut requests = fields.requests(&ready, prompt, None)?;
+    constrain(&mut requests, form.as_ref());
     let piece = |text: &str| ("response", Value::from(text));
     let asker = Asker { service, owner, priority: 0 };
     reply(&asker, &ready, requests.remove(0), body.stream.unwrap_or(true), piece).await
@@ -73,7 +77,6 @@ pub(in crate::http) async fn generate(
 
 /// Refuses what is not served.
 fn check(body: &GenerateRequest) -> Result<(), ApiError> {
-    check_format(body.format.as_ref())?;
     let is_given = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
     if is_given(&body.suffix) {
         return Err(ApiError::unsupported("suffix", "this model cannot fill in the middle"));

@@ -1,9 +1,7 @@
 //! Ollama's names for how tokens are drawn.
 
-use crate::http::error::ApiError;
 use crate::http::fields::{Fields, Stops};
 use serde::Deserialize;
-use serde_json::Value;
 
 /// What Ollama's clients send as `options`; what wick has no use for, such as `num_gpu`, is left out.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -36,14 +34,5 @@ impl From<Options> for Fields {
             stop: options.stop,
             ..Fields::default()
         }
-    }
-}
-
-/// Refuses another form than text.
-pub(super) fn check_format(format: Option<&Value>) -> Result<(), ApiError> {
-    match format {
-        None | Some(Value::Null) => Ok(()),
-        Some(Value::String(name)) if name.is_empty() => Ok(()),
-        Some(_) => Err(ApiError::unsupported("format", "only text is served")),
     }
 }

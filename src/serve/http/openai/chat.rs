@@ -7,6 +7,7 @@ use crate::http::answer::{Answer, Asker, Collected, failure};
 use crate::http::error::ApiError;
 use crate::http::extract::Body;
 use crate::http::fields::Fields;
+use crate::http::format::{constrain, json_form, response_format};
 use crate::http::guard::Caller;
 use crate::http::health::ready;
 use crate::http::keep_alive::{Gone, Sink, plain, stream};
@@ -41,10 +42,14 @@ pub(in crate::http) async fn complete(
 ) -> Result<Response, ApiError> {
     let ready = ready(&service).await?;
     check(&body)?;
+    let schema = response_format(body.response_format.as_ref())?;
+    let form = json_form(&ready, "response_format", schema).await?;
     let conversation = Conversation::new(&ready, body.messages, None)?;
     let prompt = conversation.encode(&ready).await?;
     let log_probabilities = body.logprobs.unwrap_or(false).then(|| body.top_logprobs.unwrap_or(0));
-    let mut requests = body.fields.requests(&ready, prompt, log_probabilities)?.into_iter();
+    let mut requests = body.fields.requests(&ready, prompt, log_probabilities)?;
+    constrain(&mut requests, form.as_ref());
+    let mut requests = requests.into_iter();
     let priority = body.fields.priority.unwrap_or(0);
     let asker = Asker { service, owner, priority };
     // The first takes its place in the queue now: who is refused is told so at once.
@@ -70,11 +75,6 @@ fn check(body: &ChatRequest) -> Result<(), ApiError> {
         && body.tool_choice.as_ref().is_none_or(|choice| choice != "none")
     {
         return Err(ApiError::unsupported("tools", "tools are not served yet"));
-    }
-    if let Some(format) = body.response_format.as_ref().filter(|format| !format.is_null())
-        && format["type"] != "text"
-    {
-        return Err(ApiError::unsupported("response_format", "only text is served"));
     }
     if body.top_logprobs.is_some() && !body.logprobs.unwrap_or(false) {
         return Err(ApiError::field("top_logprobs", "logprobs: true expected beside it"));

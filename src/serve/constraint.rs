@@ -1,0 +1,13 @@
+//! Forms that answers must have: JSON, JSON of a schema, calls of tools.
+//!
+//! [`Forms`] belongs to a model and compiles them; a [`Form`] makes the constraint of each generation that must have
+//! it. The grammars are llguidance's. Whatever a client sends, a form takes bounded memory and time, or is refused.
+
+mod error;
+mod form;
+mod json;
+mod vocabulary;
+
+pub use error::FormError;
+pub use form::{Form, Forms};
+pub use json::{LARGEST_SCHEMA, any_object};

@@ -1,0 +1,114 @@
+//! A grammar to the constraints of generations.
+
+use super::error::FormError;
+use super::vocabulary::Vocabulary;
+use llguidance::api::{ParserLimits, TopLevelGrammar};
+use llguidance::toktrie::{InferenceCapabilities, SimpleVob, TokEnv};
+use llguidance::{Matcher, ParserFactory};
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+use wick_session::{Constraint, ConstraintError};
+use wick_text::Tokenizer;
+
+/// What a form may take: about 40 MB for the states of its lexer, and tens of milliseconds for a token.
+fn limits() -> ParserLimits {
+    ParserLimits {
+        max_lexer_states: 20_000,
+        max_grammar_size: 100_000,
+        initial_lexer_fuel: 500_000,
+        precompute_large_lexemes: false,
+        verbose_errors: false,
+        ..ParserLimits::default()
+    }
+}
+
+/// Texts that many tokens are and that are allowed at once within JSON's strings.
+const SLICE: &str = r#"[^"\\\x00-\x1F\x7F]+"#;
+
+/// Compiles forms for a model. Its tokens are arranged for that when the first form is asked for.
+pub struct Forms {
+    tokenizer: Arc<Tokenizer>,
+    factory: OnceLock<Result<ParserFactory, FormError>>,
+}
+
+impl Forms {
+    /// Forms of texts that this tokenizer writes.
+    pub fn new(tokenizer: Arc<Tokenizer>) -> Forms {
+        Forms { tokenizer, factory: OnceLock::new() }
+    }
+
+    /// Compiles a grammar.
+    ///
+    /// # Errors
+    /// Something in it is not supported, or it would take too much.
+    pub(super) fn compile(&self, grammar: TopLevelGrammar) -> Result<Form, FormError> {
+        let factory = self.factory.get_or_init(|| factory(&self.tokenizer));
+        let factory = factory.as_ref().map_err(FormError::clone)?;
+        let parser = factory.create_parser(grammar).map_err(|e| FormError::of_grammar(&e))?;
+        let mut matcher = Matcher::new(Ok(parser));
+        // Whatever is too much for the first token is found now.
+        let _first = matcher.compute_mask().map_err(|e| FormError::of_grammar(&e))?;
+        Ok(Form(matcher))
+    }
+}
+
+fn factory(tokenizer: &Arc<Tokenizer>) -> Result<ParserFactory, FormError> {
+    let tokens: TokEnv = Arc::new(Vocabulary::new(tokenizer)?);
+    let can = InferenceCapabilities::default();
+    let factory = ParserFactory::new(&tokens, can, &[SLICE.into()]);
+    let mut factory = factory.map_err(|error| FormError::of_grammar(&error))?;
+    *factory.quiet().limits_mut() = limits();
+    Ok(factory)
+}
+
+impl fmt::Debug for Forms {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Forms").finish_non_exhaustive()
+    }
+}
+
+/// A form that answers must have, compiled.
+pub struct Form(Matcher);
+
+impl Form {
+    /// What keeps one generation to it, from its beginning.
+    pub fn constraint(&self) -> Box<dyn Constraint> {
+        Box::new(Grammar { matcher: self.0.deep_clone(), allowed: SimpleVob::default() })
+    }
+}
+
+impl fmt::Debug for Form {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Form").finish_non_exhaustive()
+    }
+}
+
+/// A grammar, and how far a generation is in it.
+struct Grammar {
+    matcher: Matcher,
+    allowed: SimpleVob,
+}
+
+impl Constraint for Grammar {
+    fn allowed(&mut self) -> Result<Option<&[u32]>, ConstraintError> {
+        self.allowed = self.matcher.compute_mask().map_err(|_| TOO_MUCH)?;
+        Ok(Some(self.allowed.as_slice()))
+    }
+
+    fn take(&mut self, id: u32) -> Result<(), ConstraintError> {
+        self.matcher.consume_token(id).map_err(|_| TOO_MUCH)
+    }
+
+    fn is_complete(&self) -> bool {
+        self.matcher.is_stopped()
+    }
+}
+
+const TOO_MUCH: ConstraintError =
+    ConstraintError { reason: "it takes too much to follow; a simpler schema is needed" };
+
+impl fmt::Debug for Grammar {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Grammar").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,74 @@
+//! JSON, and JSON of a schema.
+
+use super::error::FormError;
+use super::form::{Form, Forms};
+use llguidance::JsonCompileOptions;
+use llguidance::api::TopLevelGrammar;
+use serde_json::{Value, json};
+
+/// Bytes of a schema at most.
+pub const LARGEST_SCHEMA: usize = 64 << 10;
+
+/// White space between the parts of JSON: as people write it, and never without end.
+const SPACE: &str = r" |\n {0,24}";
+
+/// The schema of any object.
+pub fn any_object() -> Value {
+    json!({"type": "object"})
+}
+
+impl Forms {
+    /// JSON that a schema allows.
+    ///
+    /// # Errors
+    /// The schema has something that is not supported, or takes too much.
+    pub fn json(&self, schema: &Value) -> Result<Form, FormError> {
+        self.compile(TopLevelGrammar::from_json_schema(prepared(schema, true)?))
+    }
+}
+
+/// A schema with how it is written; without `spaced`, there is no white space.
+pub(super) fn prepared(schema: &Value, spaced: bool) -> Result<Value, FormError> {
+    if !schema.is_object() {
+        return Err(FormError::new("a schema, which is an object, expected"));
+    }
+    let found = schema.to_string().len();
+    if found > LARGEST_SCHEMA {
+        return Err(FormError::new(format_args!(
+            "at most {LARGEST_SCHEMA} bytes of schema expected, {found} found"
+        )));
+    }
+    check_ranges(schema)?;
+    let options = JsonCompileOptions {
+        whitespace_flexible: spaced,
+        whitespace_pattern: spaced.then(|| SPACE.into()),
+        ..JsonCompileOptions::default()
+    };
+    let mut schema = schema.clone();
+    // Takes the place of options that a client may have put there.
+    options.apply_to(&mut schema);
+    Ok(schema)
+}
+
+/// Refuses ranges of numbers that begin or end beside an integer and are within one unit of it: llguidance takes that
+/// integer in.
+fn check_ranges(schema: &Value) -> Result<(), FormError> {
+    let children: Vec<&Value> = match schema {
+        Value::Object(fields) => fields.values().collect(),
+        Value::Array(items) => items.iter().collect(),
+        _ => return Ok(()),
+    };
+    let bound = |name: &str| schema.get(name).and_then(Value::as_f64);
+    let is_near = |open: &str, others: [&str; 2]| {
+        let Some(open) = bound(open).filter(|open| open.fract() == 0.0) else { return false };
+        others.iter().filter_map(|other| bound(other)).any(|other| (other - open).abs() < 1.0)
+    };
+    if is_near("exclusiveMinimum", ["maximum", "exclusiveMaximum"])
+        || is_near("exclusiveMaximum", ["minimum", "exclusiveMinimum"])
+    {
+        return Err(FormError::new(
+            "an exclusive bound that is an integer, with another less than 1 from it, is not supported",
+        ));
+    }
+    children.into_iter().try_for_each(check_ranges)
+}
