@@ -128,12 +128,12 @@ pub(crate) fn run(arguments: &Arguments, interrupt: &Interrupt) -> Result<(), Fa
         let candidates = Candidates::new(engine.config().vocab, arena).or_exit(Exit::Memory)?;
         let ready = Arc::new(arguments.ready(&model, &engine, tokenizer)?);
         service.set(State::Ready(Arc::clone(&ready)));
+        interrupt.serving();
         say(&format!("{where_}: {} answers", ready.name))?;
         let scheduler = Scheduler::new(engine, candidates);
         let (queue, metrics): (&Queue, &Metrics) = (&service.queue, &service.metrics);
         let stall = seconds(arguments.max_stall);
         let mut worker = Worker::new(scheduler, &ready.tokenizer, queue, metrics, stall);
-        interrupt.serving();
         Ok(worker.run(ending.turn(grace))?)
     });
     if let Err(failure) = &done {
