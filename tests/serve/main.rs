@@ -7,3 +7,4 @@ mod load;
 mod ollama;
 mod openai;
 mod service;
+mod tools;

@@ -3,6 +3,7 @@
 
 mod constraint;
 mod sampling;
+mod tools;
 
 use std::sync::LazyLock;
 use wick_core::{

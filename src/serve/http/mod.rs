@@ -1,18 +1,21 @@
 //! The service over HTTP: OpenAI's API, Ollama's, and what a person who looks after a device asks for.
 
 mod answer;
+mod calls;
 mod error;
 mod extract;
 mod fields;
 mod format;
 mod guard;
 mod health;
+mod hermes;
 mod keep_alive;
 mod ollama;
 mod openai;
 mod prompt;
 mod server;
 mod tokens;
+mod tools;
 
 pub use guard::{Access, Keys};
 pub use server::{Listener, Server, Shutdown};
