@@ -8,3 +8,4 @@ mod ollama;
 mod openai;
 mod page;
 mod service;
+mod tools;

@@ -4,6 +4,7 @@
 mod constraint;
 mod copies;
 mod sampling;
+mod tools;
 
 use std::sync::LazyLock;
 use wick_core::{

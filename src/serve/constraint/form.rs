@@ -1,6 +1,7 @@
 //! A grammar to the constraints of generations.
 
 use super::error::FormError;
+use super::trigger::Trigger;
 use super::vocabulary::Vocabulary;
 use llguidance::api::{ParserLimits, TopLevelGrammar};
 use llguidance::toktrie::{InferenceCapabilities, SimpleVob, TokEnv};
@@ -27,7 +28,7 @@ const SLICE: &str = r#"[^"\\\x00-\x1F\x7F]+"#;
 
 /// Compiles forms for a model. Its tokens are arranged for that when the first form is asked for.
 pub struct Forms {
-    tokenizer: Arc<Tokenizer>,
+    pub(super) tokenizer: Arc<Tokenizer>,
     factory: OnceLock<Result<ParserFactory, FormError>>,
 }
 
@@ -48,7 +49,7 @@ impl Forms {
         let mut matcher = Matcher::new(Ok(parser));
         // Whatever is too much for the first token is found now.
         let _first = matcher.compute_mask().map_err(|e| FormError::of_grammar(&e))?;
-        Ok(Form(matcher))
+        Ok(Form { matcher, text: None })
     }
 }
 
@@ -68,12 +69,26 @@ impl fmt::Debug for Forms {
 }
 
 /// A form that answers must have, compiled.
-pub struct Form(Matcher);
+pub struct Form {
+    matcher: Matcher,
+    /// Who writes the text that may come first, if any may.
+    text: Option<Arc<Tokenizer>>,
+}
 
 impl Form {
     /// What keeps one generation to it, from its beginning.
     pub fn constraint(&self) -> Box<dyn Constraint> {
-        Box::new(Grammar { matcher: self.0.deep_clone(), allowed: SimpleVob::default() })
+        let matcher = self.matcher.deep_clone();
+        let grammar = Grammar { matcher, allowed: SimpleVob::default() };
+        match &self.text {
+            None => Box::new(grammar),
+            Some(tokenizer) => Box::new(Trigger::new(grammar, Arc::clone(tokenizer))),
+        }
+    }
+
+    /// The same after any text, once a call begins.
+    pub(super) fn after_text(self, tokenizer: &Arc<Tokenizer>) -> Form {
+        Form { text: Some(Arc::clone(tokenizer)), ..self }
     }
 }
 
@@ -84,7 +99,7 @@ impl fmt::Debug for Form {
 }
 
 /// A grammar, and how far a generation is in it.
-struct Grammar {
+pub(super) struct Grammar {
     matcher: Matcher,
     allowed: SimpleVob,
 }
@@ -104,7 +119,7 @@ impl Constraint for Grammar {
     }
 }
 
-const TOO_MUCH: ConstraintError =
+pub(super) const TOO_MUCH: ConstraintError =
     ConstraintError { reason: "it takes too much to follow; a simpler schema is needed" };
 
 impl fmt::Debug for Grammar {

@@ -27,7 +27,7 @@ impl Forms {
     }
 }
 
-/// A schema with how it is written; without `spaced`, there is no white space.
+/// A schema with how it is written; without `spaced`, in one way only, which is that of Python.
 pub(super) fn prepared(schema: &Value, spaced: bool) -> Result<Value, FormError> {
     if !schema.is_object() {
         return Err(FormError::new("a schema, which is an object, expected"));
@@ -42,6 +42,8 @@ pub(super) fn prepared(schema: &Value, spaced: bool) -> Result<Value, FormError>
     let options = JsonCompileOptions {
         whitespace_flexible: spaced,
         whitespace_pattern: spaced.then(|| SPACE.into()),
+        item_separator: if spaced { "," } else { ", " }.into(),
+        key_separator: if spaced { ":" } else { ": " }.into(),
         ..JsonCompileOptions::default()
     };
     let mut schema = schema.clone();

@@ -1,12 +1,14 @@
 //! The service over HTTP: OpenAI's API, Ollama's, and what a person who looks after a device asks for.
 
 mod answer;
+mod calls;
 mod error;
 mod extract;
 mod fields;
 mod format;
 mod guard;
 mod health;
+mod hermes;
 mod keep_alive;
 mod ollama;
 mod openai;
@@ -14,6 +16,7 @@ mod page;
 mod prompt;
 mod server;
 mod tokens;
+mod tools;
 
 pub use guard::{Access, Keys};
 pub use server::{Listener, Server, Shutdown};

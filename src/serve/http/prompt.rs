@@ -2,8 +2,9 @@
 
 use super::error::ApiError;
 use super::fields::too_long;
+use super::hermes;
 use crate::service::Ready;
-use crate::{TemplateErrorKind, Value, trust_roles};
+use crate::{Chat, Prompt, TemplateErrorKind, Value, trust_roles};
 use axum::http::StatusCode;
 use serde_json::{Value as Json, json};
 use std::sync::Arc;
@@ -78,25 +79,38 @@ impl Conversation {
         let chat = ready.chat.as_ref().map_err(|reason| {
             ApiError::new(StatusCode::BAD_REQUEST, format_args!("{reason}; use /v1/completions"))
         })?;
-        let wrong = |error| ApiError::field("messages", error);
-        let messages: Value = serde_json::from_value(Json::Array(self.messages)).map_err(wrong)?;
-        let mut context = chat.context(trust_roles(&messages));
-        if let Some(tools) = self.tools {
-            let tools: Value = serde_json::from_value(tools).map_err(wrong)?;
-            context = context.with("tools", tools);
+        let Conversation { mut messages, tools } = self;
+        let Some(tools) = tools else {
+            return Ok(write(chat, messages, None)?.encode(&ready.tokenizer));
+        };
+        let mut prompt = write(chat, messages.clone(), Some(tools.clone()))?;
+        if prompt == write(chat, messages.clone(), None)? {
+            hermes::describe(&mut messages, &tools);
+            prompt = write(chat, messages, None)?;
         }
-        let prompt = chat.prompt_with(&context).map_err(|error| match error.kind() {
-            TemplateErrorKind::Raised => {
-                let message = format_args!("the chat template refuses: {}", error.message());
-                ApiError::field("messages", message)
-            }
-            _ => ApiError::new(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                format_args!("the chat template: {error}"),
-            ),
-        })?;
         Ok(prompt.encode(&ready.tokenizer))
     }
+}
+
+/// Has the template write messages and tools.
+fn write(chat: &Chat, messages: Vec<Json>, tools: Option<Json>) -> Result<Prompt, ApiError> {
+    let wrong = |error| ApiError::field("messages", error);
+    let messages: Value = serde_json::from_value(Json::Array(messages)).map_err(wrong)?;
+    let mut context = chat.context(trust_roles(&messages));
+    if let Some(tools) = tools {
+        let tools: Value = serde_json::from_value(tools).map_err(wrong)?;
+        context = context.with("tools", tools);
+    }
+    chat.prompt_with(&context).map_err(|error| match error.kind() {
+        TemplateErrorKind::Raised => {
+            let message = format_args!("the chat template refuses: {}", error.message());
+            ApiError::field("messages", message)
+        }
+        _ => ApiError::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            format_args!("the chat template: {error}"),
+        ),
+    })
 }
 
 /// A message with its content as one text, `developer` as `system`, and the arguments of calls as objects.

@@ -45,10 +45,23 @@ def test_format(client):
     assert json.loads(answer.message.content)["on"] in (True, False)
 
 
+def test_tools(client):
+    def dim(level: int) -> str:
+        """Dims the light."""
+        return "done"
+
+    answer = client.chat(model="nano", messages=LIGHT, tools=[dim], options=GREEDY)
+    assert answer.message.content and not answer.message.tool_calls
+    call = {"function": {"name": "dim", "arguments": {"level": 3}}}
+    said = [{"role": "assistant", "content": "", "tool_calls": [call]}]
+    told = [{"role": "tool", "content": "done", "tool_name": "dim"}]
+    assert client.chat(model="nano", messages=LIGHT + said + told, tools=[dim]).done
+
+
 def test_models(client):
     assert [model.model for model in client.list().models] == ["nano:latest"]
     assert [model.model for model in client.ps().models] == ["nano:latest"]
-    assert client.show("nano").capabilities == ["completion"]
+    assert client.show("nano").capabilities == ["completion", "tools"]
     assert client.pull("nano").status == "success"
 
 

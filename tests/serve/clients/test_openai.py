@@ -75,6 +75,32 @@ def test_structured_outputs(client):
     assert json.loads(answer.choices[0].message.content)["action"] == "on"
 
 
+def test_tools(client):
+    level = {"type": "integer", "minimum": 0, "maximum": 9}
+    parameters = {"type": "object", "properties": {"level": level}, "required": ["level"]}
+    parameters["additionalProperties"] = False
+    tools = [{"type": "function", "function": {"name": "dim", "parameters": parameters}}]
+    asked = dict(
+        model="nano", messages=LIGHT, tools=tools, tool_choice="required", temperature=2, seed=1,
+        parallel_tool_calls=False, max_tokens=100,
+    )
+    choice = client.chat.completions.create(**asked).choices[0]
+    assert choice.finish_reason == "tool_calls"
+    [call] = choice.message.tool_calls
+    assert call.function.name == "dim"
+    assert json.loads(call.function.arguments)["level"] < 10
+    chunks = list(client.chat.completions.create(**asked, stream=True))
+    assert chunks[-1].choices[0].finish_reason == "tool_calls"
+    parts = [p for c in chunks for p in c.choices[0].delta.tool_calls or []]
+    assert parts[0].function.name == "dim"
+    assert "".join(part.function.arguments for part in parts) == call.function.arguments
+    result = {"role": "tool", "tool_call_id": call.id, "content": "done"}
+    asked["messages"] = LIGHT + [choice.message, result]
+    asked["tool_choice"] = "none"
+    answer = client.chat.completions.create(**asked).choices[0].message
+    assert answer.tool_calls is None and answer.content
+
+
 def test_completions(client):
     answer = client.completions.create(model="nano", prompt="abc", max_tokens=4, temperature=0)
     assert answer.usage.completion_tokens == 4

@@ -11,6 +11,7 @@ use crate::http::format::{constrain, json_form, ollama_format};
 use crate::http::guard::Caller;
 use crate::http::health::ready;
 use crate::http::prompt::Conversation;
+use crate::http::tools::tools;
 use axum::Extension;
 use axum::Json;
 use axum::extract::State;
@@ -39,9 +40,6 @@ pub(in crate::http) async fn chat(
     let ready = ready(&service).await?;
     super::models::check(&ready, body.model.as_deref())?;
     let schema = ollama_format(body.format.as_ref())?;
-    if body.tools.as_ref().is_some_and(|tools| !tools.is_empty()) {
-        return Err(ApiError::unsupported("tools", "tools are not served yet").into());
-    }
     if body.messages.is_empty() {
         // What Ollama's clients load a model with.
         let done = json!({
@@ -55,11 +53,21 @@ pub(in crate::http) async fn chat(
     }
     let form = json_form(&ready, "format", schema).await?;
     let fields = Fields::from(body.options.unwrap_or_default());
-    let conversation = Conversation::new(&ready, body.messages, None)?;
+    let tools = tools(&ready, body.tools, None, None).await?;
+    if form.is_some() && tools.is_some() {
+        let message = "text expected where tools may be called";
+        return Err(ApiError::unsupported("format", message).into());
+    }
+    let described = tools.as_ref().map(|tools| tools.described.clone());
+    let conversation = Conversation::new(&ready, body.messages, described)?;
     let prompt = conversation.encode_latest(&ready, ready.most).await?;
     let mut requests = fields.requests(&ready, prompt, None)?;
     constrain(&mut requests, form.as_ref());
+    if let Some(tools) = &tools {
+        tools.constrain(&ready, &mut requests);
+    }
     let piece = |text: &str| ("message", json!({"role": "assistant", "content": text}));
     let asker = Asker { service, owner, priority: 0 };
-    reply(&asker, &ready, requests.remove(0), body.stream.unwrap_or(true), piece).await
+    reply(&asker, &ready, requests.remove(0), body.stream.unwrap_or(true), piece, tools.is_some())
+        .await
 }

@@ -72,7 +72,7 @@ pub(in crate::http) async fn generate(
     constrain(&mut requests, form.as_ref());
     let piece = |text: &str| ("response", Value::from(text));
     let asker = Asker { service, owner, priority: 0 };
-    reply(&asker, &ready, requests.remove(0), body.stream.unwrap_or(true), piece).await
+    reply(&asker, &ready, requests.remove(0), body.stream.unwrap_or(true), piece, false).await
 }
 
 /// Refuses what is not served.

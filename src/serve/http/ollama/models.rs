@@ -113,7 +113,7 @@ pub(in crate::http) async fn show(
             "smallthinker.context_length": ready.context,
             "smallthinker.vocab_size": ready.vocab,
         },
-        "capabilities": ["completion"],
+        "capabilities": ["completion", "tools"],
         "modified_at": time(ready.created),
     })))
 }

@@ -1,6 +1,7 @@
 //! What Ollama's clients are told of an answer.
 
 use crate::http::answer::{Answer, Asker, failure};
+use crate::http::calls::{CallReader, gather, read};
 use crate::http::error::{ApiError, OllamaError};
 use crate::http::keep_alive::{Gone, Sink, plain, stream};
 use crate::service::{Event, Outcome, Ready};
@@ -22,15 +23,22 @@ pub(super) async fn reply(
     request: Request,
     is_stream: bool,
     piece: Piece,
+    with_calls: bool,
 ) -> Result<Response, OllamaError> {
     let answer = Answer::ask(asker, request)?;
-    let writer = Writer { model: ready.name.clone(), start: Instant::now(), piece };
+    let writer = Writer { model: ready.name.clone(), start: Instant::now(), piece, with_calls };
     if is_stream {
         return Ok(stream(LINES, move |sink| writer.stream(answer, sink)));
     }
     let response = plain(async move {
         let found = answer.collect().await?;
-        Ok(writer.last(&found.text, &found.outcome))
+        let (text, calls) =
+            if writer.with_calls { read(&found.text) } else { (found.text, Vec::new()) };
+        let mut last = writer.last(&text, &found.outcome);
+        if !calls.is_empty() {
+            last["message"]["tool_calls"] = calls_of(&calls);
+        }
+        Ok(last)
     });
     Ok(response.await.into_response())
 }
@@ -39,19 +47,36 @@ struct Writer {
     model: String,
     start: Instant,
     piece: Piece,
+    /// Whether there may be calls of tools in the text.
+    with_calls: bool,
 }
 
 impl Writer {
     async fn stream(self, mut answer: Answer, sink: Sink) -> Result<(), Gone> {
         let line = |value: Value| format!("{value}\n");
+        let (mut reader, mut calls) = (CallReader::default(), Vec::new());
         loop {
             match sink.next(&mut answer).await? {
                 // Its client reads each line as an object, so that there are no comments.
                 None => sink.send(line(self.part(""))).await?,
                 Some(Event::Reading { .. }) => {}
-                Some(Event::Token { text, .. }) if text.is_empty() => {}
-                Some(Event::Token { text, .. }) => sink.send(line(self.part(&text))).await?,
+                Some(Event::Token { text, .. }) => {
+                    let text = match self.with_calls {
+                        true => said(reader.push(&text), &mut calls),
+                        false => text,
+                    };
+                    if !text.is_empty() {
+                        sink.send(line(self.part(&text))).await?;
+                    }
+                }
                 Some(Event::Ended(outcome)) => {
+                    let mut rest = self.part(&said(reader.finish(), &mut calls));
+                    if !calls.is_empty() {
+                        rest["message"]["tool_calls"] = calls_of(&calls);
+                    }
+                    if self.with_calls {
+                        sink.send(line(rest)).await?;
+                    }
                     let last = match failure(&outcome) {
                         Ok(()) => self.last("", &outcome),
                         Err(ApiError { message, .. }) => json!({"error": message}),
@@ -90,4 +115,20 @@ impl Writer {
         }
         last
     }
+}
+
+/// The text of some pieces; calls are added to those that were made.
+fn said(pieces: Vec<crate::http::calls::Piece>, calls: &mut Vec<(String, String)>) -> String {
+    let mut text = String::new();
+    pieces.into_iter().for_each(|piece| gather(piece, &mut text, calls));
+    text
+}
+
+/// Calls in Ollama's form; one that was cut off is none.
+fn calls_of(calls: &[(String, String)]) -> Value {
+    let call = |(name, arguments): &(String, String)| {
+        let arguments: Value = serde_json::from_str(arguments).ok()?;
+        Some(json!({"function": {"name": name, "arguments": arguments}}))
+    };
+    calls.iter().filter_map(call).collect()
 }

@@ -4,6 +4,7 @@ use super::log_probabilities::of_chat;
 use super::{EVENTS, StreamOptions, Usage, finish_reason, id, send_beat, send_error, send_event};
 use crate::http::App;
 use crate::http::answer::{Answer, Asker, Collected, failure};
+use crate::http::calls::{CallReader, Piece, call, read, whole_call};
 use crate::http::error::ApiError;
 use crate::http::extract::Body;
 use crate::http::fields::Fields;
@@ -12,7 +13,8 @@ use crate::http::guard::Caller;
 use crate::http::health::ready;
 use crate::http::keep_alive::{Gone, Sink, plain, stream};
 use crate::http::prompt::Conversation;
-use crate::service::{Event, Ready, now};
+use crate::http::tools::tools;
+use crate::service::{Event, Outcome, Ready, now};
 use axum::Extension;
 use axum::extract::State;
 use axum::response::Response;
@@ -32,6 +34,7 @@ pub(in crate::http) struct ChatRequest {
     top_logprobs: Option<usize>,
     tools: Option<Vec<Value>>,
     tool_choice: Option<Value>,
+    parallel_tool_calls: Option<bool>,
     response_format: Option<Value>,
 }
 
@@ -44,11 +47,21 @@ pub(in crate::http) async fn complete(
     check(&body)?;
     let schema = response_format(body.response_format.as_ref())?;
     let form = json_form(&ready, "response_format", schema).await?;
-    let conversation = Conversation::new(&ready, body.messages, None)?;
+    let (choice, is_parallel) = (body.tool_choice.as_ref(), body.parallel_tool_calls);
+    let tools = tools(&ready, body.tools, choice, is_parallel).await?;
+    if form.is_some() && tools.is_some() {
+        let message = "text expected where tools may be called, or tool_choice none";
+        return Err(ApiError::unsupported("response_format", message));
+    }
+    let described = tools.as_ref().map(|tools| tools.described.clone());
+    let conversation = Conversation::new(&ready, body.messages, described)?;
     let prompt = conversation.encode(&ready).await?;
     let log_probabilities = body.logprobs.unwrap_or(false).then(|| body.top_logprobs.unwrap_or(0));
     let mut requests = body.fields.requests(&ready, prompt, log_probabilities)?;
     constrain(&mut requests, form.as_ref());
+    if let Some(tools) = &tools {
+        tools.constrain(&ready, &mut requests);
+    }
     let mut requests = requests.into_iter();
     let priority = body.fields.priority.unwrap_or(0);
     let asker = Asker { service, owner, priority };
@@ -61,6 +74,7 @@ pub(in crate::http) async fn complete(
         head: Head { id: id("chatcmpl"), created: now(), model: ready.name.clone() },
         ready,
         with_log_probabilities: log_probabilities.is_some(),
+        with_calls: tools.is_some(),
     };
     if body.stream.unwrap_or(false) {
         let options = body.stream_options.unwrap_or_default();
@@ -71,11 +85,6 @@ pub(in crate::http) async fn complete(
 
 /// Refuses what is not served.
 fn check(body: &ChatRequest) -> Result<(), ApiError> {
-    if body.tools.as_ref().is_some_and(|tools| !tools.is_empty())
-        && body.tool_choice.as_ref().is_none_or(|choice| choice != "none")
-    {
-        return Err(ApiError::unsupported("tools", "tools are not served yet"));
-    }
     if body.top_logprobs.is_some() && !body.logprobs.unwrap_or(false) {
         return Err(ApiError::field("top_logprobs", "logprobs: true expected beside it"));
     }
@@ -97,6 +106,8 @@ struct Choices {
     ready: Arc<Ready>,
     head: Head,
     with_log_probabilities: bool,
+    /// Whether there may be calls of tools in the text.
+    with_calls: bool,
 }
 
 impl Choices {
@@ -119,11 +130,13 @@ impl Choices {
             usage.add(&outcome);
             let told = self.with_log_probabilities;
             let logprobs = told.then(|| of_chat(&self.ready.tokenizer, &log_probabilities));
+            let (content, calls) = if self.with_calls { read(&text) } else { (text, Vec::new()) };
+            let reason = reason(&outcome, !calls.is_empty());
             choices.push(json!({
                 "index": choices.len(),
-                "message": {"role": "assistant", "content": text, "refusal": null},
+                "message": message(content, calls),
                 "logprobs": logprobs,
-                "finish_reason": finish_reason(&outcome),
+                "finish_reason": reason,
             }));
         }
         let Head { id, created, model } = &self.head;
@@ -146,6 +159,7 @@ impl Choices {
                 Ok(None) => break,
                 Err(error) => return send_error(&sink, &error).await,
             };
+            let (mut reader, mut calls) = (CallReader::default(), 0);
             let role = json!({"role": "assistant", "content": "", "refusal": null});
             send_event(&sink, &self.chunk(index, role, None, Value::Null)).await?;
             loop {
@@ -165,15 +179,24 @@ impl Choices {
                         if text.is_empty() && told.is_none() {
                             continue;
                         }
-                        let delta = json!({"content": text});
-                        send_event(&sink, &self.chunk(index, delta, told, Value::Null)).await?;
+                        let deltas = match self.with_calls {
+                            true => deltas(reader.push(&text), &mut calls),
+                            false => vec![json!({"content": text})],
+                        };
+                        for part in self.parts(index, deltas, told) {
+                            send_event(&sink, &part).await?;
+                        }
                     }
                     Event::Ended(outcome) => {
                         if let Err(error) = failure(&outcome) {
                             return send_error(&sink, &error).await;
                         }
                         usage.add(&outcome);
-                        let reason = finish_reason(&outcome).into();
+                        let rest = deltas(reader.finish(), &mut calls);
+                        for part in self.parts(index, rest, None) {
+                            send_event(&sink, &part).await?;
+                        }
+                        let reason = reason(&outcome, calls > 0).into();
                         send_event(&sink, &self.chunk(index, json!({}), None, reason)).await?;
                         break;
                     }
@@ -184,6 +207,15 @@ impl Choices {
             send_event(&sink, &self.extra("usage", &usage.to_json())).await?;
         }
         sink.send("data: [DONE]\n\n").await
+    }
+
+    /// Parts of a choice; what is told of their token goes with the first.
+    fn parts(&self, index: usize, mut deltas: Vec<Value>, mut told: Option<Value>) -> Vec<Value> {
+        if deltas.is_empty() && told.is_some() {
+            deltas.push(json!({"content": ""}));
+        }
+        let part = |delta| self.chunk(index, delta, told.take(), Value::Null);
+        deltas.into_iter().map(part).collect()
     }
 
     fn chunk(&self, index: usize, delta: Value, logprobs: Option<Value>, reason: Value) -> Value {
@@ -206,4 +238,42 @@ impl Choices {
             name: value,
         })
     }
+}
+
+/// A whole message.
+fn message(content: String, calls: Vec<(String, String)>) -> Value {
+    let mut message = json!({"role": "assistant", "content": content, "refusal": null});
+    if !calls.is_empty() {
+        if content.is_empty() {
+            message["content"] = Value::Null;
+        }
+        message["tool_calls"] = calls.into_iter().map(whole_call).collect();
+    }
+    message
+}
+
+/// Why an answer ended, which may have called tools.
+fn reason(outcome: &Outcome, has_called: bool) -> &'static str {
+    match finish_reason(outcome) {
+        "stop" if has_called => "tool_calls",
+        reason => reason,
+    }
+}
+
+/// Pieces as a stream tells them; `calls` are those that have begun.
+fn deltas(pieces: Vec<Piece>, calls: &mut usize) -> Vec<Value> {
+    let delta = |piece| match piece {
+        Piece::Content(text) => json!({"content": text}),
+        Piece::Call { name } => {
+            *calls += 1;
+            let mut call = call(&name);
+            call["index"] = (*calls - 1).into();
+            json!({"tool_calls": [call]})
+        }
+        Piece::Arguments(text) => {
+            let function = json!({"arguments": text});
+            json!({"tool_calls": [{"index": calls.saturating_sub(1), "function": function}]})
+        }
+    };
+    pieces.into_iter().map(delta).collect()
 }
