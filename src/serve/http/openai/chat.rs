@@ -45,25 +45,11 @@ pub(in crate::http) async fn complete(
 ) -> Result<Response, ApiError> {
     let ready = ready(&service).await?;
     check(&body)?;
-    let schema = response_format(body.response_format.as_ref())?;
-    let form = json_form(&ready, "response_format", schema).await?;
-    let (choice, is_parallel) = (body.tool_choice.as_ref(), body.parallel_tool_calls);
-    let tools = tools(&ready, body.tools, choice, is_parallel).await?;
-    if form.is_some() && tools.is_some() {
-        let message = "text expected where tools may be called, or tool_choice none";
-        return Err(ApiError::unsupported("response_format", message));
-    }
-    let described = tools.as_ref().map(|tools| tools.described.clone());
-    let conversation = Conversation::new(&ready, body.messages, described)?;
-    let prompt = conversation.encode(&ready).await?;
-    let log_probabilities = body.logprobs.unwrap_or(false).then(|| body.top_logprobs.unwrap_or(0));
-    let mut requests = body.fields.requests(&ready, prompt, log_probabilities)?;
-    constrain(&mut requests, form.as_ref());
-    if let Some(tools) = &tools {
-        tools.constrain(&ready, &mut requests);
-    }
-    let mut requests = requests.into_iter();
     let priority = body.fields.priority.unwrap_or(0);
+    let (is_stream, options) = (body.stream.unwrap_or(false), body.stream_options);
+    let log_probabilities = body.logprobs.unwrap_or(false).then(|| body.top_logprobs.unwrap_or(0));
+    let (requests, with_calls) = requests(&ready, body, log_probabilities).await?;
+    let mut requests = requests.into_iter();
     let asker = Asker { service, owner, priority };
     // The first takes its place in the queue now: who is refused is told so at once.
     let first = requests.next().map(|request| Answer::ask(&asker, request));
@@ -74,13 +60,38 @@ pub(in crate::http) async fn complete(
         head: Head { id: id("chatcmpl"), created: now(), model: ready.name.clone() },
         ready,
         with_log_probabilities: log_probabilities.is_some(),
-        with_calls: tools.is_some(),
+        with_calls,
     };
-    if body.stream.unwrap_or(false) {
-        let options = body.stream_options.unwrap_or_default();
+    if is_stream {
+        let options = options.unwrap_or_default();
         return Ok(stream(EVENTS, move |sink| choices.stream(sink, options)));
     }
     Ok(plain(choices.collect()).await)
+}
+
+/// The choices that are asked for, and whether there may be calls of tools in them.
+async fn requests(
+    ready: &Arc<Ready>,
+    body: ChatRequest,
+    log_probabilities: Option<usize>,
+) -> Result<(Vec<Request>, bool), ApiError> {
+    let schema = response_format(body.response_format.as_ref())?;
+    let form = json_form(ready, "response_format", schema).await?;
+    let (choice, is_parallel) = (body.tool_choice.as_ref(), body.parallel_tool_calls);
+    let tools = tools(ready, body.tools, choice, is_parallel).await?;
+    if form.is_some() && tools.is_some() {
+        let message = "text expected where tools may be called, or tool_choice none";
+        return Err(ApiError::unsupported("response_format", message));
+    }
+    let described = tools.as_ref().map(|tools| tools.described.clone());
+    let conversation = Conversation::new(ready, body.messages, described)?;
+    let prompt = conversation.encode(ready).await?;
+    let mut requests = body.fields.requests(ready, prompt, log_probabilities)?;
+    constrain(&mut requests, form.as_ref());
+    if let Some(tools) = &tools {
+        tools.constrain(ready, &mut requests);
+    }
+    Ok((requests, tools.is_some()))
 }
 
 /// Refuses what is not served.
