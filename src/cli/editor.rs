@@ -6,7 +6,6 @@
 
 use crate::exit::{Exit, Failure, OrExit};
 use crate::history::History;
-use crate::lines::PROMPT;
 use crate::terminal::skip_line;
 use rustyline::completion::Completer;
 use rustyline::error::{ReadlineError, Signal};
@@ -21,6 +20,9 @@ use rustyline::{
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+/// What a person is asked with.
+pub(crate) const PROMPT: &str = "> ";
 
 /// Lines that can be recalled.
 const MOST_LINES: usize = 1000;

@@ -8,7 +8,7 @@ use crate::model::{ModelArguments, tokenizer};
 use crate::number;
 use crate::progress::Progress;
 use crate::report::print_line;
-use crate::skills;
+use crate::skills::{self, Asking};
 use crate::streaming::{Streamed, Streaming};
 use crate::template::TemplateArguments;
 use anyhow::Context;
@@ -40,7 +40,7 @@ pub(crate) struct Arguments {
     /// Tokens of a window of --text, or positions for question and answer of --skills [default: 512
     /// for --text, 4096 for --skills, or the model's own if that is less]
     #[arg(short, long, value_name = "N", value_parser = number::context())]
-    pub(crate) context: Option<usize>,
+    context: Option<usize>,
     /// Tokens of --text that go through the model together; 1 to measure options that concern drawing
     #[arg(short, long, value_name = "N", default_value = "32", value_parser = number::count)]
     batch: NonZeroUsize,
@@ -54,16 +54,16 @@ pub(crate) struct Arguments {
         value_parser = number::tokens,
         allow_negative_numbers = true
     )]
-    pub(crate) n: usize,
+    n: usize,
     #[command(flatten)]
-    pub(crate) engine: EngineArguments,
+    engine: EngineArguments,
     #[command(flatten)]
-    pub(crate) head_rows: HeadRowsArguments,
+    head_rows: HeadRowsArguments,
     #[command(flatten)]
-    pub(crate) template: TemplateArguments,
+    template: TemplateArguments,
     /// Write JSON
     #[arg(long)]
-    pub(crate) json: bool,
+    json: bool,
 }
 
 #[derive(Args)]
@@ -99,7 +99,10 @@ pub(crate) fn run(arguments: &Arguments, interrupt: &Interrupt) -> Result<(), Fa
         (_, Some(path)) => {
             let (name, text) = read(path)?;
             let questions = skills::questions(&name, &text)?;
-            skills::ask(arguments, &model, &tokenizer, (&name, &questions), interrupt)
+            let Arguments { context, n, engine, head_rows, template, json, .. } = arguments;
+            let (context, n, json) = (*context, *n, *json);
+            let asking = Asking { context, n, engine, head_rows, template, json };
+            skills::ask(&asking, &model, &tokenizer, (&name, &questions), interrupt)
         }
         (None, None) => Err(Failure::new(Exit::Usage, "--text or --skills expected")),
     }

@@ -1,6 +1,6 @@
 //! Where the lines of a conversation come from.
 
-use crate::editor::{Edited, LineEditor};
+use crate::editor::{Edited, LineEditor, PROMPT};
 use crate::exit::{Exit, Failure, OrExit};
 use crate::input::{no_utf8, utf8, without_break};
 use crate::interrupt::Interrupt;
@@ -9,8 +9,6 @@ use anyhow::Context;
 use std::env;
 use std::io::{self, BufRead, IsTerminal, Write};
 
-/// What a person is asked with.
-pub(crate) const PROMPT: &str = "> ";
 /// Terminals that cannot be drawn on.
 const DUMB: [&str; 3] = ["dumb", "cons25", "emacs"];
 

@@ -1,15 +1,14 @@
 //! Questions whose answers are known: the part of `wick eval` that counts right answers.
 
 use crate::answer::Answer;
-use crate::engine::with_engine;
-use crate::eval::Arguments;
+use crate::engine::{EngineArguments, HeadRowsArguments, with_engine};
 use crate::exit::{Exit, Failure};
 use crate::interrupt::Interrupt;
 use crate::json::{MESSAGES, messages, wrong_line};
 use crate::progress::Progress;
 use crate::report::print_line;
 use crate::screen::line;
-use crate::template::{ChatTemplate, encode, plain};
+use crate::template::{ChatTemplate, TemplateArguments, encode, plain};
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -56,9 +55,22 @@ pub(crate) fn questions(name: &str, text: &str) -> Result<Vec<Question>, Failure
     Ok(questions)
 }
 
+/// How questions are asked.
+pub(crate) struct Asking<'a> {
+    /// Positions for a question and its answer.
+    pub(crate) context: Option<usize>,
+    /// Most tokens of an answer.
+    pub(crate) n: usize,
+    pub(crate) engine: &'a EngineArguments,
+    pub(crate) head_rows: &'a HeadRowsArguments,
+    pub(crate) template: &'a TemplateArguments,
+    /// Whether the scores are written as JSON.
+    pub(crate) json: bool,
+}
+
 /// Asks all questions and prints how many answers were right.
 pub(crate) fn ask(
-    arguments: &Arguments,
+    arguments: &Asking<'_>,
     model: &Model<'_>,
     tokenizer: &Tokenizer,
     (name, questions): (&str, &[Question]),
@@ -66,8 +78,8 @@ pub(crate) fn ask(
 ) -> Result<(), Failure> {
     let options = arguments.head_rows.apply(one_sequence(&model.config, arguments.context));
     let template = arguments.template.open(model, tokenizer)?;
-    let scores = with_engine(model, options, None, &arguments.engine, |engine, arena| {
-        let drawing = arguments.engine.drawing(Sampling::GREEDY, &arguments.head_rows);
+    let scores = with_engine(model, options, None, arguments.engine, |engine, arena| {
+        let drawing = arguments.engine.drawing(Sampling::GREEDY, arguments.head_rows);
         let mut answer = Answer::new(engine, drawing, tokenizer, interrupt, arena)?;
         answer.shows_progress = false;
         interrupt.busy();

@@ -6,12 +6,14 @@
 mod calls;
 mod error;
 mod form;
+mod grammar;
 mod json;
 mod trigger;
 mod vocabulary;
 
 pub(crate) use calls::{ARGUMENTS, NAME};
-pub use calls::{CALL, CALL_END, Calling, Tool};
+pub use calls::{CALL_END, Calling, Tool};
 pub use error::FormError;
 pub use form::{Form, Forms};
 pub use json::{LARGEST_SCHEMA, any_object};
+pub use trigger::CALL;

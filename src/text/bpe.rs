@@ -9,6 +9,9 @@ use crate::merges::Merges;
 /// No neighbor, or no merge.
 const NONE: usize = usize::MAX;
 
+/// Bytes of a word that are merged at once.
+pub(crate) const WINDOW: usize = 1 << 16;
+
 /// Memory for encoding, kept from call to call so that nothing is allocated anew.
 ///
 /// Takes up to 128 bytes for each byte of the longest piece (a word, not the text), of which 64 KiB are merged at

@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 use core::ops::Range;
 
-use crate::bpe::Scratch;
+use crate::bpe::{Scratch, WINDOW};
 use crate::control::Control;
 use crate::error::Error;
 use crate::merges::Merges;
@@ -11,7 +11,6 @@ use crate::special::{Special, Specials};
 use crate::split::split;
 use crate::tokens::Tokens;
 use crate::vocabulary::{Kind, Vocabulary};
-use crate::word::WINDOW;
 
 /// Tokens that end a sequence or a turn in this family, whatever the file calls them.
 const END_NAMES: [&str; 2] = ["<|endoftext|>", "<|im_end|>"];

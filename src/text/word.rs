@@ -5,9 +5,6 @@ use alloc::vec::Vec;
 use crate::bpe::Scratch;
 use crate::tokenizer::Tokenizer;
 
-/// Bytes of a word that are merged at once.
-pub(crate) const WINDOW: usize = 1 << 16;
-
 impl Tokenizer {
     /// Appends the ids of a word of any length, of which `window` bytes are merged at once.
     ///

@@ -3,13 +3,12 @@
 use super::error::FormError;
 use super::form::{Form, Forms};
 use super::json::{LARGEST_SCHEMA, prepared};
+use super::trigger::CALL;
 use llguidance::api::TopLevelGrammar;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 
-/// What a call begins and ends with.
-pub const CALL: &str = "<tool_call>";
-/// See [`CALL`].
+/// What a call ends with.
 pub const CALL_END: &str = "</tool_call>";
 /// What stands before the name of a tool, and between it and the arguments.
 pub(crate) const NAME: &str = "{\"name\": \"";

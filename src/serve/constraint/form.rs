@@ -1,14 +1,15 @@
 //! A grammar to the constraints of generations.
 
 use super::error::FormError;
+use super::grammar::Grammar;
 use super::trigger::Trigger;
 use super::vocabulary::Vocabulary;
 use llguidance::api::{ParserLimits, TopLevelGrammar};
-use llguidance::toktrie::{InferenceCapabilities, SimpleVob, TokEnv};
+use llguidance::toktrie::{InferenceCapabilities, TokEnv};
 use llguidance::{Matcher, ParserFactory};
 use std::fmt;
 use std::sync::{Arc, OnceLock};
-use wick_session::{Constraint, ConstraintError};
+use wick_session::Constraint;
 use wick_text::Tokenizer;
 
 /// What a form may take: about 40 MB for the states of its lexer, and tens of milliseconds for a token.
@@ -79,7 +80,7 @@ impl Form {
     /// What keeps one generation to it, from its beginning.
     pub fn constraint(&self) -> Box<dyn Constraint> {
         let matcher = self.matcher.deep_clone();
-        let grammar = Grammar { matcher, allowed: SimpleVob::default() };
+        let grammar = Grammar::new(matcher);
         match &self.text {
             None => Box::new(grammar),
             Some(tokenizer) => Box::new(Trigger::new(grammar, Arc::clone(tokenizer))),
@@ -95,35 +96,5 @@ impl Form {
 impl fmt::Debug for Form {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Form").finish_non_exhaustive()
-    }
-}
-
-/// A grammar, and how far a generation is in it.
-pub(super) struct Grammar {
-    matcher: Matcher,
-    allowed: SimpleVob,
-}
-
-impl Constraint for Grammar {
-    fn allowed(&mut self) -> Result<Option<&[u32]>, ConstraintError> {
-        self.allowed = self.matcher.compute_mask().map_err(|_| TOO_MUCH)?;
-        Ok(Some(self.allowed.as_slice()))
-    }
-
-    fn take(&mut self, id: u32) -> Result<(), ConstraintError> {
-        self.matcher.consume_token(id).map_err(|_| TOO_MUCH)
-    }
-
-    fn is_complete(&self) -> bool {
-        self.matcher.is_stopped()
-    }
-}
-
-pub(super) const TOO_MUCH: ConstraintError =
-    ConstraintError { reason: "it takes too much to follow; a simpler schema is needed" };
-
-impl fmt::Debug for Grammar {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Grammar").finish_non_exhaustive()
     }
 }

@@ -1,11 +1,13 @@
 //! Any text, and a form once calls begin.
 
-use super::calls::CALL;
-use super::form::{Grammar, TOO_MUCH};
+use super::grammar::{Grammar, TOO_MUCH};
 use std::fmt;
 use std::sync::Arc;
 use wick_session::{Constraint, ConstraintError};
 use wick_text::{Special, Tokenizer};
+
+/// What a call of a tool begins with, as models of the Hermes and Qwen families write it.
+pub const CALL: &str = "<tool_call>";
 
 /// A text that may be anything until a call begins.
 pub(super) struct Trigger {
