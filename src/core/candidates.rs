@@ -169,7 +169,7 @@ mod tests {
 
     #[test]
     fn penalties_and_biases_are_what_their_definitions_say() {
-        let mut memory = [0; 8 * VOCAB + 64];
+        let mut memory = [0; 8 * VOCAB + 128];
         let mut candidates = Candidates::new(VOCAB, &mut Arena::new(&mut memory)).unwrap();
         let penalties = [(1.0, 0.0, 0.0), (1.0, 1.5, 0.0), (1.0, 0.0, -0.3), (1.3, -2.0, 1.7)];
         let biases: [&[(u32, f32)]; 2] =
@@ -195,7 +195,7 @@ mod tests {
 
     #[test]
     fn nothing_to_weigh_changes_no_bit() {
-        let mut memory = [0; 8 * VOCAB + 64];
+        let mut memory = [0; 8 * VOCAB + 128];
         let mut candidates = Candidates::new(VOCAB, &mut Arena::new(&mut memory)).unwrap();
         let (mut logits, text) = (logits(1), text(2));
         logits[0] = -0.0;
