@@ -38,12 +38,6 @@ pub(crate) fn note(line: &str) {
     let _nobody_listens = writeln!(io::stderr(), "wick: {}", screen::line(line));
 }
 
-/// The same among steps that may fail.
-pub(crate) fn say(line: &str) -> Result<(), Failure> {
-    note(line);
-    Ok(())
-}
-
 /// Says what a file that was written is like: on stdout, if that is not where the file went.
 pub(crate) fn report_written(path: &Path, what: fmt::Arguments<'_>) -> Result<(), Failure> {
     let stdout = rustix::fs::fstat(io::stdout()).map(|found| (found.st_dev, found.st_ino));

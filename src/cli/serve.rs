@@ -6,7 +6,7 @@ use crate::interrupt::Interrupt;
 use crate::listen::{self, ListenArguments};
 use crate::model::{ModelArguments, tokenizer};
 use crate::number;
-use crate::report::say;
+use crate::report::note;
 use crate::sampling::SamplingArguments;
 use crate::template::TemplateArguments;
 use anyhow::Context;
@@ -115,7 +115,7 @@ pub(crate) fn run(arguments: &Arguments, interrupt: &Interrupt) -> Result<(), Fa
     let (server, shutdown) =
         Server::new(Arc::clone(&service), Arc::clone(&access), listeners, grace);
     let http = wick_linux::spawn("wick-http", STACK, move || server.run()).or_exit(Exit::Failed)?;
-    say(&format!("{where_}: {} is being loaded", files.name()))?;
+    note(&format!("{where_}: {} is being loaded", files.name()));
 
     let options = Options {
         sequences: arguments.parallel,
@@ -129,7 +129,7 @@ pub(crate) fn run(arguments: &Arguments, interrupt: &Interrupt) -> Result<(), Fa
         let ready = Arc::new(arguments.ready(&model, &engine, tokenizer)?);
         service.set(State::Ready(Arc::clone(&ready)));
         interrupt.serving();
-        say(&format!("{where_}: {} answers", ready.name))?;
+        note(&format!("{where_}: {} answers", ready.name));
         let scheduler = Scheduler::new(engine, candidates);
         let (queue, metrics): (&Queue, &Metrics) = (&service.queue, &service.metrics);
         let stall = seconds(arguments.max_stall);

@@ -5,6 +5,7 @@ use super::error::ApiError;
 use super::guard::Caller;
 use crate::service::{Event, Job, Outcome, Refused};
 use axum::http::StatusCode;
+use std::collections::VecDeque;
 use tokio::sync::mpsc::UnboundedReceiver;
 use wick_session::{Ended, LogProbability, Request};
 
@@ -18,6 +19,37 @@ pub(crate) struct Asker {
 
 /// An answer that is being written. The sequence is free again when this is dropped.
 pub(crate) struct Answer(UnboundedReceiver<Event>);
+
+/// Answers to several requests. One is asked for after the other, so that a prompt that they share is read once.
+pub(crate) struct Answers {
+    asker: Asker,
+    first: Option<Answer>,
+    rest: VecDeque<Request>,
+}
+
+impl Answers {
+    /// Asks for the first, which takes its place in the queue now: who is refused is told so at once.
+    ///
+    /// # Errors
+    /// As [`Answer::ask`].
+    pub(crate) fn ask(asker: Asker, requests: Vec<Request>) -> Result<Answers, ApiError> {
+        let mut rest = VecDeque::from(requests);
+        let first = rest.pop_front().map(|request| Answer::ask(&asker, request)).transpose()?;
+        Ok(Answers { asker, first, rest })
+    }
+
+    /// The next answer, if there is one more.
+    ///
+    /// # Errors
+    /// As [`Answer::ask`].
+    pub(crate) fn next(&mut self) -> Result<Option<Answer>, ApiError> {
+        if let Some(first) = self.first.take() {
+            return Ok(Some(first));
+        }
+        let request = self.rest.pop_front();
+        request.map(|request| Answer::ask(&self.asker, request)).transpose()
+    }
+}
 
 /// A whole answer.
 #[derive(Debug)]
@@ -49,17 +81,7 @@ impl Answer {
 
     /// What comes next.
     pub(crate) async fn next(&mut self) -> Event {
-        let lost = || {
-            Event::Ended(Outcome {
-                ended: Ended::Cancelled,
-                prompt: 0,
-                cached: 0,
-                drawn: 0,
-                decode_seconds: 0.0,
-                prefill_seconds: 0.0,
-                error: None,
-            })
-        };
+        let lost = || Event::Ended(Outcome::of_nothing(0, None));
         self.0.recv().await.unwrap_or_else(lost)
     }
 

@@ -66,3 +66,18 @@ pub struct Outcome {
     /// What went wrong, if something did.
     pub error: Option<String>,
 }
+
+impl Outcome {
+    /// Of a job with a prompt of so many tokens for which nothing was done.
+    pub(crate) fn of_nothing(prompt: usize, error: Option<String>) -> Outcome {
+        Outcome {
+            ended: Ended::Cancelled,
+            prompt,
+            cached: 0,
+            drawn: 0,
+            decode_seconds: 0.0,
+            prefill_seconds: 0.0,
+            error,
+        }
+    }
+}

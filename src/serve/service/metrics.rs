@@ -11,7 +11,7 @@ use prometheus_client::registry::{Metric, Registry};
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 use wick_core::Engine;
-use wick_session::{Ended, Stepped};
+use wick_session::Ended;
 
 /// Counts of events, and of seconds.
 type Seconds = Counter<f64, AtomicU64>;
@@ -154,7 +154,7 @@ impl Metrics {
         self.next_token.observe(time.as_secs_f64());
     }
 
-    pub(crate) fn step(&self, _stepped: Stepped, engine: &Engine<'_>) {
+    pub(crate) fn step(&self, engine: &Engine<'_>) {
         let held: usize =
             (0..engine.options().sequences).map(|sequence| engine.len(sequence)).sum();
         self.held.set(held as i64);

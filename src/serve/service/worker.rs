@@ -4,7 +4,6 @@ use super::chunk::Chunk;
 use super::job::{Event, Job, Outcome};
 use super::metrics::Metrics;
 use super::queue::Queue;
-use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::UnboundedSender;
@@ -111,15 +110,8 @@ impl<'w, 'e> Worker<'w, 'e> {
     }
 
     fn refuse(&self, prompt: usize, events: &UnboundedSender<Event>, error: StartError) {
-        let _gone = events.send(Event::Ended(Outcome {
-            ended: Ended::Cancelled,
-            prompt,
-            cached: 0,
-            drawn: 0,
-            decode_seconds: 0.0,
-            prefill_seconds: 0.0,
-            error: Some(error.to_string()),
-        }));
+        let outcome = Outcome::of_nothing(prompt, Some(error.to_string()));
+        let _gone = events.send(Event::Ended(outcome));
         self.queue.done();
     }
 
@@ -131,7 +123,7 @@ impl<'w, 'e> Worker<'w, 'e> {
         let stepped = self.scheduler.step(self.tokenizer);
         let now = Instant::now();
         self.chunk.learn(stepped, now - start);
-        self.metrics.step(stepped, self.scheduler.engine());
+        self.metrics.step(self.scheduler.engine());
         let mut lost = None;
         for mut running in std::mem::take(&mut self.running) {
             match self.tell(&mut running, now) {
@@ -205,8 +197,9 @@ impl<'w, 'e> Worker<'w, 'e> {
         for running in std::mem::take(&mut self.running) {
             self.release(&running, Ended::Cancelled, now);
         }
-        let rest: VecDeque<Job> = std::iter::from_fn(|| self.queue.take()).collect();
-        rest.iter().for_each(|_| self.queue.done());
+        while self.queue.take().is_some() {
+            self.queue.done();
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use super::log_probabilities::of_chat;
 use super::{EVENTS, StreamOptions, Usage, finish_reason, id, send_beat, send_error, send_event};
 use crate::http::App;
-use crate::http::answer::{Answer, Asker, Collected, failure};
+use crate::http::answer::{Answers, Asker, Collected, failure};
 use crate::http::calls::{CallReader, Piece, call, read, whole_call};
 use crate::http::error::ApiError;
 use crate::http::extract::Body;
@@ -49,14 +49,8 @@ pub(in crate::http) async fn complete(
     let (is_stream, options) = (body.stream.unwrap_or(false), body.stream_options);
     let log_probabilities = body.logprobs.unwrap_or(false).then(|| body.top_logprobs.unwrap_or(0));
     let (requests, with_calls) = requests(&ready, body, log_probabilities).await?;
-    let mut requests = requests.into_iter();
-    let asker = Asker { service, owner, priority };
-    // The first takes its place in the queue now: who is refused is told so at once.
-    let first = requests.next().map(|request| Answer::ask(&asker, request));
     let choices = Choices {
-        first: first.transpose()?,
-        rest: requests.collect(),
-        asker,
+        answers: Answers::ask(Asker { service, owner, priority }, requests)?,
         head: Head { id: id("chatcmpl"), created: now(), model: ready.name.clone() },
         ready,
         with_log_probabilities: log_probabilities.is_some(),
@@ -109,11 +103,9 @@ struct Head {
     model: String,
 }
 
-/// The choices of a request. One is written after the other, so that the prompt is read once.
+/// The choices of a request.
 struct Choices {
-    first: Option<Answer>,
-    rest: Vec<Request>,
-    asker: Asker,
+    answers: Answers,
     ready: Arc<Ready>,
     head: Head,
     with_log_probabilities: bool,
@@ -122,21 +114,10 @@ struct Choices {
 }
 
 impl Choices {
-    /// The next choice, if there is one more.
-    fn next(&mut self) -> Result<Option<Answer>, ApiError> {
-        if let Some(first) = self.first.take() {
-            return Ok(Some(first));
-        }
-        if self.rest.is_empty() {
-            return Ok(None);
-        }
-        Answer::ask(&self.asker, self.rest.remove(0)).map(Some)
-    }
-
     /// All of it as one object.
     async fn collect(mut self) -> Result<Value, ApiError> {
         let (mut choices, mut usage) = (Vec::new(), Usage::default());
-        while let Some(answer) = self.next()? {
+        while let Some(answer) = self.answers.next()? {
             let Collected { text, log_probabilities, outcome } = answer.collect().await?;
             usage.add(&outcome);
             let told = self.with_log_probabilities;
@@ -165,7 +146,7 @@ impl Choices {
     async fn stream(mut self, sink: Sink, options: StreamOptions) -> Result<(), Gone> {
         let mut usage = Usage::default();
         for index in 0.. {
-            let mut answer = match self.next() {
+            let mut answer = match self.answers.next() {
                 Ok(Some(answer)) => answer,
                 Ok(None) => break,
                 Err(error) => return send_error(&sink, &error).await,

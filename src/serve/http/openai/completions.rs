@@ -3,7 +3,7 @@
 use super::log_probabilities::of_completion;
 use super::{EVENTS, StreamOptions, Usage, finish_reason, id, send_beat, send_error, send_event};
 use crate::http::App;
-use crate::http::answer::{Answer, Asker, Collected, failure};
+use crate::http::answer::{Answers, Asker, Collected, failure};
 use crate::http::error::ApiError;
 use crate::http::extract::Body;
 use crate::http::fields::Fields;
@@ -16,9 +16,7 @@ use axum::extract::State;
 use axum::response::Response;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::collections::VecDeque;
 use std::sync::Arc;
-use wick_session::Request;
 use wick_text::Special;
 
 /// Prompts of a request at most.
@@ -84,16 +82,15 @@ pub(in crate::http) async fn complete(
 ) -> Result<Response, ApiError> {
     let ready = ready(&service).await?;
     check(&body)?;
-    let mut requests = VecDeque::new();
+    let mut requests = Vec::new();
     for prompt in body.prompt.encode(&ready)? {
         requests.extend(body.fields.requests(&ready, prompt, body.logprobs)?);
     }
     let priority = body.fields.priority.unwrap_or(0);
-    let asker = Asker { service, owner, priority };
-    let first = requests.pop_front().map(|request| Answer::ask(&asker, request));
-    let (id, created, first) = (id("cmpl"), now(), first.transpose()?);
+    let answers = Answers::ask(Asker { service, owner, priority }, requests)?;
+    let (id, created) = (id("cmpl"), now());
     let with_log_probabilities = body.logprobs.is_some();
-    let choices = Choices { first, requests, asker, ready, id, created, with_log_probabilities };
+    let choices = Choices { answers, ready, id, created, with_log_probabilities };
     if body.stream.unwrap_or(false) {
         let options = body.stream_options.unwrap_or_default();
         return Ok(stream(EVENTS, move |sink| choices.stream(sink, options)));
@@ -115,11 +112,9 @@ fn check(body: &CompletionRequest) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// The choices of a request, one after the other.
+/// The choices of a request.
 struct Choices {
-    first: Option<Answer>,
-    requests: VecDeque<Request>,
-    asker: Asker,
+    answers: Answers,
     ready: Arc<Ready>,
     id: String,
     created: u64,
@@ -127,17 +122,9 @@ struct Choices {
 }
 
 impl Choices {
-    fn next(&mut self) -> Result<Option<Answer>, ApiError> {
-        if let Some(first) = self.first.take() {
-            return Ok(Some(first));
-        }
-        let request = self.requests.pop_front();
-        request.map(|request| Answer::ask(&self.asker, request)).transpose()
-    }
-
     async fn collect(mut self) -> Result<Value, ApiError> {
         let (mut choices, mut usage) = (Vec::new(), Usage::default());
-        while let Some(answer) = self.next()? {
+        while let Some(answer) = self.answers.next()? {
             let Collected { text, log_probabilities, outcome } = answer.collect().await?;
             usage.add(&outcome);
             let told = self.with_log_probabilities;
@@ -153,7 +140,7 @@ impl Choices {
     async fn stream(mut self, sink: Sink, options: StreamOptions) -> Result<(), Gone> {
         let mut usage = Usage::default();
         for index in 0.. {
-            let mut answer = match self.next() {
+            let mut answer = match self.answers.next() {
                 Ok(Some(answer)) => answer,
                 Ok(None) => break,
                 Err(error) => return send_error(&sink, &error).await,
