@@ -1,7 +1,7 @@
 //! `POST /api/chat`.
 
 use super::options::Options;
-use super::reply::reply;
+use super::reply::{loaded, reply};
 use crate::http::App;
 use crate::http::answer::Asker;
 use crate::http::error::{ApiError, OllamaError};
@@ -13,9 +13,8 @@ use crate::http::health::ready;
 use crate::http::prompt::Conversation;
 use crate::http::tools::tools;
 use axum::Extension;
-use axum::Json;
 use axum::extract::State;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -40,16 +39,10 @@ pub(in crate::http) async fn chat(
     let ready = ready(&service).await?;
     super::models::check(&ready, body.model.as_deref())?;
     let schema = ollama_format(body.format.as_ref())?;
+    let piece = |text: &str| ("message", json!({"role": "assistant", "content": text}));
     if body.messages.is_empty() {
         // What Ollama's clients load a model with.
-        let done = json!({
-            "model": ready.name,
-            "created_at": super::models::timestamp(),
-            "message": {"role": "assistant", "content": ""},
-            "done": true,
-            "done_reason": "load",
-        });
-        return Ok(Json(done).into_response());
+        return Ok(loaded(&ready, piece));
     }
     let form = json_form(&ready, "format", schema).await?;
     let fields = Fields::from(body.options.unwrap_or_default());
@@ -66,7 +59,6 @@ pub(in crate::http) async fn chat(
     if let Some(tools) = &tools {
         tools.constrain(&ready, &mut requests);
     }
-    let piece = |text: &str| ("message", json!({"role": "assistant", "content": text}));
     let asker = Asker { service, owner, priority: 0 };
     reply(&asker, &ready, requests.remove(0), body.stream.unwrap_or(true), piece, tools.is_some())
         .await

@@ -1,7 +1,7 @@
 //! `POST /api/generate`.
 
 use super::options::Options;
-use super::reply::reply;
+use super::reply::{loaded, reply};
 use crate::http::App;
 use crate::http::answer::Asker;
 use crate::http::error::{ApiError, OllamaError};
@@ -12,9 +12,8 @@ use crate::http::guard::Caller;
 use crate::http::health::ready;
 use crate::http::prompt::Conversation;
 use axum::Extension;
-use axum::Json;
 use axum::extract::State;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use wick_text::Special;
@@ -46,15 +45,9 @@ pub(in crate::http) async fn generate(
     super::models::check(&ready, body.model.as_deref())?;
     check(&body)?;
     let schema = ollama_format(body.format.as_ref())?;
+    let piece = |text: &str| ("response", Value::from(text));
     if body.prompt.is_empty() {
-        let done = json!({
-            "model": ready.name,
-            "created_at": super::models::timestamp(),
-            "response": "",
-            "done": true,
-            "done_reason": "load",
-        });
-        return Ok(Json(done).into_response());
+        return Ok(loaded(&ready, piece));
     }
     let form = json_form(&ready, "format", schema).await?;
     let prompt = if body.raw {
@@ -70,7 +63,6 @@ pub(in crate::http) async fn generate(
     let fields = Fields::from(body.options.unwrap_or_default());
     let mut requests = fields.requests(&ready, prompt, None)?;
     constrain(&mut requests, form.as_ref());
-    let piece = |text: &str| ("response", Value::from(text));
     let asker = Asker { service, owner, priority: 0 };
     reply(&asker, &ready, requests.remove(0), body.stream.unwrap_or(true), piece, false).await
 }

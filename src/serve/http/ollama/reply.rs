@@ -5,6 +5,7 @@ use crate::http::calls::{CallReader, gather, read};
 use crate::http::error::{ApiError, OllamaError};
 use crate::http::keep_alive::{Gone, Sink, plain, stream};
 use crate::service::{Event, Outcome, Ready};
+use axum::Json;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -41,6 +42,20 @@ pub(super) async fn reply(
         Ok(last)
     });
     Ok(response.await.into_response())
+}
+
+/// What a request without anything to answer is told, by which Ollama's clients load a model.
+pub(super) fn loaded(ready: &Ready, piece: Piece) -> Response {
+    let (name, value) = piece("");
+    let created = super::models::timestamp();
+    Json(json!({
+        "model": ready.name,
+        "created_at": created,
+        name: value,
+        "done": true,
+        "done_reason": "load",
+    }))
+    .into_response()
 }
 
 struct Writer {
