@@ -6,7 +6,7 @@ use crate::config::{Config, ConfigError};
 use crate::experts::Experts;
 use crate::figures::ExpertFigures;
 use crate::head_rows::HeadRowsError;
-use crate::kv::{KvCache, KvLayout, TruncateError};
+use crate::kv::{KvCache, KvLayout, TileBytes, TileError, TruncateError};
 use crate::options::{Options, OptionsError};
 use crate::parallel::Parallel;
 use crate::pass::Pass;
@@ -319,6 +319,34 @@ impl<'m> Engine<'m> {
     /// If there is no such sequence.
     pub fn copy(&mut self, from: usize, to: usize, len: usize) -> Result<(), TruncateError> {
         self.state.kv.copy(from, to, len)
+    }
+
+    /// Bytes of a tile of the KV cache, which is [`KV_TILE`](crate::KV_TILE) positions of a sequence.
+    pub fn tile_bytes(&self) -> TileBytes {
+        self.state.kv.tile_bytes()
+    }
+
+    /// Copies a tile of a sequence to the beginning of `into`, which has room for a whole one; returns how many bytes that are:
+    /// those of the layers that see everything alone, if windowed layers have forgotten some of the tile. `None` if the
+    /// sequence does not hold all of its positions. Nothing in the bytes depends on how long context and batch are.
+    ///
+    /// # Panics
+    /// If there is no such sequence, or `into` is too small.
+    pub fn save_tile(&self, sequence: usize, tile: usize, into: &mut [u8]) -> Option<usize> {
+        self.state.kv.save_tile(sequence, tile, into)
+    }
+
+    /// Appends a tile to a sequence, as [`Engine::save_tile`] gave it: the next one of those that make up a beginning. Before
+    /// the next step, [`Engine::truncate`] to the length that the sequence has then tells whether windowed layers have all
+    /// that this would see.
+    ///
+    /// # Errors
+    /// It does not go there, or is none; the sequence is as it was.
+    ///
+    /// # Panics
+    /// If there is no such sequence.
+    pub fn load_tile(&mut self, sequence: usize, bytes: &[u8]) -> Result<(), TileError> {
+        self.state.kv.load_tile(sequence, bytes)
     }
 
     fn check(&self, batch: &[Token]) -> Result<(), StepError> {

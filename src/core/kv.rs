@@ -3,6 +3,10 @@
 //! Layers that see everything keep the whole context. Windowed layers keep a ring, as long as the
 //! window and one batch together, because a batch writes its positions before it attends.
 
+mod tiles;
+
+pub use tiles::{KV_TILE, TileBytes, TileError};
+
 use crate::arena::{Arena, ArenaError};
 use crate::config::{Config, MAX_LAYERS};
 use crate::options::{KV_BLOCK, KvFormat, Options};
@@ -60,11 +64,15 @@ impl KvLayout {
 }
 
 impl KvLayout {
-    /// The bytes of the keys or the values of a layer in which the first `positions` of a sequence stand: those of each
-    /// head, and of its scales.
-    fn used(&self, layer: usize, positions: usize) -> impl Iterator<Item = Range<usize>> {
+    /// The rows of a layer in which the first `positions` of a sequence stand.
+    fn used(&self, layer: usize, positions: usize) -> Range<usize> {
+        0..positions.next_multiple_of(KEY_TILE).min(self.places[layer].rows)
+    }
+
+    /// The bytes of some rows among the keys or the values of a layer: those of each head, and of its scales. `wanted` begins
+    /// and ends with a tile.
+    fn cells(&self, layer: usize, wanted: Range<usize>) -> impl Iterator<Item = Range<usize>> {
         let rows = self.places[layer].rows;
-        let used = positions.next_multiple_of(KEY_TILE).min(rows);
         let all = self.kv_heads * rows;
         // Where the cells begin, and bytes of each.
         let parts = match self.format {
@@ -75,7 +83,7 @@ impl KvLayout {
         parts.into_iter().flat_map(move |(start, cell)| {
             heads.clone().map(move |head| {
                 let first = start + head * rows * cell;
-                first..first + used * cell
+                first + wanted.start * cell..first + wanted.end * cell
             })
         })
     }
@@ -90,6 +98,20 @@ struct Progress {
     /// Most positions that were there since the sequence was last empty: rings have forgotten
     /// everything that lies their length before this.
     most: usize,
+    /// The first position that windowed layers hold, if they were given no earlier ones; or 0.
+    windows_from: usize,
+}
+
+impl Place {
+    fn is_windowed(&self) -> bool {
+        self.window != usize::MAX
+    }
+
+    /// Positions of a sequence, from the first on, that the layer does not hold any more.
+    fn forgotten(&self, progress: Progress) -> usize {
+        let given = if self.is_windowed() { progress.windows_from } else { 0 };
+        progress.most.saturating_sub(self.rows).max(given)
+    }
 }
 
 /// Keys and values of several sequences.
@@ -153,29 +175,26 @@ impl<'m> KvCache<'m> {
     /// Forgets the positions from `len` on.
     pub(crate) fn truncate(&mut self, sequence: usize, len: usize) -> Result<(), TruncateError> {
         self.check_beginning(sequence, len)?;
-        let p = &mut self.progress[sequence];
-        p.len = len;
-        if len == 0 {
-            p.most = 0;
-        }
+        let kept = if len == 0 { Progress::default() } else { self.progress[sequence] };
+        self.progress[sequence] = Progress { len, ..kept };
         Ok(())
     }
 
     /// Has a sequence hold the first `len` positions of another one in place of what it held.
     pub(crate) fn copy(&mut self, from: usize, to: usize, len: usize) -> Result<(), TruncateError> {
         self.check_beginning(from, len)?;
-        let most = if len == 0 { 0 } else { self.progress[from].most };
+        let kept = if len == 0 { Progress::default() } else { self.progress[from] };
         for layer in 0..self.layout.places.len() {
             let [from, to] = [from, to].map(|sequence| self.layout.halves(sequence, layer));
             for (from, to) in from.into_iter().zip(to) {
                 // Pages that no position has touched stay untouched.
-                for part in self.layout.used(layer, most) {
+                for part in self.layout.cells(layer, self.layout.used(layer, kept.most)) {
                     let source = from.start + part.start..from.start + part.end;
                     self.data.copy_within(source, to.start + part.start);
                 }
             }
         }
-        self.progress[to] = Progress { len, most };
+        self.progress[to] = Progress { len, ..kept };
         Ok(())
     }
 
@@ -187,7 +206,7 @@ impl<'m> KvCache<'m> {
         }
         // The next query stands at `len` and sees `window` positions back, itself included.
         for place in &self.layout.places {
-            let forgotten = p.most.saturating_sub(place.rows);
+            let forgotten = place.forgotten(p);
             if len > 0 && (len + 1).saturating_sub(place.window) < forgotten {
                 let least = forgotten.saturating_add(place.window) - 1;
                 return Err(TruncateError::Forgotten { asked: len, least });

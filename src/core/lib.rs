@@ -113,7 +113,7 @@ pub use figures::{ExpertFigures, Prefetch};
 pub use guidance::Guidance;
 pub use head_rows::{HeadRows, HeadRowsError, MOST_TOP};
 pub use history::{History, REPEAT_WINDOW};
-pub use kv::TruncateError;
+pub use kv::{KV_TILE, TileBytes, TileError, TruncateError};
 pub use location::Location;
 pub use matrix::{Down, ExpertMatrices, Matrix};
 pub use name::TensorName;
