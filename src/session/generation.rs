@@ -2,6 +2,7 @@
 
 use crate::constraint::Constraint;
 use crate::log_probability::LogProbability;
+use crate::prefix::Provenance;
 use crate::request::{Ended, Failure, Request};
 use crate::stop::StopStrings;
 use alloc::boxed::Box;
@@ -26,16 +27,14 @@ pub struct Generation {
     /// Of the ids: how many the KV cache holds, and how many it held at first.
     held: usize,
     cached: usize,
-    /// Of those that it holds: how many were computed as the model has it, with all that they attend to.
-    exact: usize,
+    /// Of those that it holds.
+    provenance: Provenance,
     context: usize,
     most: usize,
     sampler: Sampler,
     logit_bias: Vec<(u32, f32)>,
     constraint: Option<Box<dyn Constraint>>,
     logits: Logits,
-    approximation: Approximation,
-    owner: usize,
     detokenizer: Detokenizer,
     stops: StopStrings,
     log_probability: Option<LogProbability>,
@@ -48,74 +47,37 @@ pub struct Generation {
     ended: Option<Ended>,
 }
 
-/// What the KV cache of a sequence holds, and how that was computed.
+/// What the KV cache of a sequence holds, and where that comes from.
 #[derive(Debug, Default)]
 pub(crate) struct Held {
     /// The tokens.
     pub(crate) ids: Vec<u32>,
-    /// How many of them were computed as the model has it.
-    exact: usize,
-    /// How the others may differ.
-    approximation: Approximation,
-    /// Whose they are.
-    owner: usize,
-}
-
-impl Held {
-    /// Tokens that a prompt begins with and need not be read again.
-    pub(crate) fn common(&self, request: &Request) -> usize {
-        common(&self.ids, self.exact, (self.owner, self.approximation), request)
-    }
-
-    /// These tokens, of which the first `exact` were computed as the model has it.
-    pub(crate) fn new(
-        ids: &[u32],
-        exact: usize,
-        (owner, approximation): (usize, Approximation),
-    ) -> Held {
-        Held { ids: ids.to_vec(), exact, approximation, owner }
-    }
-
-    /// How many of the tokens were computed as the model has it.
-    pub(crate) fn exact(&self) -> usize {
-        self.exact
-    }
-}
-
-/// How many of the tokens `ids`, which are held, a prompt begins with: what was computed in another way, as all but the
-/// first `exact` were, is of use only for those who ask for the same. The last token of the prompt is not among them.
-fn common(
-    ids: &[u32],
-    exact: usize,
-    (owner, approximation): (usize, Approximation),
-    request: &Request,
-) -> usize {
-    if owner != request.owner {
-        return 0;
-    }
-    let usable = if approximation == request.approximation { ids } else { &ids[..exact] };
-    let before_last = &request.prompt[..request.prompt.len().saturating_sub(1)];
-    usable.iter().zip(before_last).take_while(|(a, b)| a == b).count()
+    pub(crate) provenance: Provenance,
 }
 
 impl Generation {
-    /// Tokens of what it holds that another prompt begins with, and how many of them were computed as the model has it.
-    pub(crate) fn common(&self, request: &Request) -> (usize, usize) {
-        let whose = (self.owner, self.approximation);
-        let common = common(&self.ids[..self.held], self.exact, whose, request);
-        (common, self.exact.min(common))
+    /// Tokens of what it holds that are of use to another prompt.
+    pub(crate) fn common(&self, request: &Request) -> usize {
+        self.provenance.common(&self.ids[..self.held], request)
+    }
+
+    /// Where that comes from.
+    pub(crate) fn provenance(&self) -> &Provenance {
+        &self.provenance
     }
 
     /// The generation of a request in a sequence of `context` positions, whose KV cache holds the
-    /// first `cached` ids of the prompt already: not the last one, since its logits are wanted; `exact`
-    /// of these were computed as the model has it. `ids` lends its memory.
+    /// first `cached` ids of the prompt already: not the last one, since its logits are wanted. `held` is what it held
+    /// before, of which they come; it lends its memory.
     pub(crate) fn new(
         request: Request,
         sequence: usize,
         context: usize,
-        (cached, exact): (usize, usize),
-        mut ids: Vec<u32>,
+        cached: usize,
+        held: Held,
     ) -> Generation {
+        let provenance = held.provenance.continued(cached, &request);
+        let mut ids = held.ids;
         let Request { prompt, most, sampler, stop, logit_bias, constraint, head_rows, .. } =
             request;
         ids.clear();
@@ -137,15 +99,13 @@ impl Generation {
             ids,
             held: cached,
             cached,
-            exact: exact.min(cached),
             context,
             most,
             sampler,
             logit_bias,
             constraint,
             logits,
-            approximation: request.approximation,
-            owner: request.owner,
+            provenance,
             detokenizer: Detokenizer::new(request.control),
             stops: StopStrings::new(stop),
             log_probability,
@@ -162,7 +122,8 @@ impl Generation {
         for (i, id) in self.ids[..end].iter().enumerate().skip(self.held) {
             let logits = if i + 1 == self.ids.len() { self.logits } else { Logits::None };
             let drawn = i >= self.prompt;
-            let approximation = if drawn { self.approximation } else { Approximation::NONE };
+            let wanted = self.provenance.approximation;
+            let approximation = if drawn { wanted } else { Approximation::NONE };
             batch.push(Token { approximation, ..Token::new(*id, self.sequence, logits) });
         }
         end - self.held
@@ -184,10 +145,10 @@ impl Generation {
         tokenizer: &Tokenizer,
         candidates: &mut Candidates<'_>,
     ) {
-        if self.exact == self.held {
-            let is_exact = self.approximation == Approximation::NONE;
-            let end = if is_exact { usize::MAX } else { self.prompt };
-            self.exact = (self.held + tokens).min(end).max(self.held);
+        let Provenance { exact, approximation, .. } = &mut self.provenance;
+        if *exact == self.held {
+            let end = if *approximation == Approximation::NONE { usize::MAX } else { self.prompt };
+            *exact = (self.held + tokens).min(end).max(self.held);
         }
         self.held += tokens;
         if self.held < self.ids.len() {
@@ -255,8 +216,7 @@ impl Generation {
     /// What the KV cache holds of it.
     pub(crate) fn into_held(mut self) -> Held {
         self.ids.truncate(self.held);
-        let Generation { ids, exact, approximation, owner, .. } = self;
-        Held { ids, exact, approximation, owner }
+        Held { ids: self.ids, provenance: self.provenance }
     }
 
     /// The sequence of the engine that it is written in.

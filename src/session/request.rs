@@ -46,6 +46,9 @@ pub struct Request {
 }
 
 impl Request {
+    /// The owner of prompts that are no secret: they are read once for all.
+    pub const ANYBODY: usize = usize::MAX;
+
     /// The continuation of a prompt by up to `most` tokens, with nothing left out, no stop strings and no constraint.
     pub fn new(prompt: Vec<u32>, most: usize, sampler: Sampler) -> Request {
         Request {
