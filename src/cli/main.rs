@@ -2,6 +2,7 @@
 
 mod answer;
 mod bench;
+mod cache;
 mod chat;
 mod command;
 mod conversation;

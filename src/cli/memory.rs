@@ -7,7 +7,7 @@ pub(crate) use wick_linux::Mib;
 
 /// A number of bytes, as people write it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Size(usize);
+pub(crate) struct Size(pub(crate) usize);
 
 impl FromStr for Size {
     type Err = String;

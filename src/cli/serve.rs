@@ -1,5 +1,6 @@
 //! `wick serve`: a model that other programs talk to.
 
+use crate::cache::CacheArguments;
 use crate::engine::{EngineArguments, HeadRowsArguments, with_engine};
 use crate::exit::{Exit, Failure, OrExit};
 use crate::interrupt::Interrupt;
@@ -21,7 +22,7 @@ use std::time::{Duration, Instant};
 use wick_core::{Approximation, Candidates, Engine, Options};
 use wick_linux::host::{Model, one_sequence};
 use wick_serve::constraint::Forms;
-use wick_serve::http::{Access, Server, Shutdown};
+use wick_serve::http::{Access, Server, Shutdown, Warming};
 use wick_serve::service::{Metrics, Queue, Ready, Service, State, Worker, now};
 use wick_session::Scheduler;
 use wick_text::Tokenizer;
@@ -65,6 +66,8 @@ pub(crate) struct Arguments {
     system: Option<PathBuf>,
     #[command(flatten)]
     template: TemplateArguments,
+    #[command(flatten)]
+    cache: CacheArguments,
     /// Requests that may wait; more are refused
     #[arg(long, value_name = "N", default_value = "32", value_parser = number::up_to(10_000), env = "WICK_MAX_QUEUE")]
     max_queue: usize,
@@ -124,17 +127,22 @@ pub(crate) fn run(arguments: &Arguments, interrupt: &Interrupt) -> Result<(), Fa
     };
     let ending =
         Ending { service: &service, access: &access, arguments, interrupt, shutdown, http };
+    let warm = arguments.cache.read_warm()?;
     let done = with_engine(&model, options, None, &arguments.engine, |engine, arena| {
         let candidates = Candidates::new(engine.config().vocab, arena).or_exit(Exit::Memory)?;
         let ready = Arc::new(arguments.ready(&model, &engine, tokenizer)?);
-        service.set(State::Ready(Arc::clone(&ready)));
-        interrupt.serving();
-        note(&format!("{where_}: {} answers", ready.name));
         let scheduler = Scheduler::new(engine, candidates);
         let (queue, metrics): (&Queue, &Metrics) = (&service.queue, &service.metrics);
         let stall = seconds(arguments.max_stall);
-        let mut worker = Worker::new(scheduler, &ready.tokenizer, queue, metrics, stall);
-        Ok(worker.run(ending.turn(grace))?)
+        let saved = arguments.cache.open(&model, scheduler.engine().options().kv);
+        let worker = Worker::new(scheduler, &ready.tokenizer, queue, metrics, stall);
+        let warming = warm.map(|text| Warming::begin(&text, &ready, queue));
+        let warming = warming.transpose().with_context(|| arguments.cache.warm_name());
+        let _reads_on = warming.or_exit(Exit::Usage)?;
+        service.set(State::Ready(Arc::clone(&ready)));
+        interrupt.serving();
+        note(&format!("{where_}: {} answers", ready.name));
+        Ok(worker.with_saved(saved).run(ending.turn(grace))?)
     });
     if let Err(failure) = &done {
         service.set(State::Failed(failure.to_string()));

@@ -1,7 +1,7 @@
 //! What stands between people and a session: the service, chat templates and conversations.
 //!
-//! A [`service::Service`] is a model that answers several people at once, [`http`] what it speaks to them, and a
-//! [`constraint::Form`] what an answer must look like.
+//! A [`service::Service`] is a model that answers several people at once, [`http`] what it speaks to them, a
+//! [`constraint::Form`] what an answer must look like, and [`saved`] has beginnings of prompts that need not be computed again.
 //!
 //! A conversation becomes a prompt by its model's chat template, which is a program in Jinja and a text from a stranger:
 //! it comes with the model's file. It renders within [`Limits`], in memory of its own, on any stack of 256 KiB. And
@@ -38,6 +38,7 @@ pub mod constraint;
 pub mod http;
 mod message;
 mod prompt;
+pub mod saved;
 pub mod service;
 pub mod template;
 

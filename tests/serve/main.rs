@@ -7,5 +7,6 @@ mod load;
 mod ollama;
 mod openai;
 mod page;
+mod saved;
 mod service;
 mod tools;

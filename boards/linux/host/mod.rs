@@ -40,6 +40,7 @@ mod budget;
 mod engine;
 mod error;
 mod files;
+mod fingerprint;
 mod model;
 mod placement;
 mod setup;

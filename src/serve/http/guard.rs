@@ -7,6 +7,7 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use sha2::{Digest, Sha256};
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 use subtle::{Choice, ConstantTimeEq};
@@ -23,14 +24,15 @@ pub struct Access {
 
 /// Keys that can be exchanged while the service runs. They are never shown.
 #[derive(Default)]
-pub struct Keys(RwLock<Vec<String>>);
+pub struct Keys(RwLock<Vec<(String, Caller)>>);
 
 impl Keys {
     /// Lets in who has one of these: a key a line, empty lines and lines that begin with `#` left out.
     pub fn set(&self, text: &str) {
         let lines = text.lines().map(str::trim);
         let keys = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = keys.map(str::to_owned).collect();
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) =
+            keys.map(|key| (key.to_owned(), Caller::with(key))).collect();
     }
 
     /// Whether all are let in.
@@ -38,14 +40,14 @@ impl Keys {
         self.0.read().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
-    /// The number of the key, compared in a time that does not tell how much of it is right.
-    fn find(&self, key: &str) -> Option<usize> {
+    /// Who has a key, compared in a time that does not tell how much of it is right.
+    fn find(&self, key: &str) -> Option<Caller> {
         let keys = self.0.read().unwrap_or_else(PoisonError::into_inner);
         let mut found = None;
-        for (i, known) in keys.iter().enumerate() {
+        for (known, caller) in keys.iter() {
             let is_equal: Choice = known.as_bytes().ct_eq(key.as_bytes());
             if bool::from(is_equal) {
-                found = Some(i);
+                found = Some(*caller);
             }
         }
         found
@@ -58,9 +60,18 @@ impl fmt::Debug for Keys {
     }
 }
 
-/// Which key a request came with, from 0 on; all are one where there are none.
+/// Whose key a request came with, the same after a restart; all are one where there are none.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Caller(pub(crate) usize);
+
+impl Caller {
+    /// Who has this key: half of the numbers, so that none is anybody's.
+    fn with(key: &str) -> Caller {
+        let digest: [u8; 32] = Sha256::digest(key).into();
+        let number = digest[..8].iter().fold(0, |number, byte| number << 8 | u64::from(*byte));
+        Caller((number >> 1) as usize)
+    }
+}
 
 /// Refuses who may not ask, and counts what is answered.
 pub(super) async fn guard(
@@ -94,7 +105,7 @@ fn admit(access: &Access, request: &Request) -> Result<Caller, ApiError> {
         return Ok(Caller(0));
     }
     let key = key(request.headers());
-    key.and_then(|key| access.keys.find(key)).map(Caller).ok_or_else(|| {
+    key.and_then(|key| access.keys.find(key)).ok_or_else(|| {
         let message = match key {
             Some(_) => "the API key is none of this service's",
             None => "an API key is needed: Authorization: Bearer KEY",

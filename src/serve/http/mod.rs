@@ -17,9 +17,11 @@ mod prompt;
 mod server;
 mod tokens;
 mod tools;
+mod warm;
 
 pub use guard::{Access, Keys};
 pub use server::{Listener, Server, Shutdown};
+pub use warm::{WarmError, Warming};
 
 use crate::service::Service;
 use axum::Router;

@@ -75,7 +75,8 @@ impl Conversation {
         }
     }
 
-    fn render(self, ready: &Ready) -> Result<Vec<u32>, ApiError> {
+    /// The same on this thread.
+    pub(crate) fn render(self, ready: &Ready) -> Result<Vec<u32>, ApiError> {
         let chat = ready.chat.as_ref().map_err(|reason| {
             ApiError::new(StatusCode::BAD_REQUEST, format_args!("{reason}; use /v1/completions"))
         })?;

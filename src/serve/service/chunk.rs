@@ -39,6 +39,11 @@ impl Chunk {
         }
     }
 
+    /// Seconds of a token of a prompt; 0 until they are known.
+    pub(super) fn token_seconds(&self) -> f64 {
+        self.token
+    }
+
     /// Tokens of a prompt with which a step takes no longer than two without, or than the stall that is allowed.
     pub(super) fn tokens(&self) -> usize {
         if self.token == 0.0 {

@@ -1,6 +1,7 @@
 //! What the service has done, in the words of Prometheus.
 
 use super::job::Outcome;
+use crate::saved::SavedFigures;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::Counter;
@@ -37,6 +38,9 @@ pub struct Metrics {
     read_bytes: Gauge,
     read_retries: Gauge,
     read_waited: Seconds,
+    saved_tokens: Gauge,
+    saved_read: Gauge,
+    saved_written: Gauge,
     resident: Gauge,
     budget: Gauge,
 }
@@ -114,6 +118,10 @@ impl Default for Metrics {
                 "Time spent waiting for reads",
                 Seconds::default(),
             ),
+            saved_tokens: all
+                .gauge("saved_tokens", "Tokens of prompts that were read from the cache folder"),
+            saved_read: all.gauge("saved_read_bytes", "Bytes read from the cache folder"),
+            saved_written: all.gauge("saved_written_bytes", "Bytes written to the cache folder"),
             resident: all.gauge("resident_bytes", "Memory of the process"),
             budget: all.gauge("budget_bytes", "Memory that the process may take"),
             registry: all.0,
@@ -138,6 +146,12 @@ impl Metrics {
     pub fn queue(&self, (waiting, running): (usize, usize)) {
         self.queued.set(waiting as i64);
         self.running.set(running as i64);
+    }
+
+    pub(crate) fn saved(&self, figures: &SavedFigures) {
+        self.saved_tokens.set(figures.tokens as i64);
+        self.saved_read.set(figures.read as i64);
+        self.saved_written.set(figures.written as i64);
     }
 
     pub(crate) fn begin(&self, prompt: usize, cached: usize, waited: Duration) {

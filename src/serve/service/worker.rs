@@ -4,15 +4,20 @@ use super::chunk::Chunk;
 use super::job::{Event, Job, Outcome};
 use super::metrics::Metrics;
 use super::queue::Queue;
+use crate::saved::SavedPrefixes;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::UnboundedSender;
 use wick_core::{StepError, StoreReason};
-use wick_session::{Ended, Failure, GenerationId, Scheduler, StartError};
+use wick_session::{Ended, Failure, GenerationId, Request, Scheduler, StartError};
 use wick_text::Tokenizer;
 
 /// How long the thread sleeps at most when there is nothing to do.
 const TURN: Duration = Duration::from_millis(100);
+/// How long there must have been nothing to do before what sequences hold is saved.
+const QUIET: Duration = Duration::from_secs(2);
+/// How long the end of a service may be held up to save it.
+const LAST_SAVE: Duration = Duration::from_secs(5);
 
 /// Answers jobs with one engine until the queue is closed and empty.
 #[derive(Debug)]
@@ -23,6 +28,9 @@ pub struct Worker<'w, 'e> {
     metrics: &'w Metrics,
     running: Vec<Running>,
     chunk: Chunk,
+    saved: Option<SavedPrefixes>,
+    /// When there was something to do.
+    busy: Instant,
 }
 
 /// A job with a sequence.
@@ -53,7 +61,13 @@ impl<'w, 'e> Worker<'w, 'e> {
         let engine = scheduler.engine();
         let stall = engine.expert_figures().map(|_| most_stall);
         let chunk = Chunk::new(engine.options().batch, stall);
-        Worker { scheduler, tokenizer, queue, metrics, running: Vec::new(), chunk }
+        let (running, saved, busy) = (Vec::new(), None, Instant::now());
+        Worker { scheduler, tokenizer, queue, metrics, running, chunk, saved, busy }
+    }
+
+    /// Has beginnings of prompts saved and read back.
+    pub fn with_saved(self, saved: Option<SavedPrefixes>) -> Worker<'w, 'e> {
+        Worker { saved, ..self }
     }
 
     /// Answers until the queue is closed and empty, or `turn`, which is called between steps, breaks off; then what
@@ -65,19 +79,37 @@ impl<'w, 'e> Worker<'w, 'e> {
         loop {
             if turn().is_break() {
                 self.cancel();
-                return Ok(());
+                break;
             }
             self.take();
             if self.running.is_empty() {
                 if self.queue.is_closed() && self.queue.lengths().0 == 0 {
-                    return Ok(());
+                    break;
                 }
-                self.queue.wait(TURN);
+                if self.busy.elapsed() < QUIET || !self.save_one() {
+                    self.queue.wait(TURN);
+                }
                 continue;
             }
             self.scheduler.arrange(4);
             self.step()?;
         }
+        self.save_rest();
+        Ok(())
+    }
+
+    /// Saves what sequences hold, as far as there is time for it at the end.
+    fn save_rest(&mut self) {
+        let end = Instant::now() + LAST_SAVE;
+        while Instant::now() < end && self.save_one() {}
+    }
+
+    /// Saves a part of what sequences hold; whether there may be more.
+    fn save_one(&mut self) -> bool {
+        let Some(saved) = &mut self.saved else { return false };
+        let may_be_more = saved.save_one(&self.scheduler);
+        self.metrics.saved(&saved.figures);
+        may_be_more
     }
 
     /// Gives free sequences to those who wait.
@@ -86,11 +118,19 @@ impl<'w, 'e> Worker<'w, 'e> {
             let Some(job) = self.queue.take() else { return };
             let Job { request, made, events, .. } = job;
             let prompt = request.prompt.len();
-            match self.scheduler.start(request) {
+            match self.start(request) {
                 Ok(id) => self.begin(id, prompt, made, events),
                 Err(error) => self.refuse(prompt, &events, error),
             }
         }
+    }
+
+    fn start(&mut self, request: Request) -> Result<GenerationId, StartError> {
+        let Some(saved) = &mut self.saved else { return self.scheduler.start(request) };
+        saved.learn(self.chunk.token_seconds());
+        let started = self.scheduler.start_with(request, saved);
+        self.metrics.saved(&saved.figures);
+        started
     }
 
     fn begin(
@@ -122,6 +162,7 @@ impl<'w, 'e> Worker<'w, 'e> {
         let start = Instant::now();
         let stepped = self.scheduler.step(self.tokenizer);
         let now = Instant::now();
+        self.busy = now;
         self.chunk.learn(stepped, now - start);
         self.metrics.step(self.scheduler.engine());
         let mut lost = None;
@@ -172,6 +213,7 @@ impl<'w, 'e> Worker<'w, 'e> {
     fn release(&mut self, running: &Running, ended: Ended, now: Instant) {
         let drawn = self.scheduler.generation(running.id).map_or(0, |g| g.drawn().len());
         self.scheduler.release(running.id);
+        self.saved.iter_mut().for_each(SavedPrefixes::changed);
         self.queue.done();
         let first = running.first.unwrap_or(now);
         let outcome = Outcome {

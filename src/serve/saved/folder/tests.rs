@@ -1,0 +1,94 @@
+use super::*;
+use tempfile::TempDir;
+
+fn name(number: u8) -> Name {
+    Name::of(&[&[number]])
+}
+
+fn open(dir: &TempDir, most: u64, daily: u64) -> Folder {
+    Folder::open(dir.path(), most, daily).unwrap()
+}
+
+fn read(folder: &Folder, number: u8) -> Result<Vec<u8>, String> {
+    let mut into = Vec::new();
+    folder.read(&name(number), &mut into).map(|()| into).map_err(|error| error.to_string())
+}
+
+#[test]
+fn what_is_written_is_there_after_a_restart() {
+    let dir = TempDir::new().unwrap();
+    let mut folder = open(&dir, 1000, 1000);
+    assert!(folder.write(&name(1), &[7; 100]).unwrap());
+    assert_eq!(read(&folder, 1).unwrap(), [7; 100]);
+    drop(folder);
+    fs::write(dir.path().join(format!("{}.part", name(2))), "half").unwrap();
+    fs::write(dir.path().join("note.txt"), "somebody's").unwrap();
+    let folder = open(&dir, 1000, 1000);
+    assert!(folder.has(&name(1)) && !folder.has(&name(2)));
+    assert_eq!(folder.kept(&name(1)).unwrap().bytes, 100);
+    assert!(!dir.path().join(format!("{}.part", name(2))).exists());
+    assert!(dir.path().join("note.txt").exists());
+}
+
+#[test]
+fn what_was_not_used_for_longest_gives_way() {
+    let dir = TempDir::new().unwrap();
+    let mut folder = open(&dir, 300, 10_000);
+    for number in 1..=3 {
+        assert!(folder.write(&name(number), &[number; 100]).unwrap());
+    }
+    folder.touch(&name(1));
+    assert!(folder.write(&name(4), &[4; 100]).unwrap());
+    let there = |folder: &Folder| (1..=5).filter(|n| folder.has(&name(*n))).collect::<Vec<_>>();
+    assert_eq!(there(&folder), [1, 3, 4]);
+    assert!(!folder.write(&name(5), &[5; 301]).unwrap());
+    assert_eq!(there(&folder), [1, 3, 4]);
+    drop(folder);
+    // The order is known after a restart, also to a folder that may be smaller.
+    assert_eq!(there(&open(&dir, 200, 10_000)), [1, 4]);
+}
+
+#[test]
+fn a_day_has_an_end_even_with_restarts() {
+    let dir = TempDir::new().unwrap();
+    let mut folder = open(&dir, 10_000, 250);
+    assert!(folder.write(&name(1), &[1; 100]).unwrap());
+    drop(folder);
+    let mut folder = open(&dir, 10_000, 250);
+    assert!(folder.write(&name(2), &[2; 100]).unwrap());
+    assert!(!folder.write(&name(3), &[3; 100]).unwrap());
+    assert!(folder.write(&name(3), &[3; 50]).unwrap());
+    folder.today.day -= 1;
+    assert!(folder.write(&name(4), &[4; 200]).unwrap());
+}
+
+#[test]
+fn damage_is_named_and_one_process_has_the_folder() {
+    let dir = TempDir::new().unwrap();
+    let mut folder = open(&dir, 10_000, 10_000);
+    folder.write(&name(1), &[1; 100]).unwrap();
+    let path = dir.path().join(format!("{}.kv", name(1)));
+    let whole = fs::read(&path).unwrap();
+    let mut flipped = whole.clone();
+    flipped[60] ^= 4;
+    fs::write(&path, &flipped).unwrap();
+    assert!(read(&folder, 1).unwrap_err().contains("CRC-32"));
+    fs::write(&path, &whole[..whole.len() - 1]).unwrap();
+    assert!(read(&folder, 1).unwrap_err().contains("no tile"));
+    fs::write(&path, "").unwrap();
+    read(&folder, 1).unwrap_err();
+    fs::remove_file(&path).unwrap();
+    read(&folder, 1).unwrap_err();
+    let error = Folder::open(dir.path(), 1, 1).unwrap_err().to_string();
+    assert!(error.contains("another process"), "{error}");
+}
+
+#[test]
+fn a_failed_write_leaves_nothing() {
+    let dir = TempDir::new().unwrap();
+    let mut folder = open(&dir, 10_000, 10_000);
+    // A folder in the place of the file.
+    fs::create_dir(dir.path().join(format!("{}.kv", name(1)))).unwrap();
+    folder.write(&name(1), &[1; 100]).unwrap_err();
+    assert!(!folder.has(&name(1)) && !dir.path().join(format!("{}.part", name(1))).exists());
+}
