@@ -8,7 +8,7 @@ use std::net::{TcpListener, ToSocketAddrs};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use wick_serve::http::{Keys, Listener};
+use wick_serve::http::{Keys, Listener, Origin};
 
 /// Where `--help` lists how a service is reached.
 const HTTP: &str = "HTTP";
@@ -34,6 +34,9 @@ pub(crate) struct ListenArguments {
     /// Name under which the service is known besides localhost; several times for several
     #[arg(long, value_name = "NAME", help_heading = HTTP)]
     allow_host: Vec<String>,
+    /// Let pages from there ask: scheme, host and port, or * for anywhere; several times for several
+    #[arg(long, value_name = "ORIGIN", help_heading = HTTP)]
+    cors: Vec<Origin>,
 }
 
 impl ListenArguments {
@@ -63,6 +66,11 @@ impl ListenArguments {
         let mut hosts = self.allow_host.clone();
         hosts.push(self.host.clone());
         hosts
+    }
+
+    /// Whose pages may ask.
+    pub(crate) fn origins(&self) -> Vec<Origin> {
+        self.cors.clone()
     }
 
     /// Listens, beyond this machine only if there are keys.

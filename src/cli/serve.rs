@@ -113,7 +113,11 @@ pub(crate) fn run(arguments: &Arguments, interrupt: &Interrupt) -> Result<(), Fa
 
     let seconds = |number: usize| Duration::from_secs(number as u64);
     let service = Arc::new(Service::new(arguments.max_queue, seconds(arguments.timeout)));
-    let access = Arc::new(Access { keys, hosts: arguments.listen.hosts() });
+    let access = Arc::new(Access {
+        keys,
+        hosts: arguments.listen.hosts(),
+        origins: arguments.listen.origins(),
+    });
     let (where_, grace) = (listen::describe(&listeners), seconds(arguments.grace));
     let (server, shutdown) =
         Server::new(Arc::clone(&service), Arc::clone(&access), listeners, grace);

@@ -114,3 +114,51 @@ fn a_socket_serves_as_well() {
     assert_eq!(service.end().0, Some(0));
     assert!(!path.exists());
 }
+
+/// Pages of others may ask and read what is answered only if they are named.
+#[test]
+fn pages_of_others_are_let_in_by_name() {
+    let ask = |service: &Service, method: &str, origin: &str| {
+        let headers = format!(
+            "Origin: {origin}\r\nAccess-Control-Request-Method: POST\r\n\
+             Access-Control-Request-Headers: authorization,x-stainless-os\r\n"
+        );
+        let answer = Answer::read(service.send(method, "/v1/models", &headers, ""));
+        (answer.status, answer.head.to_ascii_lowercase())
+    };
+    let allowed = |origin: &str| format!("access-control-allow-origin: {origin}\r\n");
+    let service = Service::start(&[]);
+    let (_, head) = ask(&service, "GET", "http://lamp:3000");
+    assert!(!head.contains("access-control"), "{head}");
+
+    let service = Service::start(&["--cors", "http://lamp:3000", "--cors", "https://door"]);
+    for origin in ["http://lamp:3000", "https://door"] {
+        let (status, head) = ask(&service, "OPTIONS", origin);
+        assert!(status == 200 && head.contains(&allowed(origin)), "{head}");
+        assert!(
+            head.contains("access-control-allow-headers: authorization,x-stainless-os"),
+            "{head}"
+        );
+        let (status, head) = ask(&service, "GET", origin);
+        assert!(status == 200 && head.contains(&allowed(origin)), "{head}");
+    }
+    let (_, head) = ask(&service, "GET", "http://evil");
+    assert!(!head.contains("access-control-allow-origin"), "{head}");
+
+    // A refusal can be read too: the page is to know what is wrong.
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("keys");
+    std::fs::write(&path, "key\n").unwrap();
+    let service = Service::start(&["--cors", "*", "--api-key-file", path.to_str().unwrap()]);
+    let (status, head) = ask(&service, "GET", "http://anybody");
+    assert!(status == 401 && head.contains(&allowed("*")), "{head}");
+    let output = Command::new(env!("CARGO_BIN_EXE_wick"))
+        .args(["serve", "--port", "0", "--cors", "http://lamp/"])
+        .output()
+        .unwrap();
+    let err = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        output.status.code() == Some(2) && err.contains("scheme, host and port expected"),
+        "{err}"
+    );
+}

@@ -1,6 +1,7 @@
 //! Who may ask.
 
 use super::App;
+use super::cors::Origin;
 use super::error::ApiError;
 use super::page;
 use axum::extract::{MatchedPath, Request, State};
@@ -20,6 +21,8 @@ pub struct Access {
     /// Names of hosts besides those of this machine, which are always known. Without keys, requests for others are
     /// refused: a page of a stranger's can have its own name lead here.
     pub hosts: Vec<String>,
+    /// Whose pages may read answers besides the service's own.
+    pub origins: Vec<Origin>,
 }
 
 /// Keys that can be exchanged while the service runs. They are never shown.

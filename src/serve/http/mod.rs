@@ -2,6 +2,7 @@
 
 mod answer;
 mod calls;
+mod cors;
 mod error;
 mod extract;
 mod fields;
@@ -19,6 +20,7 @@ mod tokens;
 mod tools;
 mod warm;
 
+pub use cors::{Origin, OriginError};
 pub use guard::{Access, Keys};
 pub use server::{Listener, Server, Shutdown};
 pub use warm::{WarmError, Warming};
@@ -38,6 +40,7 @@ type App = Arc<Service>;
 
 /// What is answered at which path.
 pub fn router(service: App, access: Arc<Access>) -> Router {
+    let cors = cors::layer(&access.origins);
     Router::new()
         .route("/health", get(health::health))
         .route("/metrics", get(health::metrics))
@@ -61,5 +64,6 @@ pub fn router(service: App, access: Arc<Access>) -> Router {
         .method_not_allowed_fallback(error::no_such_method)
         .layer(DefaultBodyLimit::max(LARGEST_BODY))
         .layer(from_fn_with_state((access, Arc::clone(&service)), guard::guard))
+        .layer(tower::util::option_layer(cors))
         .with_state(service)
 }
