@@ -56,6 +56,11 @@ pub(crate) struct Held {
 }
 
 impl Generation {
+    /// What its sequence holds, and where that comes from.
+    pub(crate) fn held(&self) -> (&[u32], Provenance) {
+        (&self.ids[..self.held], self.provenance)
+    }
+
     /// Tokens of what it holds that are of use to another prompt.
     pub(crate) fn common(&self, request: &Request) -> usize {
         self.provenance.common(&self.ids[..self.held], request)

@@ -224,13 +224,14 @@ impl<'e> Scheduler<'e> {
         is_copied
     }
 
-    /// What a sequence without a generation holds that was computed as the model has it.
+    /// What a sequence holds that was computed as the model has it.
     pub fn held(&self, sequence: usize) -> Option<Prefix<'_>> {
         let place = self.sequences.get(sequence)?;
-        let Held { ids, provenance } = &place.held;
-        let is_free = place.generation.is_none();
-        let ids = &ids[..provenance.exact.min(ids.len())];
-        is_free.then_some(Prefix { ids, owner: provenance.owner })
+        let (ids, provenance) = match &place.generation {
+            Some(generation) => generation.held(),
+            None => (&place.held.ids[..], place.held.provenance),
+        };
+        Some(Prefix { ids: &ids[..provenance.exact.min(ids.len())], owner: provenance.owner })
     }
 
     /// Steps every generation that has not ended, as far as the batch has room. An error ends those

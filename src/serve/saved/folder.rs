@@ -131,11 +131,6 @@ impl Folder {
         self.tiles.insert(name, Kept { bytes, used: self.uses });
     }
 
-    /// Whether a tile is there.
-    pub(super) fn has(&self, name: &Name) -> bool {
-        self.tiles.contains_key(name)
-    }
-
     /// A tile that is there.
     pub(super) fn kept(&self, name: &Name) -> Option<Kept> {
         self.tiles.get(name).copied()
@@ -154,7 +149,7 @@ impl Folder {
         read_tile(&path, into).map_err(|source| FolderError { path, source })
     }
 
-    /// Writes a tile, whole or not at all; `false` if as much was written today as may be, or it has no room at all.
+    /// Writes a tile, whole or not at all, in place of one that is there; `false` if as much was written today as may be, or it has no room at all.
     ///
     /// # Errors
     /// It cannot be written.
@@ -170,6 +165,8 @@ impl Folder {
             let _may_not_be_there = fs::remove_file(&part);
             return Err(FolderError { path, source });
         }
+        let before = self.tiles.get(name).map_or(0, |kept| kept.bytes);
+        self.bytes -= before;
         self.add(*name, len);
         self.today.bytes += len;
         if self.today.bytes > self.today.noted + WRITTEN_STEP {

@@ -24,6 +24,8 @@ use wick_session::{Prefix, PrefixStore, Request, Scheduler};
 const EVICTION: Duration = Duration::from_secs(1);
 /// How long nothing is written after that failed, or as much was written as may be.
 const REST: Duration = Duration::from_secs(600);
+/// Windows that are shorter have forgotten a prompt by the time that there is nothing else to do.
+const SHORT_WINDOW: usize = 1024;
 /// Weight of what was measured last in a mean that moves.
 const LAST: f64 = 0.25;
 
@@ -40,6 +42,8 @@ pub struct SavedPrefixes {
     token_seconds: f64,
     /// Whether sequences may hold something that is not written down.
     is_behind: bool,
+    /// Tiles of each sequence that were written down while a prompt was read.
+    passed: Vec<usize>,
     /// When writing may be tried again.
     rests_until: Option<Instant>,
     /// What was done so far.
@@ -57,6 +61,14 @@ pub struct SavedFigures {
     pub written: u64,
 }
 
+/// Whether a tile is written down.
+enum Saved {
+    Before,
+    Now,
+    /// Nor will others be, for now.
+    Never,
+}
+
 impl SavedPrefixes {
     /// What `folder` has of the model with this fingerprint: of its weights, its shape, and how keys and values are kept.
     pub fn new(folder: Folder, fingerprint: &[u8]) -> SavedPrefixes {
@@ -67,6 +79,7 @@ impl SavedPrefixes {
             byte_seconds: 0.0,
             token_seconds: 0.0,
             is_behind: true,
+            passed: Vec::new(),
             rests_until: None,
             figures: SavedFigures::default(),
         }
@@ -82,7 +95,7 @@ impl SavedPrefixes {
         self.is_behind = true;
     }
 
-    /// Writes one tile down that a sequence without a generation holds and the folder has not. Returns whether there may be
+    /// Writes one tile down that a sequence holds and the folder has not. Returns whether there may be
     /// more.
     pub fn save_one(&mut self, scheduler: &Scheduler<'_>) -> bool {
         if !self.is_behind || self.is_resting() {
@@ -91,10 +104,11 @@ impl SavedPrefixes {
         let engine = scheduler.engine();
         for sequence in 0..engine.options().sequences {
             let Some(held) = scheduler.held(sequence) else { continue };
-            let names = names(self.model, held.owner, held.ids);
-            for (tile, name) in names.enumerate() {
-                if !self.folder.has(&name) {
-                    return self.save(engine, sequence, tile, &name);
+            for (tile, name) in names(self.model, held.owner, held.ids).enumerate() {
+                match self.save(engine, sequence, tile, &name) {
+                    Saved::Before => {}
+                    Saved::Now => return true,
+                    Saved::Never => return false,
                 }
             }
         }
@@ -102,14 +116,47 @@ impl SavedPrefixes {
         false
     }
 
-    /// Writes a tile down; returns whether it is worth going on.
-    fn save(&mut self, engine: &Engine<'_>, sequence: usize, tile: usize, name: &Name) -> bool {
-        self.buffer.resize(engine.tile_bytes().whole, 0);
-        let Some(bytes) = engine.save_tile(sequence, tile, &mut self.buffer) else { return false };
+    /// Writes down what short windows are about to forget, while prompts are read and answers written.
+    pub fn save_passing(&mut self, scheduler: &Scheduler<'_>) {
+        let engine = scheduler.engine();
+        if engine.config().window.is_none_or(|window| window.size >= SHORT_WINDOW) {
+            return;
+        }
+        self.passed.resize(engine.options().sequences, 0);
+        for sequence in 0..self.passed.len() {
+            let Some(held) = scheduler.held(sequence) else { continue };
+            let tiles = held.ids.len() / KV_TILE;
+            let passed = std::mem::replace(&mut self.passed[sequence], tiles);
+            if tiles == passed || self.is_resting() {
+                continue;
+            }
+            let new = names(self.model, held.owner, held.ids).enumerate();
+            for (tile, name) in new.skip(if tiles > passed { passed } else { 0 }) {
+                if let Saved::Never = self.save(engine, sequence, tile, &name) {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Writes a tile down, unless the folder has as much of it.
+    fn save(&mut self, engine: &Engine<'_>, sequence: usize, tile: usize, name: &Name) -> Saved {
+        let whole = engine.tile_bytes().whole;
+        let kept = self.folder.kept(name).map_or(0, |kept| kept.bytes);
+        if kept >= whole as u64 {
+            return Saved::Before;
+        }
+        self.buffer.resize(whole, 0);
+        let Some(bytes) = engine.save_tile(sequence, tile, &mut self.buffer) else {
+            return Saved::Never;
+        };
+        if kept >= bytes as u64 {
+            return Saved::Before;
+        }
         match self.folder.write(name, &self.buffer[..bytes]) {
             Ok(true) => {
                 self.figures.written += bytes as u64;
-                return true;
+                return Saved::Now;
             }
             Ok(false) => log::info!("as many beginnings of prompts were saved today as may be"),
             Err(error) => {
@@ -117,7 +164,7 @@ impl SavedPrefixes {
             }
         }
         self.rests_until = Some(Instant::now() + REST);
-        false
+        Saved::Never
     }
 
     fn is_resting(&self) -> bool {
@@ -169,7 +216,7 @@ impl PrefixStore for SavedPrefixes {
             if self.is_resting() || start.elapsed() > EVICTION {
                 return;
             }
-            if !self.folder.has(&name) && !self.save(engine, sequence, tile, &name) {
+            if let Saved::Never = self.save(engine, sequence, tile, &name) {
                 return;
             }
         }

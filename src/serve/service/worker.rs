@@ -213,7 +213,10 @@ impl<'w, 'e> Worker<'w, 'e> {
     fn release(&mut self, running: &Running, ended: Ended, now: Instant) {
         let drawn = self.scheduler.generation(running.id).map_or(0, |g| g.drawn().len());
         self.scheduler.release(running.id);
-        self.saved.iter_mut().for_each(SavedPrefixes::changed);
+        if let Some(saved) = &mut self.saved {
+            saved.changed();
+            saved.save_passing(&self.scheduler);
+        }
         self.queue.done();
         let first = running.first.unwrap_or(now);
         let outcome = Outcome {

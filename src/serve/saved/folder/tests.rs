@@ -9,6 +9,10 @@ fn open(dir: &TempDir, most: u64, daily: u64) -> Folder {
     Folder::open(dir.path(), most, daily).unwrap()
 }
 
+fn has(folder: &Folder, number: u8) -> bool {
+    folder.kept(&name(number)).is_some()
+}
+
 fn read(folder: &Folder, number: u8) -> Result<Vec<u8>, String> {
     let mut into = Vec::new();
     folder.read(&name(number), &mut into).map(|()| into).map_err(|error| error.to_string())
@@ -24,7 +28,7 @@ fn what_is_written_is_there_after_a_restart() {
     fs::write(dir.path().join(format!("{}.part", name(2))), "half").unwrap();
     fs::write(dir.path().join("note.txt"), "somebody's").unwrap();
     let folder = open(&dir, 1000, 1000);
-    assert!(folder.has(&name(1)) && !folder.has(&name(2)));
+    assert!(has(&folder, 1) && !has(&folder, 2));
     assert_eq!(folder.kept(&name(1)).unwrap().bytes, 100);
     assert!(!dir.path().join(format!("{}.part", name(2))).exists());
     assert!(dir.path().join("note.txt").exists());
@@ -39,7 +43,7 @@ fn what_was_not_used_for_longest_gives_way() {
     }
     folder.touch(&name(1));
     assert!(folder.write(&name(4), &[4; 100]).unwrap());
-    let there = |folder: &Folder| (1..=5).filter(|n| folder.has(&name(*n))).collect::<Vec<_>>();
+    let there = |folder: &Folder| (1..=5).filter(|n| has(folder, *n)).collect::<Vec<_>>();
     assert_eq!(there(&folder), [1, 3, 4]);
     assert!(!folder.write(&name(5), &[5; 301]).unwrap());
     assert_eq!(there(&folder), [1, 3, 4]);
@@ -90,5 +94,17 @@ fn a_failed_write_leaves_nothing() {
     // A folder in the place of the file.
     fs::create_dir(dir.path().join(format!("{}.kv", name(1)))).unwrap();
     folder.write(&name(1), &[1; 100]).unwrap_err();
-    assert!(!folder.has(&name(1)) && !dir.path().join(format!("{}.part", name(1))).exists());
+    assert!(!has(&folder, 1) && !dir.path().join(format!("{}.part", name(1))).exists());
+}
+
+#[test]
+fn what_is_written_again_takes_the_place_of_the_first() {
+    let dir = TempDir::new().unwrap();
+    let mut folder = open(&dir, 300, 10_000);
+    for len in [100, 150] {
+        assert!(folder.write(&name(1), &vec![len as u8; len]).unwrap());
+    }
+    assert_eq!((read(&folder, 1).unwrap().len(), folder.bytes), (150, 150));
+    assert!(folder.write(&name(2), &[2; 150]).unwrap());
+    assert!(has(&folder, 1));
 }
