@@ -24,6 +24,17 @@ pub(crate) fn nano() -> String {
     path.display().to_string()
 }
 
+/// Waits until something holds.
+pub(crate) fn until(what: &str, holds: impl Fn() -> bool) {
+    let holds = (0..800).any(|_| {
+        holds() || {
+            std::thread::sleep(Duration::from_millis(25));
+            false
+        }
+    });
+    assert!(holds, "{what}");
+}
+
 impl Service {
     /// Starts a service with these options, at any free port.
     pub(crate) fn start(options: &[&str]) -> Service {

@@ -1,21 +1,9 @@
 //! Several clients at once, and clients that do harm.
 
-use crate::client::{Answer, Service};
+use crate::client::{Answer, Service, until};
 use crate::service::long;
 use serde_json::{Value, json};
 use std::io::{Read, Write};
-use std::time::Duration;
-
-/// Waits until something holds.
-fn until(what: &str, holds: impl Fn() -> bool) {
-    let holds = (0..400).any(|_| {
-        holds() || {
-            std::thread::sleep(Duration::from_millis(25));
-            false
-        }
-    });
-    assert!(holds, "{what}");
-}
 
 /// The same request and seed give the same text, alone or beside others.
 #[test]

@@ -1,12 +1,11 @@
 //! Prompts that are kept over restarts.
 
-use crate::client::{Answer, Service, nano};
+use crate::client::{Answer, Service, nano, until};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 use tempfile::TempDir;
 
 /// Tokens of a tile, the part in which prompts are kept.
@@ -96,6 +95,28 @@ fn short_windows_are_written_down_in_passing() {
     let tokens = answer["usage"]["prompt_tokens"].as_f64().unwrap();
     assert!(cached(&again) >= tokens - TILE - 1.0, "{} of {tokens}", cached(&again));
     drop(second);
+
+    // A prompt of many times what the rings hold, and another that has half of it in common.
+    let long = |words: usize, last: &str| {
+        let prompt = format!("{}{last}", "lamp ".repeat(words));
+        json!({"prompt": prompt, "max_tokens": 8, "temperature": 0})
+    };
+    let folder = TempDir::new().unwrap();
+    let ask_long = |body: &Value| {
+        let service = start(folder.path(), &nano, &["--context", "8192", "--parallel", "1"]);
+        service.post("/v1/completions", body).json()
+    };
+    let first = ask_long(&long(3000, "door"));
+    let tokens = first["usage"]["prompt_tokens"].as_f64().unwrap();
+    assert!(tokens > 2000.0, "{tokens}");
+    let half = ask_long(&long(1500, "window"));
+    assert!(cached(&half) > tokens / 2.0 - 2.0 * TILE, "{} of {tokens}", cached(&half));
+
+    let folder = TempDir::new().unwrap();
+    drop(
+        start(folder.path(), &nano, &["--context", "2048"])
+            .post("/v1/chat/completions", &question("hi")),
+    );
     let third = start(folder.path(), &nano, &["--context", "2048", "--parallel", "1"]);
     let alone = ask(&Service::start(&["--context", "2048"]), "turn on the light");
     let other = ask(&third, "turn on the light");
@@ -144,10 +165,7 @@ fn a_killed_service_finds_what_it_saved() {
     let answer = ask(&first, "what is 2 plus 3?");
     let whole = (answer["usage"]["prompt_tokens"].as_f64().unwrap() / TILE).floor();
     let is_saved = || tiles(&folder).len() as f64 >= whole;
-    assert!((0..400).any(|_| is_saved() || {
-        std::thread::sleep(Duration::from_millis(50));
-        false
-    }));
+    until("all is saved", is_saved);
     assert!(first.metric("wick_saved_written_bytes") > 0.0);
     // What it was killed at is cleared away.
     let part = folder.path().join(format!("{}.part", "ab".repeat(32)));
@@ -212,10 +230,7 @@ fn keys_share_nothing_but_what_was_read_for_all() {
             .body
             .contains("wick_generations_total{reason=\"Length\"} 2")
     };
-    assert!((0..400).any(|_| is_read() || {
-        std::thread::sleep(Duration::from_millis(25));
-        false
-    }));
+    until("the prompts are read", is_read);
     for key in ["one", "two"] {
         assert!(ask(&service, key, "hi") >= 4.0 * TILE, "{key}");
     }

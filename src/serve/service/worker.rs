@@ -163,6 +163,7 @@ impl<'w, 'e> Worker<'w, 'e> {
         let stepped = self.scheduler.step(self.tokenizer);
         let now = Instant::now();
         self.busy = now;
+        self.saved.iter_mut().for_each(|saved| saved.save_passing(&self.scheduler));
         self.chunk.learn(stepped, now - start);
         self.metrics.step(self.scheduler.engine());
         let mut lost = None;
@@ -213,10 +214,7 @@ impl<'w, 'e> Worker<'w, 'e> {
     fn release(&mut self, running: &Running, ended: Ended, now: Instant) {
         let drawn = self.scheduler.generation(running.id).map_or(0, |g| g.drawn().len());
         self.scheduler.release(running.id);
-        if let Some(saved) = &mut self.saved {
-            saved.changed();
-            saved.save_passing(&self.scheduler);
-        }
+        self.saved.iter_mut().for_each(SavedPrefixes::changed);
         self.queue.done();
         let first = running.first.unwrap_or(now);
         let outcome = Outcome {
