@@ -120,12 +120,17 @@ fn allocated_by_scheduler() -> usize {
     let (stop, sampler) = (vec!["never said".to_owned()], Sampler::new(penalized()));
     let (logit_bias, log_probabilities) = (vec![(1, 2.0), (7, -100.0)], Some(20));
     let telling = Request { sampler, stop, logit_bias, log_probabilities, ..request() };
-    let coarse = Request { head_rows: HeadRows::Coarse, ..request() };
+    // The same again and again, so that it is drafted.
+    let logit_bias = vec![(9, 100.0)];
+    let coarse = Request { head_rows: HeadRows::Coarse, logit_bias, ..request() };
+    scheduler.draft(4);
     let generations = [scheduler.start(telling).unwrap(), scheduler.start(coarse).unwrap()];
+    let mut accepted = 0;
     let before = process_bytes();
     while !scheduler.is_idle() {
-        scheduler.step(&tokenizer);
+        accepted += scheduler.step(&tokenizer).accepted;
     }
+    assert!(accepted > 0, "{accepted} drafted tokens");
     let found = process_bytes() - before;
     let drawn = generations.map(|id| scheduler.generation(id).unwrap().drawn().len());
     assert!(drawn.iter().sum::<usize>() > 10, "{drawn:?}");

@@ -27,6 +27,8 @@ pub struct MemoryStore {
     looks: AtomicU64,
     /// Experts whose next read fails for good, and why.
     pub failing: Vec<(ExpertKey, StoreReason)>,
+    /// How many reads go well before one fails for good, and why that one does.
+    pub failing_after: Option<(usize, StoreReason)>,
     /// Experts whose next read never ends.
     pub losing: Vec<(ExpertKey, Part)>,
     /// Experts asked for so far, in order.
@@ -44,9 +46,25 @@ impl MemoryStore {
             random: Random(seed),
             looks: AtomicU64::new(0),
             failing: Vec::new(),
+            failing_after: None,
             losing: Vec::new(),
             started: Vec::new(),
         }
+    }
+
+    /// Why the read of an expert fails that has just ended, if it does.
+    fn fails(&mut self, key: ExpertKey) -> Option<StoreReason> {
+        match &mut self.failing_after {
+            Some((0, reason)) => {
+                let reason = *reason;
+                self.failing_after = None;
+                return Some(reason);
+            }
+            Some((left, _)) => *left -= 1,
+            None => {}
+        }
+        let failing = self.failing.iter().position(|(failing, _)| *failing == key)?;
+        Some(self.failing.remove(failing).1)
     }
 
     fn matrices(&self, layer: usize, part: Part) -> &'static ExpertMatrices<'static> {
@@ -101,9 +119,8 @@ impl ExpertStore for MemoryStore {
         let which = self.random.below(self.on_their_way.len());
         let read = self.on_their_way.remove(which)?;
         let (slot, part) = (read.slot, read.part);
-        let failing = self.failing.iter().position(|(failing, _)| *failing == read.key);
-        let result = match failing.map(|failing| self.failing.remove(failing)) {
-            Some((_, reason)) => Err(ReadError { reason, may_pass: false }),
+        let result = match self.fails(read.key) {
+            Some(reason) => Err(ReadError { reason, may_pass: false }),
             None => {
                 let bytes = self.bytes(&read);
                 let arrival = Arrival { bytes: bytes.len(), checksum: None };

@@ -16,6 +16,14 @@ pub(crate) fn up_to(most: usize) -> impl Fn(&str) -> Result<usize, String> + Clo
     }
 }
 
+/// A number from none to `most`.
+pub(crate) fn none_to(most: usize) -> impl Fn(&str) -> Result<usize, String> + Clone {
+    move |text| match text.trim().parse() {
+        Ok(value) if value <= most => Ok(value),
+        _ => Err(format!("a number from 0 to {most} expected")),
+    }
+}
+
 /// How many there are of something.
 pub(crate) fn count(text: &str) -> Result<NonZeroUsize, String> {
     text.trim().parse().map_err(|_| "a number of 1 or more expected".into())
@@ -96,6 +104,8 @@ mod tests {
     fn counts_begin_with_one() {
         assert_eq!((up_to(4)("1"), up_to(4)(" 4 ")), (Ok(1), Ok(4)));
         assert_eq!(count("7").map(NonZeroUsize::get), Ok(7));
+        assert_eq!((none_to(4)("0"), none_to(4)("4")), (Ok(0), Ok(4)));
+        assert_eq!(none_to(4)("5").unwrap_err(), "a number from 0 to 4 expected");
         for wrong in ["0", "5", "-1", "", "x", "99999999999999999999"] {
             assert_eq!(up_to(4)(wrong).unwrap_err(), "a number from 1 to 4 expected");
         }

@@ -58,6 +58,9 @@ pub(crate) struct Arguments {
     /// Positions for prompt and answer of a request together [default: 4096, or the model's own if that is less]
     #[arg(short, long, value_name = "N", value_parser = number::context(), env = "WICK_CONTEXT")]
     context: Option<usize>,
+    /// Tokens drafted for an answer in a step, where it says again what stood before it; 0 for none. The text is the same
+    #[arg(long, value_name = "N", default_value = "15", value_parser = number::none_to(64), env = "WICK_DRAFTS")]
+    drafts: usize,
     /// What clients call the model [default: its file's name]
     #[arg(long, value_name = "NAME", env = "WICK_ALIAS")]
     alias: Option<String>,
@@ -126,16 +129,18 @@ pub(crate) fn run(arguments: &Arguments, interrupt: &Interrupt) -> Result<(), Fa
 
     let options = Options {
         sequences: arguments.parallel,
-        logits: arguments.parallel,
         ..arguments.head_rows.apply(one_sequence(&model.config, arguments.context))
     };
+    let logits = options.batch.min(arguments.parallel + arguments.drafts);
+    let options = Options { logits, ..options };
     let ending =
         Ending { service: &service, access: &access, arguments, interrupt, shutdown, http };
     let warm = arguments.cache.read_warm()?;
     let done = with_engine(&model, options, None, &arguments.engine, |engine, arena| {
         let candidates = Candidates::new(engine.config().vocab, arena).or_exit(Exit::Memory)?;
         let ready = Arc::new(arguments.ready(&model, &engine, tokenizer)?);
-        let scheduler = Scheduler::new(engine, candidates);
+        let mut scheduler = Scheduler::new(engine, candidates);
+        scheduler.draft(arguments.drafts);
         let (queue, metrics): (&Queue, &Metrics) = (&service.queue, &service.metrics);
         let stall = seconds(arguments.max_stall);
         let saved = arguments.cache.open(&model, scheduler.engine().options().kv);

@@ -1,6 +1,7 @@
 //! One sequence being written.
 
 use crate::constraint::Constraint;
+use crate::draft::Draft;
 use crate::log_probability::LogProbability;
 use crate::prefix::Provenance;
 use crate::request::{Ended, Failure, Request};
@@ -38,6 +39,7 @@ pub struct Generation {
     detokenizer: Detokenizer,
     stops: StopStrings,
     log_probability: Option<LogProbability>,
+    draft: Draft,
     /// Text of the last step.
     text: String,
     /// Whether the last step drew a token.
@@ -114,11 +116,20 @@ impl Generation {
             detokenizer: Detokenizer::new(request.control),
             stops: StopStrings::new(stop),
             log_probability,
+            draft: Draft::new(0, 1.0),
             text: String::with_capacity(TEXT_ROOM),
             has_drawn: false,
             has_taken: false,
             ended: None,
         }
+    }
+
+    /// The same with drafts, unless its tokens may differ by what was stepped before.
+    pub(crate) fn with_drafts(self, draft: Draft) -> Generation {
+        if self.provenance.approximation == Approximation::NONE {
+            return Generation { draft, ..self };
+        }
+        self
     }
 
     /// Appends up to `most` of the tokens that are to be stepped next to a batch; returns how many.
@@ -132,6 +143,33 @@ impl Generation {
             batch.push(Token { approximation, ..Token::new(*id, self.sequence, logits) });
         }
         end - self.held
+    }
+
+    /// Appends up to `most` tokens that may be drawn next; returns how many.
+    pub(crate) fn feed_draft(&mut self, most: usize, batch: &mut Vec<Token>) -> usize {
+        // Behind each of them, and behind the one before, a token is drawn.
+        let room = most.min(self.most - self.drawn().len() - 1).min(self.context - self.held - 1);
+        let draft = self.draft.write(&self.ids, room);
+        batch.extend(draft.iter().map(|id| Token::new(*id, self.sequence, self.logits)));
+        draft.len()
+    }
+
+    /// Whether a draft foresaw the token that was drawn last, so that the next one can be drawn at once.
+    pub(crate) fn is_foreseen(&mut self) -> bool {
+        match self.last_drawn() {
+            Some(id) if self.ended.is_none() => self.draft.foresaw(id),
+            _ => false,
+        }
+    }
+
+    /// Ends the draft at hand; returns how many of its tokens were not drawn.
+    pub(crate) fn end_draft(&mut self) -> usize {
+        self.draft.end()
+    }
+
+    /// Drafts nothing any more.
+    pub(crate) fn stop_drafts(&mut self) {
+        self.draft.stop();
     }
 
     /// Forgets the text of the last step.

@@ -59,6 +59,7 @@
 extern crate alloc;
 
 mod constraint;
+mod draft;
 mod generation;
 mod log_probability;
 mod prefix;

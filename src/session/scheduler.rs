@@ -1,11 +1,13 @@
 //! Several generations in one step.
 
+mod compose;
+mod start;
+
 use crate::generation::{Generation, Held};
-use crate::log_probability::MOST_LOG_PROBABILITIES;
-use crate::prefix::{Prefix, PrefixStore};
-use crate::request::{Ended, Failure, Request, StartError, check_logit_bias};
+use crate::prefix::Prefix;
+use crate::request::{Ended, Failure};
 use alloc::vec::Vec;
-use wick_core::{Candidates, Engine, Token};
+use wick_core::{Candidates, Engine, StepError, Token};
 use wick_text::Tokenizer;
 
 /// Names a generation of a [`Scheduler`].
@@ -33,6 +35,8 @@ pub struct Scheduler<'e> {
     parts: Vec<Part>,
     /// Most tokens of prompts in a step.
     chunk: usize,
+    /// Most tokens of a sequence that are drafted in a step.
+    drafts: usize,
     /// Generations started so far.
     started: u64,
     /// Steps made so far.
@@ -51,6 +55,8 @@ struct Sequence {
     stepped: u64,
     /// The row of logits that its last token was drawn from.
     row: Option<usize>,
+    /// The row that its next token can be drawn from, since a draft foresaw the last one.
+    foreseen: Option<usize>,
 }
 
 /// A generation's part of a step.
@@ -60,6 +66,8 @@ struct Part {
     /// Where its tokens stand in the batch.
     start: usize,
     tokens: usize,
+    /// Tokens behind these that are drafted.
+    drafted: usize,
 }
 
 /// What a step did.
@@ -69,6 +77,12 @@ pub struct Stepped {
     pub prompt: usize,
     /// Drawn tokens that were taken in to draw the next ones.
     pub drawn: usize,
+    /// Tokens that were taken in beside these, since they may be drawn next.
+    pub drafted: usize,
+    /// Of those that were drafted before: tokens that were drawn, so that they need not be taken in any more.
+    pub accepted: usize,
+    /// Of those that were drafted before or now: tokens that were not.
+    pub rejected: usize,
 }
 
 impl<'e> Scheduler<'e> {
@@ -85,6 +99,7 @@ impl<'e> Scheduler<'e> {
             batch: Vec::with_capacity(options.batch),
             parts: Vec::with_capacity(options.sequences),
             chunk: options.batch,
+            drafts: 0,
             started: 0,
             steps: 0,
         }
@@ -96,132 +111,10 @@ impl<'e> Scheduler<'e> {
         self.chunk = tokens.max(1);
     }
 
-    /// Starts a generation in the free sequence whose KV cache holds most of the beginning of the
-    /// prompt, or with a copy of what a sequence holds that is in use, if that is more.
-    ///
-    /// # Errors
-    /// No sequence is free, or the request cannot be served.
-    pub fn start(&mut self, request: Request) -> Result<GenerationId, StartError> {
-        self.start_with(request, &mut ())
-    }
-
-    /// The same with beginnings of texts that are kept elsewhere besides.
-    ///
-    /// # Errors
-    /// As [`Scheduler::start`].
-    pub fn start_with(
-        &mut self,
-        request: Request,
-        store: &mut dyn PrefixStore,
-    ) -> Result<GenerationId, StartError> {
-        self.check(&request)?;
-        let (sequence, common) = self.choose(&request)?;
-        let (sequence, common) = match self.source(&request, common) {
-            Some((from, to, common)) if self.copy(from, to, common, store) => (to, common),
-            _ => {
-                self.evict(sequence, common, store);
-                self.truncate(sequence, common);
-                (sequence, self.engine.len(sequence))
-            }
-        };
-        self.restore(sequence, common, &request, store);
-        self.started += 1;
-        let (number, context) = (self.started, self.engine.options().context);
-        let cached = self.engine.len(sequence);
-        let place = &mut self.sequences[sequence];
-        let held = core::mem::take(&mut place.held);
-        place.generation = Some(Generation::new(request, sequence, context, cached, held));
-        (place.number, place.row, place.stepped) = (number, None, self.steps);
-        Ok(GenerationId { sequence, number })
-    }
-
-    /// Has a sequence hold no more than so many tokens; none, if the windowed layers do not hold any more what the next
-    /// one would see.
-    fn truncate(&mut self, sequence: usize, len: usize) {
-        if self.engine.truncate(sequence, len).is_err() {
-            let _emptying_is_always_possible = self.engine.truncate(sequence, 0);
-        }
-    }
-
-    /// Tells the store what a sequence is about to lose, if it keeps only `common` tokens.
-    fn evict(&self, sequence: usize, common: usize, store: &mut dyn PrefixStore) {
-        if let Some(held) = self.held(sequence).filter(|held| held.ids.len() > common) {
-            store.evict(&self.engine, sequence, held);
-        }
-    }
-
-    /// Has the store add to the `common` tokens of a prompt that a sequence holds.
-    fn restore(
-        &mut self,
-        sequence: usize,
-        common: usize,
-        request: &Request,
-        store: &mut dyn PrefixStore,
-    ) {
-        let provenance = &self.sequences[sequence].held.provenance;
-        if common > provenance.exact {
-            return;
-        }
-        let ids = &request.prompt[..request.prompt.len() - 1];
-        store.restore(&mut self.engine, sequence, Prefix { ids, owner: request.owner });
-        let len = self.engine.len(sequence);
-        if len != common {
-            self.truncate(sequence, len.min(ids.len()));
-            self.sequences[sequence].held.provenance.exact = self.engine.len(sequence);
-        }
-    }
-
-    fn check(&self, request: &Request) -> Result<(), StartError> {
-        let (vocab, context) = (self.engine.config().vocab, self.engine.options().context);
-        let found = request.prompt.len();
-        if found == 0 {
-            return Err(StartError::Empty);
-        }
-        if found > context {
-            return Err(StartError::TooLong { found, context });
-        }
-        if let Some(id) = request.prompt.iter().find(|id| **id as usize >= vocab) {
-            return Err(StartError::Id { id: *id, vocab });
-        }
-        check_logit_bias(&request.logit_bias, vocab)?;
-        let (found, most) = (request.log_probabilities.unwrap_or(0), MOST_LOG_PROBABILITIES);
-        if found > most { Err(StartError::LogProbabilities { found, most }) } else { Ok(()) }
-    }
-
-    /// The free sequence that holds most of what the prompt begins with, of equal ones the one that was
-    /// not used for longest, and how many tokens that are.
-    fn choose(&self, request: &Request) -> Result<(usize, usize), StartError> {
-        let free = self.sequences.iter().enumerate().filter(|(_, s)| s.generation.is_none());
-        let rated = free.map(|(i, s)| {
-            let Held { ids, provenance } = &s.held;
-            (provenance.common(ids, request), core::cmp::Reverse(s.number), i)
-        });
-        let (common, _, sequence) =
-            rated.max().ok_or(StartError::Busy { sequences: self.sequences.len() })?;
-        Ok((sequence, common))
-    }
-
-    /// The sequence in use that holds most of what the prompt begins with, if that is more than `common` tokens, the free one
-    /// that was not used for longest, and how many tokens the one can give the other.
-    fn source(&self, request: &Request, common: usize) -> Option<(usize, usize, usize)> {
-        let busy = self.sequences.iter().enumerate();
-        let busy = busy.filter_map(|(i, s)| Some((s.generation.as_ref()?.common(request), i)));
-        let (most, from) = busy.max()?;
-        let free = self.sequences.iter().enumerate().filter(|(_, s)| s.generation.is_none());
-        let (to, _) = free.min_by_key(|(_, s)| s.number)?;
-        (most > common).then_some((from, to, most))
-    }
-
-    /// Copies so many tokens of a sequence in use to a free one; whether that could be done.
-    fn copy(&mut self, from: usize, to: usize, len: usize, store: &mut dyn PrefixStore) -> bool {
-        self.evict(to, 0, store);
-        let Some(source) = &self.sequences[from].generation else { return false };
-        let provenance = *source.provenance();
-        let is_copied = self.engine.copy(from, to, len).is_ok();
-        if is_copied {
-            self.sequences[to].held.provenance = provenance;
-        }
-        is_copied
+    /// Has up to so many tokens of each sequence drafted in a step, as far as batch and logits have room for them and no
+    /// prompt is read: where a text says again what it said before, a step may draw several of them. They are the same.
+    pub fn draft(&mut self, tokens: usize) {
+        self.drafts = tokens;
     }
 
     /// What a sequence holds that was computed as the model has it.
@@ -234,7 +127,8 @@ impl<'e> Scheduler<'e> {
         Some(Prefix { ids: &ids[..provenance.exact.min(ids.len())], owner: provenance.owner })
     }
 
-    /// Steps every generation that has not ended, as far as the batch has room. An error ends those
+    /// Steps every generation that has not ended, as far as the batch has room; each draws one token at most. After a step
+    /// that took drafts in, the next ones draw from what it left, as long as that is of use to any. An error ends those
     /// that it concerns; it is in [`Generation::ended`].
     pub fn step(&mut self, tokenizer: &Tokenizer) -> Stepped {
         for place in &mut self.sequences {
@@ -243,100 +137,79 @@ impl<'e> Scheduler<'e> {
                 generation.begin();
             }
         }
-        self.compose();
-        let result = self.engine.step(&self.batch);
         let mut stepped = Stepped::default();
+        for sequence in 0..self.sequences.len() {
+            if let Some(row) = self.sequences[sequence].foreseen.take() {
+                stepped.accepted += 1;
+                stepped.rejected += self.advance(sequence, 1, Some(row), tokenizer);
+            }
+        }
+        if stepped.accepted == 0 {
+            self.compose();
+            self.compute(tokenizer, &mut stepped);
+        }
+        stepped
+    }
+
+    /// Steps the batch, and hands each generation what came of its part.
+    fn compute(&mut self, tokenizer: &Tokenizer, stepped: &mut Stepped) {
+        let result = self.engine.step(&self.batch);
         let mut row = 0;
         for i in 0..self.parts.len() {
-            let Part { sequence, start, tokens } = self.parts[i];
+            let Part { sequence, start, tokens, drafted } = self.parts[i];
             let failure = match result {
                 // The whole batch was refused: what failed in the step before is still on record.
                 Err(error) if !error.is_of_sequences() => Some(error),
                 _ => self.engine.failure(start),
             };
             let wants = self.batch[start + tokens - 1].wants_logits();
-            let logits = self.engine.logits(row).unwrap_or_default();
-            let place = &mut self.sequences[sequence];
-            place.row = wants.then_some(row);
-            row += usize::from(wants);
-            let Some(generation) = &mut place.generation else { continue };
+            let first = wants.then_some(row);
+            row += usize::from(wants) + drafted;
+            let Some(generation) = &mut self.sequences[sequence].generation else { continue };
             if let Some(error) = failure {
-                generation.end(Ended::Failed(Failure::Step(error)));
+                fail(generation, error, drafted);
                 continue;
             }
             match generation.is_reading() {
                 true => stepped.prompt += tokens,
                 false => stepped.drawn += tokens,
             }
-            generation.advance(tokens, logits, tokenizer, &mut self.candidates);
-        }
-        stepped
-    }
-
-    /// Composes the batch: the next tokens of those that draw, and a chunk of prompts beside them. Where
-    /// not all find room, those come first that have waited longest.
-    fn compose(&mut self) {
-        self.batch.clear();
-        self.parts.clear();
-        self.steps += 1;
-        let (room, mut logits) = (self.engine.options().batch, self.engine.options().logits);
-        let mut chunk = self.chunk;
-        if let Some((sequence, most)) = self.overdue_prompt(room) {
-            chunk -= self.add(sequence, most.min(chunk), &mut logits);
-        }
-        while let Some(sequence) =
-            self.next(false).filter(|_| self.batch.len() < room && logits > 0)
-        {
-            self.add(sequence, room - self.batch.len(), &mut logits);
-        }
-        while let Some(sequence) = self.next(true) {
-            let tokens = self.add(sequence, chunk.min(room - self.batch.len()), &mut logits);
-            if tokens == 0 {
-                break;
-            }
-            chunk -= tokens;
+            stepped.drafted += drafted;
+            stepped.rejected += self.advance(sequence, tokens, first, tokenizer);
         }
     }
 
-    /// The prompt whose turn it is, if it has waited longer than all that draw, and how many of its
-    /// tokens go before theirs: what they leave, or all of a step in which not all of them find room.
-    fn overdue_prompt(&self, room: usize) -> Option<(usize, usize)> {
-        let sequence = self.next(true)?;
-        let longest = self.sequences[self.next(false)?].stepped;
-        let draw = |place: &&Sequence| place.generation.as_ref().is_some_and(|g| g.is_drawing());
-        let drawing = self.sequences.iter().filter(draw).count();
-        let most = if drawing < room { room - drawing } else { room };
-        (self.sequences[sequence].stepped < longest).then_some((sequence, most))
-    }
-
-    /// Adds up to `most` tokens of a sequence to the batch, without its last one if no more `logits`
-    /// can be had; returns how many.
-    fn add(&mut self, sequence: usize, most: usize, logits: &mut usize) -> usize {
+    /// Takes note that so many tokens of a sequence were stepped, and draws the next one from a row of logits, if these were
+    /// all. Returns how many drafted tokens came to nothing.
+    fn advance(
+        &mut self,
+        sequence: usize,
+        tokens: usize,
+        row: Option<usize>,
+        tokenizer: &Tokenizer,
+    ) -> usize {
+        let logits = row.and_then(|row| self.engine.logits(row)).unwrap_or_default();
         let place = &mut self.sequences[sequence];
-        let Some(generation) = &place.generation else { return 0 };
-        let most = if *logits == 0 { most.min(generation.left() - 1) } else { most };
-        if most == 0 {
+        let Some(generation) = &mut place.generation else { return 0 };
+        place.row = row;
+        generation.advance(tokens, logits, tokenizer, &mut self.candidates);
+        if generation.is_foreseen() {
+            place.foreseen = row.map(|row| row + 1);
             return 0;
         }
-        place.stepped = self.steps;
-        let start = self.batch.len();
-        let tokens = generation.feed(most, &mut self.batch);
-        *logits -= usize::from(self.batch.last().is_some_and(Token::wants_logits));
-        self.parts.push(Part { sequence, start, tokens });
-        tokens
+        let rejected = generation.end_draft();
+        self.forget_draft(sequence);
+        rejected
     }
 
-    /// The sequence whose generation has waited longest for a part in a step, of those that read their
-    /// prompts, or of those that draw. Prompts are read one after another.
-    fn next(&self, reading: bool) -> Option<usize> {
-        let is_fitting = |place: &Sequence| {
-            let generation = place.generation.as_ref();
-            place.stepped < self.steps
-                && generation.is_some_and(|g| g.ended().is_none() && g.is_reading() == reading)
-        };
-        let places = self.sequences.iter().enumerate().filter(|(_, place)| is_fitting(place));
-        let order = |place: &Sequence| if reading { place.number } else { place.stepped };
-        places.min_by_key(|(_, place)| (order(place), place.number)).map(|(i, _)| i)
+    /// Takes the tokens off a sequence that were drafted and not drawn.
+    fn forget_draft(&mut self, sequence: usize) {
+        let place = &mut self.sequences[sequence];
+        place.foreseen = None;
+        let held = place.generation.as_ref().map_or(0, Generation::held_tokens);
+        if self.engine.len(sequence) > held {
+            self.truncate(sequence, held);
+        }
     }
 
     /// A generation that has not been released.
@@ -358,7 +231,8 @@ impl<'e> Scheduler<'e> {
     /// Ends a generation, if it has not ended, and frees its sequence, which keeps what it holds.
     /// Returns why it ended; `None` if there is no such generation any more.
     pub fn release(&mut self, id: GenerationId) -> Option<Ended> {
-        self.place(id)?;
+        self.place(id)?.generation.as_ref()?;
+        self.forget_draft(id.sequence);
         let place = &mut self.sequences[id.sequence];
         let generation = place.generation.take()?;
         let ended = generation.ended().unwrap_or(Ended::Cancelled);
@@ -380,5 +254,13 @@ impl<'e> Scheduler<'e> {
     /// Arranges sections of the model; see [`Engine::arrange`].
     pub fn arrange(&mut self, most: usize) -> usize {
         self.engine.arrange(most)
+    }
+}
+
+/// What a generation does whose tokens could not be stepped: where some of them were drafted, it tries without.
+fn fail(generation: &mut Generation, error: StepError, drafted: usize) {
+    match drafted {
+        0 => generation.end(Ended::Failed(Failure::Step(error))),
+        _ => generation.stop_drafts(),
     }
 }

@@ -24,6 +24,41 @@ fn answers_do_not_depend_on_who_else_asks() {
     });
 }
 
+/// A text that says the same again is drafted, and is the one that it is without drafts, also in a stream and beside others.
+#[test]
+fn drafts_are_not_noticed() {
+    let options = ["--parallel", "3", "--context", "300"];
+    let [with, without] =
+        ["5", "0"].map(|n| Service::start(&[&options[..], &["--drafts", n]].concat()));
+    let lamp = with.post("/tokenize", &json!({"content": "lamp"})).json()["tokens"][0].to_string();
+    let body = |i: usize| {
+        let bias = json!({&lamp: 4 * i, "2045": -100, "2047": -100});
+        let text = "the lamp is on. the lamp is off. the lamp";
+        json!({"prompt": text, "logit_bias": bias, "temperature": 0.8, "seed": i, "max_tokens": 120, "logprobs": 2})
+    };
+    let ask = |service: &Service, i| {
+        let answer = service.post("/v1/completions", &body(i)).json();
+        (answer["choices"].clone(), answer["usage"]["completion_tokens"].clone())
+    };
+    std::thread::scope(|scope| {
+        let (with, ask) = (&with, &ask);
+        let askers = (0..6).map(|i| (i, scope.spawn(move || ask(with, i))));
+        for (i, asker) in askers.collect::<Vec<_>>() {
+            assert_eq!(asker.join().unwrap(), ask(&without, i), "request {i}");
+        }
+    });
+    let mut streamed = body(5);
+    streamed["stream"] = true.into();
+    let pieces = |service: &Service| {
+        let events = service.post("/v1/completions", &streamed).events();
+        events.iter().map(|event| event["choices"].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(pieces(&with), pieces(&without));
+    assert!(with.metric("wick_drafts_accepted_total") > 20.0);
+    assert_eq!(without.metric("wick_drafts_accepted_total"), 0.0);
+    assert_eq!(without.metric("wick_drafts_rejected_total"), 0.0);
+}
+
 /// One answer, and then one after another, with a queue of two.
 #[test]
 fn too_many_are_refused_at_once() {

@@ -1,13 +1,17 @@
 //! Generations whose text is limited to some form.
 
 use super::{Came, TOKENIZER, in_memory, nano, request, requests, run};
+use std::sync::LazyLock;
 use wick_core::{HeadRows, SampleError, Sampling};
 use wick_session::{Constraint, ConstraintError, Ended, Failure, Request};
 use wick_text::Special;
 
+/// Entries of nano's vocabulary.
+static VOCAB: LazyLock<usize> = LazyLock::new(|| nano().config.vocab);
+
 /// A form that is written down beforehand.
 #[derive(Clone, Debug, Default)]
-struct Script {
+pub(super) struct Script {
     /// What may be drawn at each step; all that comes after is as in the last.
     steps: Vec<Option<Vec<u32>>>,
     /// Whether the text ends with the last step.
@@ -18,6 +22,13 @@ struct Script {
     mask: Vec<u32>,
 }
 
+impl Script {
+    /// A text of which each token may be one of some.
+    pub(super) fn of(steps: Vec<Option<Vec<u32>>>) -> Script {
+        Script { steps, ..Script::default() }
+    }
+}
+
 impl Constraint for Script {
     fn allowed(&mut self) -> Result<Option<&[u32]>, ConstraintError> {
         if self.fails == Some(self.taken.len()) {
@@ -25,7 +36,7 @@ impl Constraint for Script {
         }
         let step = &self.steps[self.taken.len().min(self.steps.len() - 1)];
         let Some(ids) = step else { return Ok(None) };
-        self.mask = vec![0; nano().config.vocab.div_ceil(32)];
+        self.mask = vec![0; VOCAB.div_ceil(32)];
         ids.iter().for_each(|id| self.mask[*id as usize / 32] |= 1 << (id % 32));
         Ok(Some(&self.mask))
     }
@@ -40,7 +51,7 @@ impl Constraint for Script {
     }
 }
 
-fn with(script: &Script, request: Request) -> Request {
+pub(super) fn with(script: &Script, request: Request) -> Request {
     Request { constraint: Some(Box::new(script.clone())), ..request }
 }
 
@@ -63,7 +74,7 @@ fn end() -> u32 {
     token("<|im_end|>")
 }
 
-const WILD: Sampling =
+pub(super) const WILD: Sampling =
     Sampling { temperature: 2.0, top_k: 0, top_p: 1.0, seed: 5, ..Sampling::GREEDY };
 
 #[test]

@@ -30,8 +30,8 @@ impl Chunk {
         let mean =
             |old: &mut f64, new: f64| *old += (new - *old) * if *old == 0.0 { 1.0 } else { LAST };
         match stepped {
-            Stepped { prompt: 0, drawn } if drawn > 0 => mean(&mut self.step, time),
-            Stepped { prompt, drawn } if prompt > 0 => {
+            Stepped { prompt: 0, drawn, drafted: 0, .. } if drawn > 0 => mean(&mut self.step, time),
+            Stepped { prompt, drawn, .. } if prompt > 0 => {
                 let rest = if drawn > 0 { time - self.step } else { time };
                 mean(&mut self.token, (rest / prompt as f64).max(1e-9));
             }
@@ -57,12 +57,19 @@ impl Chunk {
 mod tests {
     use super::*;
 
+    fn stepped(prompt: usize, drawn: usize) -> Stepped {
+        Stepped { prompt, drawn, ..Stepped::default() }
+    }
+
     fn learnt(stall: Option<u64>) -> Chunk {
         let mut chunk = Chunk::new(64, stall.map(Duration::from_secs));
         assert_eq!(chunk.tokens(), 8);
         for _ in 0..20 {
-            chunk.learn(Stepped { prompt: 0, drawn: 2 }, Duration::from_millis(100));
-            chunk.learn(Stepped { prompt: 10, drawn: 2 }, Duration::from_millis(150));
+            chunk.learn(stepped(0, 2), Duration::from_millis(100));
+            chunk.learn(stepped(10, 2), Duration::from_millis(150));
+            let drafting = Stepped { drafted: 5, ..stepped(0, 2) };
+            chunk.learn(drafting, Duration::from_millis(300));
+            chunk.learn(Stepped { accepted: 1, ..stepped(0, 0) }, Duration::from_millis(1));
         }
         chunk
     }
@@ -73,9 +80,9 @@ mod tests {
         assert!((19..=20).contains(&learnt(None).tokens()));
         assert_eq!(learnt(Some(30)).tokens(), 64);
         let mut slow = learnt(Some(1));
-        (0..40).for_each(|_| slow.learn(Stepped { prompt: 10, drawn: 0 }, Duration::from_secs(2)));
+        (0..40).for_each(|_| slow.learn(stepped(10, 0), Duration::from_secs(2)));
         assert!((4..=5).contains(&slow.tokens()), "{}", slow.tokens());
-        (0..40).for_each(|_| slow.learn(Stepped { prompt: 1, drawn: 0 }, Duration::from_secs(2)));
+        (0..40).for_each(|_| slow.learn(stepped(1, 0), Duration::from_secs(2)));
         assert_eq!(slow.tokens(), 1);
     }
 }

@@ -12,7 +12,7 @@ use prometheus_client::registry::{Metric, Registry};
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 use wick_core::Engine;
-use wick_session::Ended;
+use wick_session::{Ended, Stepped};
 
 /// Counts of events, and of seconds.
 type Seconds = Counter<f64, AtomicU64>;
@@ -27,6 +27,8 @@ pub struct Metrics {
     prompt: Counter,
     cached: Counter,
     drawn: Counter,
+    accepted: Counter,
+    rejected: Counter,
     waiting: Histogram,
     first_token: Histogram,
     next_token: Histogram,
@@ -100,6 +102,8 @@ impl Default for Metrics {
             cached: all
                 .counter("cached_tokens", "Tokens of prompts that the KV cache held already"),
             drawn: all.counter("drawn_tokens", "Tokens drawn"),
+            accepted: all.counter("drafts_accepted", "Drafted tokens that were drawn"),
+            rejected: all.counter("drafts_rejected", "Drafted tokens that were not drawn"),
             waiting: all.seconds("queue_seconds", "Time from a request to its sequence"),
             first_token: all
                 .seconds("first_token_seconds", "Time from a request to its first token"),
@@ -168,7 +172,9 @@ impl Metrics {
         self.next_token.observe(time.as_secs_f64());
     }
 
-    pub(crate) fn step(&self, engine: &Engine<'_>) {
+    pub(crate) fn step(&self, engine: &Engine<'_>, stepped: Stepped) {
+        self.accepted.inc_by(stepped.accepted as u64);
+        self.rejected.inc_by(stepped.rejected as u64);
         let held: usize =
             (0..engine.options().sequences).map(|sequence| engine.len(sequence)).sum();
         self.held.set(held as i64);

@@ -165,7 +165,7 @@ impl<'w, 'e> Worker<'w, 'e> {
         self.busy = now;
         self.saved.iter_mut().for_each(|saved| saved.save_passing(&self.scheduler));
         self.chunk.learn(stepped, now - start);
-        self.metrics.step(self.scheduler.engine());
+        self.metrics.step(self.scheduler.engine(), stepped);
         let mut lost = None;
         for mut running in std::mem::take(&mut self.running) {
             match self.tell(&mut running, now) {
