@@ -183,6 +183,7 @@ impl Arguments {
             system: self.system.as_ref().map(read).transpose()?,
             context: options.context,
             vocab: config.vocab.min(tokenizer.len()),
+            hidden: config.hidden,
             sequences: options.sequences,
             sampling: self.sampling.sampling(),
             head_rows: options.head_rows,

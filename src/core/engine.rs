@@ -1,13 +1,13 @@
 //! A model ready to run: steps batches of tokens through the forward pass.
 
-use crate::arena::{Arena, ArenaError};
+use crate::arena::Arena;
 use crate::arrangement::Arranger;
-use crate::config::{Config, ConfigError};
+use crate::config::Config;
+use crate::engine_error::EngineError;
 use crate::experts::Experts;
 use crate::figures::ExpertFigures;
-use crate::head_rows::HeadRowsError;
 use crate::kv::{KvCache, KvLayout, TileBytes, TileError, TruncateError};
-use crate::options::{Options, OptionsError};
+use crate::options::Options;
 use crate::parallel::Parallel;
 use crate::pass::Pass;
 use crate::policy::Policy;
@@ -16,9 +16,9 @@ use crate::scratch::Scratch;
 use crate::step_error::StepError;
 use crate::store::{ExpertStore, StoreFigures};
 use crate::token::{Logits, Token};
-use crate::weights::{LayoutError, ShapeError, Weights};
+use crate::weights::Weights;
 use core::fmt;
-use wick_kernels::Kernels;
+use wick_kernels::{Kernels, scalar};
 
 /// The KV cache and the scratch of an engine, cut from one arena.
 #[derive(Debug)]
@@ -280,6 +280,25 @@ impl<'m> Engine<'m> {
         (i < self.state.tokens).then(|| &self.state.scratch.stream.residual[i * hidden..][..hidden])
     }
 
+    /// Writes the hidden state of the `i`-th token of the last step into a row of [`Config::hidden`] values: the residual
+    /// stream that left the last layer, normalized as the LM head takes it in (RMSNorm). Returns whether there is one; not
+    /// of a token that failed.
+    ///
+    /// # Panics
+    /// If the row has another length.
+    pub fn hidden_state(&mut self, i: usize, row: &mut [f32]) -> bool {
+        let weights = self.arranger.as_deref().map_or(self.weights, Arranger::weights);
+        let State { scratch: Scratch { stream, tokens, .. }, tokens: n, .. } = &mut self.state;
+        let hidden = self.config.hidden;
+        let is_there = i < *n && !tokens.has_failed(i);
+        if is_there {
+            weights.output_norm.dequantize_row(0, stream.norm);
+            let residual = &stream.residual[i * hidden..][..hidden];
+            scalar::rms_norm(residual, stream.norm, self.config.rms_eps, row);
+        }
+        is_there
+    }
+
     /// Rows of the LM head that the last step multiplied, those of all its logits together.
     pub fn lm_head_rows(&self) -> usize {
         self.state.scratch.lm_head.multiplied
@@ -394,76 +413,5 @@ impl fmt::Debug for Engine<'_> {
             .field("options", &self.state.options)
             .field("kernels", self.products.kernels)
             .finish_non_exhaustive()
-    }
-}
-
-/// An engine cannot be made.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum EngineError {
-    /// The shape is impossible.
-    Config(ConfigError),
-    /// A tensor does not fit the shape.
-    Shape(ShapeError),
-    /// An option is out of range.
-    Options(OptionsError),
-    /// The model has not what the wanted rows of the LM head need.
-    LmHead(HeadRowsError),
-    /// A matrix is arranged for another product.
-    Layout(LayoutError),
-    /// The arena is too small.
-    Arena(ArenaError),
-    /// Experts are to be read into slots, and there are none.
-    Slots,
-}
-
-impl fmt::Display for EngineError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            EngineError::Config(e) => e.fmt(f),
-            EngineError::Shape(e) => e.fmt(f),
-            EngineError::Options(e) => e.fmt(f),
-            EngineError::LmHead(e) => e.fmt(f),
-            EngineError::Layout(e) => e.fmt(f),
-            EngineError::Arena(e) => e.fmt(f),
-            EngineError::Slots => f.write_str("expert slots: at least 1 expected, 0 found"),
-        }
-    }
-}
-
-impl core::error::Error for EngineError {}
-
-impl From<ConfigError> for EngineError {
-    fn from(e: ConfigError) -> EngineError {
-        EngineError::Config(e)
-    }
-}
-
-impl From<ShapeError> for EngineError {
-    fn from(e: ShapeError) -> EngineError {
-        EngineError::Shape(e)
-    }
-}
-
-impl From<OptionsError> for EngineError {
-    fn from(e: OptionsError) -> EngineError {
-        EngineError::Options(e)
-    }
-}
-
-impl From<LayoutError> for EngineError {
-    fn from(e: LayoutError) -> EngineError {
-        EngineError::Layout(e)
-    }
-}
-
-impl From<HeadRowsError> for EngineError {
-    fn from(e: HeadRowsError) -> EngineError {
-        EngineError::LmHead(e)
-    }
-}
-
-impl From<ArenaError> for EngineError {
-    fn from(e: ArenaError) -> EngineError {
-        EngineError::Arena(e)
     }
 }

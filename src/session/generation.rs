@@ -2,6 +2,7 @@
 
 use crate::constraint::Constraint;
 use crate::draft::Draft;
+use crate::embedding::Embedding;
 use crate::log_probability::LogProbability;
 use crate::prefix::Provenance;
 use crate::request::{Ended, Failure, Request};
@@ -9,7 +10,8 @@ use crate::stop::StopStrings;
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
-use wick_core::{Approximation, Candidates, Guidance, History, Logits, Sampler, Token};
+use core::ops::Range;
+use wick_core::{Approximation, Candidates, Engine, Guidance, History, Logits, Sampler, Token};
 use wick_text::{Detokenizer, Tokenizer};
 
 /// Bytes of text that there is room for in one step: a token, and what a stop string held back.
@@ -40,6 +42,8 @@ pub struct Generation {
     stops: StopStrings,
     log_probability: Option<LogProbability>,
     draft: Draft,
+    /// What is wanted in place of a text.
+    embedding: Option<Embedding>,
     /// Text of the last step.
     text: String,
     /// Whether the last step drew a token.
@@ -58,14 +62,15 @@ pub(crate) struct Held {
 }
 
 impl Generation {
-    /// What its sequence holds, and where that comes from.
+    /// What its sequence holds for others too, and where that comes from.
     pub(crate) fn held(&self) -> (&[u32], Provenance) {
-        (&self.ids[..self.held], self.provenance)
+        let held = if self.embedding.is_some() { 0 } else { self.held };
+        (&self.ids[..held], self.provenance)
     }
 
     /// Tokens of what it holds that are of use to another prompt.
     pub(crate) fn common(&self, request: &Request) -> usize {
-        self.provenance.common(&self.ids[..self.held], request)
+        self.provenance.common(self.held().0, request)
     }
 
     /// Where that comes from.
@@ -117,6 +122,7 @@ impl Generation {
             stops: StopStrings::new(stop),
             log_probability,
             draft: Draft::new(0, 1.0),
+            embedding: None,
             text: String::with_capacity(TEXT_ROOM),
             has_drawn: false,
             has_taken: false,
@@ -130,6 +136,24 @@ impl Generation {
             return Generation { draft, ..self };
         }
         self
+    }
+
+    /// The same for the embedding of its prompt, of states of so many values.
+    pub(crate) fn with_embedding(self, hidden: usize) -> Generation {
+        let (embedding, logits) = (Some(Embedding::with_room(hidden)), Logits::None);
+        Generation { embedding, logits, most: 0, ..self }
+    }
+
+    /// Adds the hidden states of tokens of its prompt, if it is for an embedding.
+    pub(crate) fn embed(&mut self, engine: &mut Engine<'_>, tokens: Range<usize>) {
+        if let Some(embedding) = &mut self.embedding {
+            tokens.for_each(|i| embedding.add(|row| engine.hidden_state(i, row)));
+        }
+    }
+
+    /// The embedding of its prompt, once all of that is read, if that was asked for.
+    pub fn embedding(&self) -> Option<Vec<f32>> {
+        self.embedding.as_ref()?.finish(self.prompt)
     }
 
     /// Appends up to `most` of the tokens that are to be stepped next to a batch; returns how many.
@@ -258,7 +282,7 @@ impl Generation {
 
     /// What the KV cache holds of it.
     pub(crate) fn into_held(mut self) -> Held {
-        self.ids.truncate(self.held);
+        self.ids.truncate(self.held().0.len());
         Held { ids: self.ids, provenance: self.provenance }
     }
 

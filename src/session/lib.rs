@@ -60,6 +60,7 @@ extern crate alloc;
 
 mod constraint;
 mod draft;
+mod embedding;
 mod generation;
 mod log_probability;
 mod prefix;

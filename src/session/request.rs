@@ -5,7 +5,7 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
-use wick_core::{Approximation, HeadRows, SampleError, Sampler, StepError};
+use wick_core::{Approximation, HeadRows, SampleError, Sampler, Sampling, StepError};
 use wick_text::Control;
 
 /// Most tokens whose logits a request can have something added to.
@@ -40,6 +40,9 @@ pub struct Request {
     pub approximation: Approximation,
     /// What becomes of control tokens in the text.
     pub control: Control,
+    /// Whether the prompt's embedding is wanted: the mean of its hidden states, normalized. Nothing is drawn then, nothing
+    /// of the prompt is taken from what sequences hold, and what this one holds is left to nobody.
+    pub embedding: bool,
     /// Whose it is: only prompts of one owner have a common beginning that is read once, since the time that an answer
     /// takes would tell others what was asked.
     pub owner: usize,
@@ -62,8 +65,15 @@ impl Request {
             head_rows: HeadRows::Exact,
             approximation: Approximation::NONE,
             control: Control::Hide,
+            embedding: false,
             owner: 0,
         }
+    }
+
+    /// The embedding of a prompt.
+    pub fn embedding(prompt: Vec<u32>) -> Request {
+        let sampler = Sampler::new(Sampling::GREEDY);
+        Request { embedding: true, ..Request::new(prompt, 0, sampler) }
     }
 }
 

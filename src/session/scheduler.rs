@@ -174,6 +174,7 @@ impl<'e> Scheduler<'e> {
                 true => stepped.prompt += tokens,
                 false => stepped.drawn += tokens,
             }
+            generation.embed(&mut self.engine, start..start + tokens);
             stepped.drafted += drafted;
             stepped.rejected += self.advance(sequence, tokens, first, tokenizer);
         }
@@ -232,11 +233,15 @@ impl<'e> Scheduler<'e> {
     /// Returns why it ended; `None` if there is no such generation any more.
     pub fn release(&mut self, id: GenerationId) -> Option<Ended> {
         self.place(id)?.generation.as_ref()?;
-        self.forget_draft(id.sequence);
         let place = &mut self.sequences[id.sequence];
+        place.foreseen = None;
         let generation = place.generation.take()?;
         let ended = generation.ended().unwrap_or(Ended::Cancelled);
         place.held = generation.into_held();
+        let held = place.held.ids.len();
+        if self.engine.len(id.sequence) > held {
+            self.truncate(id.sequence, held);
+        }
         Some(ended)
     }
 

@@ -3,6 +3,7 @@
 mod access;
 mod client;
 mod constraint;
+mod embeddings;
 mod load;
 mod ollama;
 mod openai;

@@ -4,6 +4,7 @@
 mod constraint;
 mod copies;
 mod drafts;
+mod embeddings;
 mod sampling;
 mod tools;
 

@@ -60,7 +60,7 @@ impl Fields {
         prompt: Vec<u32>,
         log_probabilities: Option<usize>,
     ) -> Result<Vec<Request>, ApiError> {
-        check_prompt(ready, &prompt)?;
+        check_prompt(ready, "prompt", &prompt)?;
         let sampling = self.sampling(ready)?;
         let (most, stop, logit_bias) = (self.most(ready)?, self.stops()?, self.logit_bias(ready)?);
         if let Some(found) = log_probabilities.filter(|n| *n > MOST_LOG_PROBABILITIES) {
@@ -164,13 +164,13 @@ impl Fields {
 }
 
 /// Refuses a prompt that no sequence has room for, or of ids that are none.
-fn check_prompt(ready: &Ready, prompt: &[u32]) -> Result<(), ApiError> {
+pub(crate) fn check_prompt(ready: &Ready, field: &str, prompt: &[u32]) -> Result<(), ApiError> {
     if prompt.is_empty() {
-        return Err(ApiError::field("prompt", "it is empty"));
+        return Err(ApiError::field(field, "it is empty"));
     }
     if let Some(id) = prompt.iter().find(|id| **id as usize >= ready.vocab) {
         let message = format_args!("token {id}: the vocabulary has {} entries", ready.vocab);
-        return Err(ApiError::field("prompt", message));
+        return Err(ApiError::field(field, message));
     }
     let (found, context) = (prompt.len(), ready.context);
     if found > context {

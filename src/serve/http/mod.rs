@@ -16,6 +16,7 @@ mod openai;
 mod page;
 mod prompt;
 mod server;
+mod texts;
 mod tokens;
 mod tools;
 mod warm;
@@ -51,6 +52,7 @@ pub fn router(service: App, access: Arc<Access>) -> Router {
         .route("/v1/models/{*name}", get(openai::models::one))
         .route("/v1/chat/completions", post(openai::chat::complete))
         .route("/v1/completions", post(openai::completions::complete))
+        .route("/v1/embeddings", post(openai::embeddings::embeddings))
         .route("/", get(page::root))
         .route("/page/{file}", get(page::file))
         .route("/api/version", get(ollama::models::version))
@@ -60,6 +62,8 @@ pub fn router(service: App, access: Arc<Access>) -> Router {
         .route("/api/pull", post(ollama::models::pull))
         .route("/api/chat", post(ollama::chat::chat))
         .route("/api/generate", post(ollama::generate::generate))
+        .route("/api/embed", post(ollama::embed::embed_all))
+        .route("/api/embeddings", post(ollama::embed::embed_one))
         .fallback(error::no_such_path)
         .method_not_allowed_fallback(error::no_such_method)
         .layer(DefaultBodyLimit::max(LARGEST_BODY))

@@ -63,6 +63,8 @@ pub struct Outcome {
     pub decode_seconds: f64,
     /// Seconds from when the job was taken up until its prompt was read.
     pub prefill_seconds: f64,
+    /// The embedding of the prompt, if that was asked for.
+    pub embedding: Option<Vec<f32>>,
     /// What went wrong, if something did.
     pub error: Option<String>,
 }
@@ -77,6 +79,7 @@ impl Outcome {
             drawn: 0,
             decode_seconds: 0.0,
             prefill_seconds: 0.0,
+            embedding: None,
             error,
         }
     }

@@ -63,6 +63,8 @@ pub struct Ready {
     pub context: usize,
     /// Entries of the vocabulary.
     pub vocab: usize,
+    /// Values of a hidden state, and so of an embedding.
+    pub hidden: usize,
     /// Sequences side by side.
     pub sequences: usize,
     /// How tokens are drawn where a request does not say.

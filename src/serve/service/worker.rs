@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::UnboundedSender;
 use wick_core::{StepError, StoreReason};
-use wick_session::{Ended, Failure, GenerationId, Request, Scheduler, StartError};
+use wick_session::{Ended, Failure, Generation, GenerationId, Request, Scheduler, StartError};
 use wick_text::Tokenizer;
 
 /// How long the thread sleeps at most when there is nothing to do.
@@ -142,7 +142,7 @@ impl<'w, 'e> Worker<'w, 'e> {
     ) {
         let now = Instant::now();
         let generation = self.scheduler.generation(id);
-        let cached = generation.map_or(0, wick_session::Generation::cached_tokens);
+        let cached = generation.map_or(0, Generation::cached_tokens);
         self.metrics.begin(prompt, cached, now - made);
         let _gone = events.send(Event::Reading { prompt, held: cached, cached });
         let (taken, first, last) = (now, None, now);
@@ -212,7 +212,9 @@ impl<'w, 'e> Worker<'w, 'e> {
     }
 
     fn release(&mut self, running: &Running, ended: Ended, now: Instant) {
-        let drawn = self.scheduler.generation(running.id).map_or(0, |g| g.drawn().len());
+        let generation = self.scheduler.generation(running.id);
+        let drawn = generation.map_or(0, |g| g.drawn().len());
+        let embedding = generation.and_then(Generation::embedding);
         self.scheduler.release(running.id);
         self.saved.iter_mut().for_each(SavedPrefixes::changed);
         self.queue.done();
@@ -224,6 +226,7 @@ impl<'w, 'e> Worker<'w, 'e> {
             drawn,
             decode_seconds: (running.last.max(first) - first).as_secs_f64(),
             prefill_seconds: (first - running.taken).as_secs_f64(),
+            embedding,
             error: match ended {
                 Ended::Failed(failure) => Some(failure.to_string()),
                 _ => None,

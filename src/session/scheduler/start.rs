@@ -31,8 +31,40 @@ impl Scheduler<'_> {
         store: &mut dyn PrefixStore,
     ) -> Result<GenerationId, StartError> {
         self.check(&request)?;
-        let (sequence, common) = self.choose(&request)?;
-        let (sequence, common) = match self.source(&request, common) {
+        let sequence = match request.embedding {
+            true => self.empty(store)?,
+            false => self.prepare(&request, store)?,
+        };
+        self.started += 1;
+        let number = self.started;
+        let generation = self.generate(request, sequence);
+        let place = &mut self.sequences[sequence];
+        place.generation = Some(generation);
+        (place.number, place.row, place.stepped) = (number, None, self.steps);
+        Ok(GenerationId { sequence, number })
+    }
+
+    /// The generation of a request that goes on from what a sequence holds.
+    fn generate(&mut self, request: Request, sequence: usize) -> Generation {
+        let held = core::mem::take(&mut self.sequences[sequence].held);
+        let (context, cached) = (self.engine.options().context, self.engine.len(sequence));
+        let is_embedding = request.embedding;
+        let generation = Generation::new(request, sequence, context, cached, held);
+        if is_embedding {
+            return generation.with_embedding(self.engine.config().hidden);
+        }
+        let cost = if self.engine.expert_figures().is_some() { STREAMED } else { IN_MEMORY };
+        generation.with_drafts(Draft::new(self.drafts, cost))
+    }
+
+    /// A sequence that holds as much of the beginning of a prompt as can be had.
+    fn prepare(
+        &mut self,
+        request: &Request,
+        store: &mut dyn PrefixStore,
+    ) -> Result<usize, StartError> {
+        let (sequence, common) = self.choose(request)?;
+        let (sequence, common) = match self.source(request, common) {
             Some((from, to, common)) if self.copy(from, to, common, store) => (to, common),
             _ => {
                 self.evict(sequence, common, store);
@@ -40,18 +72,22 @@ impl Scheduler<'_> {
                 (sequence, self.engine.len(sequence))
             }
         };
-        self.restore(sequence, common, &request, store);
-        self.started += 1;
-        let (number, context) = (self.started, self.engine.options().context);
-        let cached = self.engine.len(sequence);
-        let cost = if self.engine.expert_figures().is_some() { STREAMED } else { IN_MEMORY };
-        let drafts = Draft::new(self.drafts, cost);
-        let place = &mut self.sequences[sequence];
-        let held = core::mem::take(&mut place.held);
-        let generation = Generation::new(request, sequence, context, cached, held);
-        place.generation = Some(generation.with_drafts(drafts));
-        (place.number, place.row, place.stepped) = (number, None, self.steps);
-        Ok(GenerationId { sequence, number })
+        self.restore(sequence, common, request, store);
+        Ok(sequence)
+    }
+
+    /// A sequence that holds nothing: a free one that did not before, or the one that was not used for longest.
+    fn empty(&mut self, store: &mut dyn PrefixStore) -> Result<usize, StartError> {
+        let free = self.sequences.iter().enumerate().filter(|(_, s)| s.generation.is_none());
+        let rated = free.map(|(i, s)| (!s.held.ids.is_empty(), s.number, i));
+        let (_, _, sequence) = rated.min().ok_or(self.busy())?;
+        self.evict(sequence, 0, store);
+        self.truncate(sequence, 0);
+        Ok(sequence)
+    }
+
+    fn busy(&self) -> StartError {
+        StartError::Busy { sequences: self.sequences.len() }
     }
 
     /// Has a sequence hold no more than so many tokens; none, if the windowed layers do not hold any more what the next
@@ -115,8 +151,7 @@ impl Scheduler<'_> {
             let Held { ids, provenance } = &s.held;
             (provenance.common(ids, request), core::cmp::Reverse(s.number), i)
         });
-        let (common, _, sequence) =
-            rated.max().ok_or(StartError::Busy { sequences: self.sequences.len() })?;
+        let (common, _, sequence) = rated.max().ok_or(self.busy())?;
         Ok((sequence, common))
     }
 

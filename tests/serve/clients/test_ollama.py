@@ -65,6 +65,12 @@ def test_models(client):
     assert client.pull("nano").status == "success"
 
 
+def test_embeddings(client):
+    answer = client.embed(model="nano", input=["turn on the light", "hi"])
+    assert len(answer.embeddings) == 2 and answer.prompt_eval_count > 3
+    assert client.embeddings(model="nano", prompt="hi").embedding == answer.embeddings[1]
+
+
 def test_errors(client):
     with pytest.raises(ollama.ResponseError) as error:
         client.chat(model="other", messages=LIGHT)

@@ -46,6 +46,20 @@ def test_chat_streams(client):
         assert helper.get_final_completion().choices[0].message.content == ON
 
 
+def test_embeddings(client):
+    texts = ["turn on the light", "what is 7 times 8?"]
+    # The client asks for base64 of its own accord.
+    answer = client.embeddings.create(model="nano", input=texts)
+    vectors = [one.embedding for one in answer.data]
+    floats = client.embeddings.create(model="nano", input=texts, encoding_format="float")
+    for vector, other in zip(vectors, floats.data):
+        assert abs(sum(value * value for value in vector) - 1) < 1e-4
+        assert vector == pytest.approx(other.embedding)
+    assert answer.usage.prompt_tokens == floats.usage.total_tokens > 5
+    with pytest.raises(openai.BadRequestError, match="dimensions"):
+        client.embeddings.create(model="nano", input=texts, dimensions=3)
+
+
 def test_choices_and_log_probabilities(client):
     answer = client.chat.completions.create(
         model="nano", messages=LIGHT, n=2, seed=3, temperature=1, logprobs=True, top_logprobs=3

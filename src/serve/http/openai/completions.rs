@@ -10,6 +10,7 @@ use crate::http::fields::Fields;
 use crate::http::guard::Caller;
 use crate::http::health::ready;
 use crate::http::keep_alive::{Gone, Sink, plain, stream};
+use crate::http::texts::Texts;
 use crate::service::{Event, Ready, now};
 use axum::Extension;
 use axum::extract::State;
@@ -17,14 +18,13 @@ use axum::response::Response;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::sync::Arc;
-use wick_text::Special;
 
 /// Prompts of a request at most.
 const MOST_PROMPTS: usize = 64;
 
 #[derive(Deserialize)]
 pub(in crate::http) struct CompletionRequest {
-    prompt: Prompts,
+    prompt: Texts,
     #[serde(flatten)]
     fields: Fields,
     stream: Option<bool>,
@@ -35,46 +35,6 @@ pub(in crate::http) struct CompletionRequest {
     best_of: Option<i64>,
 }
 
-/// Texts or ids to be continued.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Prompts {
-    Text(String),
-    Ids(Vec<u32>),
-    Texts(Vec<String>),
-    IdLists(Vec<Vec<u32>>),
-}
-
-impl Prompts {
-    /// The ids of each. Nothing in a text is a control token.
-    fn encode(self, ready: &Ready) -> Result<Vec<Vec<u32>>, ApiError> {
-        let encode = |text: String| {
-            let mut ids = Vec::from_iter(ready.tokenizer.prefix());
-            ready.tokenizer.encode(&text, Special::Text, &mut ids);
-            if ids.is_empty() {
-                // Like the beginning of a document.
-                let tokenizer = &ready.tokenizer;
-                let end = || tokenizer.bos().or(tokenizer.eos());
-                ids.extend(tokenizer.id_of("<|endoftext|>").or_else(end));
-            }
-            ids
-        };
-        let prompts = match self {
-            Prompts::Text(text) => vec![encode(text)],
-            Prompts::Ids(ids) => vec![ids],
-            Prompts::Texts(texts) => texts.into_iter().map(encode).collect(),
-            Prompts::IdLists(lists) => lists,
-        };
-        match prompts.len() {
-            1..=MOST_PROMPTS => Ok(prompts),
-            found => Err(ApiError::field(
-                "prompt",
-                format_args!("1 to {MOST_PROMPTS} prompts expected, {found} found"),
-            )),
-        }
-    }
-}
-
 pub(in crate::http) async fn complete(
     State(service): State<App>,
     Extension(owner): Extension<Caller>,
@@ -83,7 +43,7 @@ pub(in crate::http) async fn complete(
     let ready = ready(&service).await?;
     check(&body)?;
     let mut requests = Vec::new();
-    for prompt in body.prompt.encode(&ready)? {
+    for prompt in body.prompt.encode(&ready, "prompt", MOST_PROMPTS)? {
         requests.extend(body.fields.requests(&ready, prompt, body.logprobs)?);
     }
     let priority = body.fields.priority.unwrap_or(0);

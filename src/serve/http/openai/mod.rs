@@ -2,6 +2,7 @@
 
 pub(super) mod chat;
 pub(super) mod completions;
+pub(super) mod embeddings;
 mod log_probabilities;
 pub(super) mod models;
 

@@ -1,0 +1,102 @@
+//! `POST /v1/embeddings`: texts as vectors, the mean of their hidden states (after the last norm), as long as one.
+
+use crate::http::App;
+use crate::http::answer::{Answers, Asker, embed};
+use crate::http::error::ApiError;
+use crate::http::extract::Body;
+use crate::http::fields::check_prompt;
+use crate::http::guard::Caller;
+use crate::http::health::ready;
+use crate::http::keep_alive::plain;
+use crate::http::texts::Texts;
+use crate::service::Ready;
+use axum::Extension;
+use axum::extract::State;
+use axum::response::Response;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use wick_session::Request;
+
+/// Texts of a request at most.
+const MOST_TEXTS: usize = 2048;
+
+#[derive(Deserialize)]
+pub(in crate::http) struct EmbeddingRequest {
+    input: Texts,
+    encoding_format: Option<Encoding>,
+    dimensions: Option<usize>,
+    /// Requests of higher priority go first; wick's own.
+    priority: Option<i32>,
+}
+
+/// How the values of a vector are written.
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Encoding {
+    #[default]
+    Float,
+    /// Their bytes as little-endian singles.
+    Base64,
+}
+
+impl Encoding {
+    fn write(self, values: &[f32]) -> Value {
+        match self {
+            Encoding::Float => values.into(),
+            Encoding::Base64 => {
+                let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+                STANDARD.encode(bytes).into()
+            }
+        }
+    }
+}
+
+pub(in crate::http) async fn embeddings(
+    State(service): State<App>,
+    Extension(owner): Extension<Caller>,
+    Body(body): Body<EmbeddingRequest>,
+) -> Result<Response, ApiError> {
+    let ready = ready(&service).await?;
+    check_dimensions(&ready, body.dimensions)?;
+    if body.input.has_empty() {
+        return Err(ApiError::field("input", "texts that are not empty expected"));
+    }
+    let texts = body.input.encode(&ready, "input", MOST_TEXTS)?;
+    texts.iter().try_for_each(|text| check_prompt(&ready, "input", text))?;
+    let requests = texts.into_iter().map(Request::embedding).collect();
+    let priority = body.priority.unwrap_or(0);
+    let answers = Answers::ask(Asker { service, owner, priority }, requests)?;
+    Ok(plain(collect(ready, answers, body.encoding_format.unwrap_or_default())).await)
+}
+
+/// Vectors have as many values as the model's hidden states.
+fn check_dimensions(ready: &Ready, wanted: Option<usize>) -> Result<(), ApiError> {
+    match wanted.filter(|wanted| *wanted != ready.hidden) {
+        None => Ok(()),
+        Some(found) => {
+            let message =
+                format_args!("this model has {} and no other, {found} found", ready.hidden);
+            Err(ApiError::unsupported("dimensions", message))
+        }
+    }
+}
+
+async fn collect(
+    ready: Arc<Ready>,
+    answers: Answers,
+    encoding: Encoding,
+) -> Result<Value, ApiError> {
+    let (vectors, tokens) = embed(answers).await?;
+    let data = vectors.iter().enumerate().map(|(index, vector)| {
+        json!({"object": "embedding", "index": index, "embedding": encoding.write(vector)})
+    });
+    Ok(json!({
+        "object": "list",
+        "data": data.collect::<Vec<_>>(),
+        "model": ready.name,
+        "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
+    }))
+}
