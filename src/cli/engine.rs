@@ -70,6 +70,11 @@ impl EngineArguments {
         Approximation { prefer_resident, skip_missing, low_bit }
     }
 
+    /// Bytes that the whole process may take, if somebody knows.
+    pub(crate) fn budget(&self) -> Option<usize> {
+        self.setup(None).budget().map(|budget| budget.whole)
+    }
+
     /// How an answer is drawn.
     pub(crate) fn drawing(&self, sampling: Sampling, head_rows: &HeadRowsArguments) -> Drawing {
         let (head_rows, approximation) = (head_rows.head_rows(), self.approximation());

@@ -31,6 +31,9 @@ static TERMINAL: OnceLock<Option<Terminal>> = OnceLock::new();
 #[derive(Clone)]
 pub(crate) struct Interrupt(Arc<State>);
 
+/// What is done before the process ends.
+pub(crate) type Leave = Box<dyn Fn() + Send + Sync>;
+
 #[derive(Default)]
 struct State {
     /// The last signal that came; 0 if none did.
@@ -39,6 +42,8 @@ struct State {
     mode: AtomicU8,
     /// Whether a service was asked to read its settings again.
     reload: AtomicBool,
+    /// How a service leaves that is being loaded.
+    leave: OnceLock<Leave>,
 }
 
 /// Nothing checks.
@@ -49,6 +54,8 @@ const BUSY: u8 = 1;
 const ANSWERING: u8 = 2;
 /// A service checks, and takes the time that it needs to end; SIGHUP is no end to it.
 const SERVING: u8 = 3;
+/// A service is being loaded: nothing checks, and it ends as one that has done what it should.
+const LOADING: u8 = 4;
 
 impl Interrupt {
     /// Watches for signals, of which the first ends the process as long as nobody is
@@ -93,6 +100,12 @@ impl Interrupt {
         let _other = self.0.signal.compare_exchange(was, new, Ordering::SeqCst, Ordering::SeqCst);
     }
 
+    /// From here on a service is being loaded: a signal has it `leave` and ends the process, as one that was asked to.
+    pub(crate) fn loading(&self, leave: Leave) {
+        let _no_second_service = self.0.leave.set(leave);
+        self.0.mode.store(LOADING, Ordering::SeqCst);
+    }
+
     /// From here on a service checks, which ends in order however long that takes; a second signal ends it at once.
     /// SIGHUP asks it to [read its settings again](Interrupt::reload).
     pub(crate) fn serving(&self) {
@@ -122,12 +135,17 @@ fn serve(mut signals: Signals, state: &State) {
     loop {
         for signal in signals.wait().filter(|signal| *signal != SIGXFSZ) {
             let mode = state.mode.load(Ordering::SeqCst);
-            if signal == SIGHUP && mode == SERVING {
+            if signal == SIGHUP && matches!(mode, SERVING | LOADING) {
                 state.reload.store(true, Ordering::SeqCst);
                 continue;
             }
             let is_second = state.signal.swap(signal, Ordering::SeqCst) != 0;
             let stops = signal == SIGINT && mode == ANSWERING;
+            if mode == LOADING && !is_second {
+                state.leave.get().inspect(|leave| leave());
+                leave_in_order();
+                low_level::exit(0);
+            }
             if mode == IDLE || is_second && !stops {
                 end(signal);
             }

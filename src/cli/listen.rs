@@ -1,10 +1,13 @@
 //! Where a service listens, and who may ask it.
 
 use crate::exit::{Exit, Failure, OrExit};
+use crate::interrupt::Leave;
 use anyhow::Context;
 use clap::Args;
+use listenfd::ListenFd;
+use rustix::net::sockopt::socket_acceptconn;
 use std::fs::{self, Permissions};
-use std::net::{TcpListener, ToSocketAddrs};
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -12,6 +15,25 @@ use wick_serve::http::{Keys, Listener, Origin};
 
 /// Where `--help` lists how a service is reached.
 const HTTP: &str = "HTTP";
+
+/// Where a service listens.
+pub(crate) struct Listening {
+    pub(crate) listeners: Vec<Listener>,
+    /// The socket that was made for it.
+    made: Option<PathBuf>,
+}
+
+impl Listening {
+    /// What removes the socket that was made.
+    pub(crate) fn remover(&self) -> Leave {
+        let made = self.made.clone();
+        Box::new(move || {
+            if let Some(path) = &made {
+                let _gone_already = fs::remove_file(path);
+            }
+        })
+    }
+}
 
 /// Where a service listens, and who may ask it.
 #[derive(Args)]
@@ -73,32 +95,72 @@ impl ListenArguments {
         self.cors.clone()
     }
 
-    /// Listens, beyond this machine only if there are keys.
-    pub(crate) fn bind(&self, keys: &Keys) -> Result<Vec<Listener>, Failure> {
+    /// Listens, beyond this machine only if there are keys. Sockets that the process was started with go before all that is
+    /// asked for (sd_listen_fds(3)).
+    pub(crate) fn bind(&self, keys: &Keys) -> Result<Listening, Failure> {
+        let inherited = inherited()?;
+        if !inherited.is_empty() {
+            let mut addresses = inherited.iter().filter_map(address);
+            addresses.try_for_each(|address| self.check(address, keys))?;
+            return Ok(Listening { listeners: inherited, made: None });
+        }
         if let Some(path) = &self.unix {
-            return bind_unix(path).map(|listener| vec![Listener::Unix(listener)]);
+            let listeners = vec![Listener::Unix(bind_unix(path)?)];
+            return Ok(Listening { listeners, made: Some(path.clone()) });
         }
         let place = || format!("{}:{}", self.host, self.port);
         let addresses = (self.host.as_str(), self.port).to_socket_addrs();
         let mut listeners = Vec::new();
         for address in addresses.with_context(place).or_exit(Exit::Usage)? {
-            if !address.ip().is_loopback() && keys.is_empty() && !self.insecure {
-                let message = format_args!(
-                    "{address} can be reached from elsewhere: --api-key-file expected, or --insecure"
-                );
-                return Err(Failure::new(Exit::Usage, message));
-            }
+            self.check(address, keys)?;
             let listener = TcpListener::bind(address).with_context(|| address.to_string());
             listeners.push(Listener::Tcp(listener.or_exit(Exit::Failed)?));
         }
-        Ok(listeners)
+        Ok(Listening { listeners, made: None })
     }
 
-    /// Removes the socket that was made.
-    pub(crate) fn remove(&self) {
-        if let Some(path) = &self.unix {
-            let _gone_already = fs::remove_file(path);
+    /// Refuses an address beyond this machine without keys.
+    fn check(&self, address: SocketAddr, keys: &Keys) -> Result<(), Failure> {
+        if address.ip().is_loopback() || !keys.is_empty() || self.insecure {
+            return Ok(());
         }
+        let message = format_args!(
+            "{address} can be reached from elsewhere: --api-key-file expected, or --insecure"
+        );
+        Err(Failure::new(Exit::Usage, message))
+    }
+}
+
+/// Sockets that the process was started with and listens at.
+fn inherited() -> Result<Vec<Listener>, Failure> {
+    let mut inherited = ListenFd::from_env();
+    let mut listeners = Vec::new();
+    for i in 0..inherited.len() {
+        let listener = match inherited.take_tcp_listener(i) {
+            Ok(listener) => listener.map(Listener::Tcp),
+            Err(_no_tcp) => inherited.take_unix_listener(i).unwrap_or(None).map(Listener::Unix),
+        };
+        let Some(listener) = listener.filter(listens) else {
+            let message = format_args!("socket {i} of LISTEN_FDS: one that listens expected");
+            return Err(Failure::new(Exit::Usage, message));
+        };
+        listeners.push(listener);
+    }
+    Ok(listeners)
+}
+
+fn listens(listener: &Listener) -> bool {
+    let listens = match listener {
+        Listener::Tcp(listener) => socket_acceptconn(listener),
+        Listener::Unix(listener) => socket_acceptconn(listener),
+    };
+    listens.unwrap_or(false)
+}
+
+fn address(listener: &Listener) -> Option<SocketAddr> {
+    match listener {
+        Listener::Tcp(listener) => listener.local_addr().ok(),
+        Listener::Unix(_) => None,
     }
 }
 

@@ -13,6 +13,7 @@ mod engine;
 mod eval;
 mod exit;
 mod history;
+mod http;
 mod input;
 mod inspect;
 mod interrupt;

@@ -3,8 +3,9 @@
 use crate::cache::CacheArguments;
 use crate::engine::{EngineArguments, HeadRowsArguments, with_engine};
 use crate::exit::{Exit, Failure, OrExit};
+use crate::http::{Bounds, Http};
 use crate::interrupt::Interrupt;
-use crate::listen::{self, ListenArguments};
+use crate::listen::ListenArguments;
 use crate::model::{ModelArguments, tokenizer};
 use crate::number;
 use crate::report::note;
@@ -14,23 +15,16 @@ use anyhow::Context;
 use clap::Args;
 use serde_json::{Value, json};
 use std::fs;
-use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
-use wick_core::{Approximation, Candidates, Engine, Options};
+use std::time::Duration;
+use wick_core::{Approximation, Candidates, Engine, Options, StepError};
 use wick_linux::host::{Model, one_sequence};
 use wick_serve::constraint::Forms;
-use wick_serve::http::{Access, Server, Shutdown, Warming};
+use wick_serve::http::Warming;
 use wick_serve::service::{Metrics, Queue, Ready, Service, State, Worker, now};
-use wick_session::Scheduler;
+use wick_session::{Failure as SessionFailure, Scheduler};
 use wick_text::Tokenizer;
-
-/// Stack of the thread that speaks HTTP.
-const STACK: usize = 1 << 20;
-/// How often the memory of the process is looked at.
-const LOOK: Duration = Duration::from_secs(1);
 
 /// Answer requests over HTTP: OpenAI's API, and Ollama's
 ///
@@ -80,6 +74,9 @@ pub(crate) struct Arguments {
     /// How long requests may go on after SIGTERM
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = number::up_to(86_400), env = "WICK_GRACE")]
     grace: usize,
+    /// End when nobody has asked for anything for so long; a socket of systemd's starts the service again [default: never]
+    #[arg(long, value_name = "SECONDS", value_parser = number::up_to(1 << 30), env = "WICK_IDLE_EXIT")]
+    idle_exit: Option<usize>,
     /// Where experts are read as they are wanted: how long an answer may wait for a part of another's prompt
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = number::up_to(86_400), env = "WICK_MAX_STALL")]
     max_stall: usize,
@@ -108,24 +105,19 @@ pub(crate) fn run(arguments: &Arguments, interrupt: &Interrupt) -> Result<(), Fa
         let message = "what approximations give depends on who else is served: --parallel 1 expected beside them";
         return Err(Failure::new(Exit::Usage, message));
     }
-    let keys = arguments.listen.keys()?;
-    let listeners = arguments.listen.bind(&keys)?;
     let files = arguments.model.open()?;
     let model = files.model(arguments.model.overrides())?;
     let tokenizer = tokenizer(&files, model.metadata())?;
-
+    let warm = arguments.cache.read_warm()?;
     let seconds = |number: usize| Duration::from_secs(number as u64);
     let service = Arc::new(Service::new(arguments.max_queue, seconds(arguments.timeout)));
-    let access = Arc::new(Access {
-        keys,
-        hosts: arguments.listen.hosts(),
-        origins: arguments.listen.origins(),
-    });
-    let (where_, grace) = (listen::describe(&listeners), seconds(arguments.grace));
-    let (server, shutdown) =
-        Server::new(Arc::clone(&service), Arc::clone(&access), listeners, grace);
-    let http = wick_linux::spawn("wick-http", STACK, move || server.run()).or_exit(Exit::Failed)?;
-    note(&format!("{where_}: {} is being loaded", files.name()));
+    let bounds = Bounds {
+        grace: seconds(arguments.grace),
+        idle: arguments.idle_exit.map(seconds),
+        memory: arguments.engine.budget(),
+    };
+    let http = Http::open(&service, &arguments.listen, interrupt, bounds)?;
+    note(&format!("{}: {} is being loaded", http.place, files.name()));
 
     let options = Options {
         sequences: arguments.parallel,
@@ -133,9 +125,6 @@ pub(crate) fn run(arguments: &Arguments, interrupt: &Interrupt) -> Result<(), Fa
     };
     let logits = options.batch.min(arguments.parallel + arguments.drafts);
     let options = Options { logits, ..options };
-    let ending =
-        Ending { service: &service, access: &access, arguments, interrupt, shutdown, http };
-    let warm = arguments.cache.read_warm()?;
     let done = with_engine(&model, options, None, &arguments.engine, |engine, arena| {
         let candidates = Candidates::new(engine.config().vocab, arena).or_exit(Exit::Memory)?;
         let ready = Arc::new(arguments.ready(&model, &engine, tokenizer)?);
@@ -148,15 +137,20 @@ pub(crate) fn run(arguments: &Arguments, interrupt: &Interrupt) -> Result<(), Fa
         let warming = warm.map(|text| Warming::begin(&text, &ready, queue));
         let warming = warming.transpose().with_context(|| arguments.cache.warm_name());
         let _reads_on = warming.or_exit(Exit::Usage)?;
-        service.set(State::Ready(Arc::clone(&ready)));
+        let name = |failure: &SessionFailure| match failure {
+            SessionFailure::Step(StepError::Store(error)) => model.files.unread(*error).to_string(),
+            _ => failure.to_string(),
+        };
         interrupt.serving();
-        note(&format!("{where_}: {} answers", ready.name));
-        Ok(worker.with_saved(saved).run(ending.turn(grace))?)
+        service.activity.touch();
+        service.set(State::Ready(Arc::clone(&ready)));
+        note(&format!("{}: {} answers", http.place, ready.name));
+        Ok(worker.with_saved(saved).naming(&name).run(http.turn())?)
     });
     if let Err(failure) = &done {
         service.set(State::Failed(failure.to_string()));
     }
-    ending.finish(done)
+    http.finish(done)
 }
 
 impl Arguments {
@@ -227,73 +221,4 @@ fn facts(model: &Model<'_>, engine: &Engine<'_>) -> Value {
         "batch": options.batch,
         "streams_experts": engine.expert_figures().is_some(),
     })
-}
-
-/// How a service ends.
-struct Ending<'a> {
-    service: &'a Arc<Service>,
-    access: &'a Arc<Access>,
-    arguments: &'a Arguments,
-    interrupt: &'a Interrupt,
-    shutdown: Shutdown,
-    http: JoinHandle<std::io::Result<()>>,
-}
-
-impl Ending<'_> {
-    /// What is looked at between steps: signals, and whether HTTP is still spoken.
-    fn turn(&self, grace: Duration) -> impl FnMut() -> ControlFlow<()> {
-        let (mut until, mut looked) = (None, None::<Instant>);
-        move || {
-            if looked.is_none_or(|looked| looked.elapsed() > LOOK) {
-                looked = Some(Instant::now());
-                self.service.metrics.memory(wick_linux::resident(), None);
-            }
-            if self.interrupt.reload() {
-                self.reload();
-            }
-            if self.http.is_finished() {
-                return ControlFlow::Break(());
-            }
-            if self.interrupt.check().is_err() {
-                let until = *until.get_or_insert_with(|| {
-                    self.service.queue.close();
-                    self.shutdown.begin();
-                    Instant::now() + grace
-                });
-                if Instant::now() > until {
-                    return ControlFlow::Break(());
-                }
-            }
-            ControlFlow::Continue(())
-        }
-    }
-
-    fn reload(&self) {
-        match self.arguments.listen.read_keys() {
-            Ok(Some(text)) => {
-                self.access.keys.set(&text);
-                log::warn!("the keys were read again");
-            }
-            Ok(None) => {}
-            Err(failure) => log::warn!("the keys are those that they were: {failure}"),
-        }
-    }
-
-    /// Waits until all is told that was answered. A service that was asked to end has done what it should.
-    fn finish(self, done: Result<(), Failure>) -> Result<(), Failure> {
-        let was_asked = self.interrupt.check().is_err();
-        self.service.queue.close();
-        self.shutdown.begin();
-        let http = self.http.join();
-        self.arguments.listen.remove();
-        done?;
-        match http {
-            Ok(result) => result.context("HTTP").or_exit(Exit::Failed)?,
-            Err(_panic) => return Err(Failure::new(Exit::Failed, "HTTP: the thread has ended")),
-        }
-        if was_asked {
-            self.interrupt.settle()
-        }
-        Ok(())
-    }
 }

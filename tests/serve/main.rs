@@ -4,6 +4,7 @@ mod access;
 mod client;
 mod constraint;
 mod embeddings;
+mod life;
 mod load;
 mod ollama;
 mod openai;

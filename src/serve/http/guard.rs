@@ -83,6 +83,9 @@ pub(super) async fn guard(
     next: Next,
 ) -> Response {
     let path = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
+    // Who looks after the service asks again and again.
+    let is_watching = matches!(request.uri().path(), "/health" | "/metrics");
+    let _asking = (!is_watching).then(|| service.activity.begin());
     let response = match admit(&access, &request) {
         Ok(caller) => {
             request.extensions_mut().insert(caller);

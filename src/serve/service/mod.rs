@@ -3,12 +3,14 @@
 //! Requests wait in a [`Queue`]; one thread, the [`Worker`], has the engine and steps all of those together that have
 //! a sequence. What becomes of each is told by [`Event`]s.
 
+mod activity;
 mod chunk;
 mod job;
 mod metrics;
 mod queue;
 mod worker;
 
+pub use activity::Activity;
 pub use job::{Event, Job, Outcome};
 pub use metrics::Metrics;
 pub use queue::{Queue, Refused};
@@ -30,6 +32,8 @@ pub struct Service {
     pub queue: Queue,
     /// What was done so far.
     pub metrics: Metrics,
+    /// When it was asked for something last.
+    pub activity: Activity,
     /// How long a request waits for the model.
     pub load_timeout: Duration,
     state: watch::Sender<State>,
@@ -83,7 +87,8 @@ impl Service {
     /// A service whose model is still to be loaded, and in which `most` requests may wait.
     pub fn new(most: usize, load_timeout: Duration) -> Service {
         let (state, _) = watch::channel(State::Loading);
-        Service { queue: Queue::new(most), metrics: Metrics::default(), load_timeout, state }
+        let (metrics, activity) = (Metrics::default(), Activity::default());
+        Service { queue: Queue::new(most), metrics, activity, load_timeout, state }
     }
 
     /// The model is there, or will never be.

@@ -5,6 +5,7 @@ use super::job::{Event, Job, Outcome};
 use super::metrics::Metrics;
 use super::queue::Queue;
 use crate::saved::SavedPrefixes;
+use std::fmt;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::UnboundedSender;
@@ -19,8 +20,10 @@ const QUIET: Duration = Duration::from_secs(2);
 /// How long the end of a service may be held up to save it.
 const LAST_SAVE: Duration = Duration::from_secs(5);
 
+/// Says what has failed.
+type Name<'w> = &'w dyn Fn(&Failure) -> String;
+
 /// Answers jobs with one engine until the queue is closed and empty.
-#[derive(Debug)]
 pub struct Worker<'w, 'e> {
     scheduler: Scheduler<'e>,
     tokenizer: &'w Tokenizer,
@@ -29,6 +32,7 @@ pub struct Worker<'w, 'e> {
     running: Vec<Running>,
     chunk: Chunk,
     saved: Option<SavedPrefixes>,
+    name: Name<'w>,
     /// When there was something to do.
     busy: Instant,
 }
@@ -48,6 +52,12 @@ struct Running {
     last: Instant,
 }
 
+impl fmt::Debug for Worker<'_, '_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Worker").field("running", &self.running).finish_non_exhaustive()
+    }
+}
+
 impl<'w, 'e> Worker<'w, 'e> {
     /// A worker on the sequences of a scheduler. Where experts are read as they are wanted, nobody who is being answered
     /// waits longer than about `most_stall` for a part of somebody's prompt.
@@ -62,7 +72,13 @@ impl<'w, 'e> Worker<'w, 'e> {
         let stall = engine.expert_figures().map(|_| most_stall);
         let chunk = Chunk::new(engine.options().batch, stall);
         let (running, saved, busy) = (Vec::new(), None, Instant::now());
-        Worker { scheduler, tokenizer, queue, metrics, running, chunk, saved, busy }
+        let name: Name<'w> = &Failure::to_string;
+        Worker { scheduler, tokenizer, queue, metrics, running, chunk, saved, name, busy }
+    }
+
+    /// Has `name` say what has failed, such as which file cannot be read.
+    pub fn naming(self, name: Name<'w>) -> Worker<'w, 'e> {
+        Worker { name, ..self }
     }
 
     /// Has beginnings of prompts saved and read back.
@@ -228,7 +244,7 @@ impl<'w, 'e> Worker<'w, 'e> {
             prefill_seconds: (first - running.taken).as_secs_f64(),
             embedding,
             error: match ended {
-                Ended::Failed(failure) => Some(failure.to_string()),
+                Ended::Failed(failure) => Some((self.name)(&failure)),
                 _ => None,
             },
         };

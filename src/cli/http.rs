@@ -1,0 +1,155 @@
+//! A service's side of HTTP: how it begins, and how it ends.
+
+use crate::exit::{Exit, Failure, OrExit};
+use crate::interrupt::{Interrupt, Leave};
+use crate::listen::{self, ListenArguments, Listening};
+use anyhow::Context;
+use std::io;
+use std::ops::ControlFlow;
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use wick_serve::http::{Access, Server, Shutdown};
+use wick_serve::service::{Service, State};
+
+/// Stack of the thread that speaks HTTP.
+const STACK: usize = 1 << 20;
+/// How often the memory of the process is looked at.
+const LOOK: Duration = Duration::from_secs(1);
+/// How long those who wait for a model are told that there will be none, once the service is to end.
+const LEAVE: Duration = Duration::from_secs(1);
+
+/// A thread that speaks HTTP for a service.
+pub(crate) struct Http<'a> {
+    service: Arc<Service>,
+    access: Arc<Access>,
+    listen: &'a ListenArguments,
+    interrupt: &'a Interrupt,
+    shutdown: Shutdown,
+    thread: JoinHandle<io::Result<()>>,
+    bounds: Bounds,
+    /// Where it listens, for people.
+    pub(crate) place: String,
+    /// Removes the socket that was made.
+    remove: Leave,
+}
+
+/// What a service keeps to.
+pub(crate) struct Bounds {
+    /// How long requests may go on once the end has begun.
+    pub(crate) grace: Duration,
+    /// How long nobody may have asked for anything; `None` for ever.
+    pub(crate) idle: Option<Duration>,
+    /// Bytes that the process may take, if somebody knows.
+    pub(crate) memory: Option<usize>,
+}
+
+impl<'a> Http<'a> {
+    /// Listens and answers for a service whose model is still to be loaded. A signal ends it meanwhile.
+    pub(crate) fn open(
+        service: &Arc<Service>,
+        listen: &'a ListenArguments,
+        interrupt: &'a Interrupt,
+        bounds: Bounds,
+    ) -> Result<Http<'a>, Failure> {
+        let (service, keys) = (Arc::clone(service), listen.keys()?);
+        let listening = listen.bind(&keys)?;
+        let place = listen::describe(&listening.listeners);
+        let (remove, remove_early) = (listening.remover(), listening.remover());
+        let Listening { listeners, .. } = listening;
+        let (hosts, origins) = (listen.hosts(), listen.origins());
+        let access = Arc::new(Access { keys, hosts, origins });
+        let (server, shutdown) =
+            Server::new(Arc::clone(&service), Arc::clone(&access), listeners, bounds.grace);
+        let (running, ended) = mpsc::channel();
+        let serve = move || {
+            let _dropped_at_the_end: mpsc::Sender<()> = running;
+            server.run()
+        };
+        let thread = wick_linux::spawn("wick-http", STACK, serve).or_exit(Exit::Failed)?;
+        interrupt.loading(leave(Arc::clone(&service), shutdown.clone(), ended, remove_early));
+        Ok(Http { service, access, listen, interrupt, shutdown, thread, bounds, place, remove })
+    }
+
+    /// What is looked at between steps: signals, whether HTTP is still spoken, and whether anybody asks for anything.
+    pub(crate) fn turn(&self) -> impl FnMut() -> ControlFlow<()> {
+        let (mut until, mut looked) = (None, None::<Instant>);
+        move || {
+            if looked.is_none_or(|looked| looked.elapsed() > LOOK) {
+                looked = Some(Instant::now());
+                self.service
+                    .metrics
+                    .memory(wick_linux::resident(), self.bounds.memory.map(|bytes| bytes as u64));
+            }
+            if self.interrupt.reload() {
+                self.reload();
+            }
+            if self.thread.is_finished() {
+                return ControlFlow::Break(());
+            }
+            if self.interrupt.check().is_err() || self.is_idle() {
+                let until = *until.get_or_insert_with(|| {
+                    self.service.queue.close();
+                    self.shutdown.begin();
+                    Instant::now() + self.bounds.grace
+                });
+                if Instant::now() > until {
+                    return ControlFlow::Break(());
+                }
+            }
+            ControlFlow::Continue(())
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        if self.service.queue.lengths() != (0, 0) {
+            self.service.activity.touch();
+        }
+        self.bounds.idle.is_some_and(|most| self.service.activity.idle() > most)
+    }
+
+    fn reload(&self) {
+        match self.listen.read_keys() {
+            Ok(Some(text)) => {
+                self.access.keys.set(&text);
+                log::warn!("the keys were read again");
+            }
+            Ok(None) => {}
+            Err(failure) => log::warn!("the keys are those that they were: {failure}"),
+        }
+    }
+
+    /// Waits until all is told that was answered. A service that was asked to end has done what it should.
+    pub(crate) fn finish(self, done: Result<(), Failure>) -> Result<(), Failure> {
+        let was_asked = self.interrupt.check().is_err();
+        self.service.queue.close();
+        self.shutdown.begin();
+        let http = self.thread.join();
+        (self.remove)();
+        done?;
+        match http {
+            Ok(result) => result.context("HTTP").or_exit(Exit::Failed)?,
+            Err(_panic) => return Err(Failure::new(Exit::Failed, "HTTP: the thread has ended")),
+        }
+        if was_asked {
+            self.interrupt.settle()
+        }
+        Ok(())
+    }
+}
+
+/// How a service leaves that is being loaded: those who wait are told so.
+fn leave(
+    service: Arc<Service>,
+    shutdown: Shutdown,
+    ended: mpsc::Receiver<()>,
+    remove: Leave,
+) -> Leave {
+    let ended = Mutex::new(ended);
+    Box::new(move || {
+        service.set(State::Failed("the service is ending".into()));
+        shutdown.begin();
+        let _ended = ended.lock().map(|ended| ended.recv_timeout(LEAVE));
+        remove();
+    })
+}

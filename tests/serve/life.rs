@@ -1,0 +1,161 @@
+//! How a service begins and ends beside what starts it: signals while it is being loaded, sockets that it is given, rest.
+
+use crate::client::{Answer, Service, until};
+use crate::service::long;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::json;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::process::{Child, Command, Output, Stdio};
+
+const WICK: &str = env!("CARGO_BIN_EXE_wick");
+const ASK: &str = "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 32\r\n\r\n\
+                   {\"prompt\": \"a\", \"max_tokens\": 2}";
+
+/// A process that does not outlive its test.
+struct Process(Child);
+
+impl Process {
+    fn start(command: &mut Command) -> Process {
+        Process(command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap())
+    }
+
+    /// Waits for it to end.
+    fn end(mut self) -> Output {
+        let (mut stderr, stdout) = (Vec::new(), Vec::new());
+        self.0.stderr.take().unwrap().read_to_end(&mut stderr).unwrap();
+        Output { status: self.0.wait().unwrap(), stdout, stderr }
+    }
+
+    /// Asks it to end; it does so in order.
+    fn terminate(self) {
+        kill_process(Pid::from_child(&self.0), Signal::TERM).unwrap();
+        let output = self.end();
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _has_ended = self.0.kill();
+        let _has_ended = self.0.wait();
+    }
+}
+
+/// A service that was given a listening socket as its third file, as systemd does it.
+fn given(socket: impl Into<OwnedFd>, options: &[&str]) -> Process {
+    let shell = "exec 3<&0 0</dev/null; LISTEN_PID=$$ LISTEN_FDS=1 exec \"$0\" serve \"$@\"";
+    let mut command = Command::new("sh");
+    command.args(["-c", shell, WICK]).args(options).stdin(Stdio::from(socket.into()));
+    Process::start(&mut command)
+}
+
+/// The settings of this one never come, so that it is being loaded for ever.
+#[test]
+fn a_service_that_is_being_loaded_ends_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let (pipe, socket) = (path("system"), path("socket"));
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let options = ["serve", "--unix", &socket, "--system", &pipe];
+    let mut process = Process::start(Command::new(WICK).args(options));
+    let mut said = String::new();
+    BufReader::new(process.0.stderr.as_mut().unwrap()).read_line(&mut said).unwrap();
+    assert!(said.ends_with("is being loaded\n"), "{said}");
+    let mut waiting = UnixStream::connect(&socket).unwrap();
+    waiting.write_all(ASK.as_bytes()).unwrap();
+    let mut health = UnixStream::connect(&socket).unwrap();
+    health
+        .write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        .unwrap();
+    let mut answer = String::new();
+    health.read_to_string(&mut answer).unwrap();
+    assert!(answer.ends_with(r#"{"status":"loading"}"#), "{answer}");
+    process.terminate();
+    let mut answer = String::new();
+    waiting.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("is ending"), "{answer}");
+    assert!(!std::path::Path::new(&socket).exists());
+}
+
+/// What is asked while the service is started waits in the socket.
+#[test]
+fn a_service_answers_at_a_socket_that_it_was_given() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut asking = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    asking.write_all(ASK.as_bytes()).unwrap();
+    // What is asked for of the address is of no account, also if it is in use.
+    let port = listener.local_addr().unwrap().port().to_string();
+    let process = given(listener, &["--port", &port]);
+    assert_eq!(Answer::read(asking).json()["usage"]["completion_tokens"], 2);
+    process.terminate();
+}
+
+#[test]
+fn a_unix_socket_that_was_given_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("socket");
+    let listener = UnixListener::bind(&path).unwrap();
+    let mut asking = UnixStream::connect(&path).unwrap();
+    asking.write_all(ASK.as_bytes()).unwrap();
+    let process = given(listener, &["--unix", path.to_str().unwrap()]);
+    let mut answer = String::new();
+    asking.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    process.terminate();
+    assert!(path.exists());
+}
+
+#[test]
+fn sockets_that_cannot_be_served_are_refused() {
+    let open = TcpListener::bind("0.0.0.0:0").unwrap();
+    let said = |process: Process| {
+        let output = process.end();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (code, message) = said(given(open.try_clone().unwrap(), &[]));
+    assert!(code == Some(2) && message.contains("--api-key-file expected"), "{message}");
+    let client = TcpStream::connect(open.local_addr().unwrap()).unwrap();
+    let (code, message) = said(given(client, &[]));
+    assert!(code == Some(2) && message.contains("socket 0 of LISTEN_FDS"), "{message}");
+}
+
+/// One that nobody asks anything ends; who looks after it does not keep it, who waits for an answer does.
+#[test]
+fn a_service_at_rest_ends() {
+    let service = Service::start(&["--idle-exit", "1", "--context", "100000"]);
+    let answer = Answer::read(service.send("POST", "/v1/completions", "", &long(4000).to_string()));
+    assert_eq!(answer.events().len(), 4001);
+    until("it has ended", || {
+        let Ok(mut stream) = TcpStream::connect(&service.address) else { return true };
+        let _ending = stream.write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        false
+    });
+    assert_eq!(service.end(), (Some(0), String::new()));
+}
+
+/// An expert that cannot be read fails the requests that want it, and is named; the service stays.
+#[test]
+fn a_file_that_cannot_be_read_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("packed.gguf");
+    let wick = |arguments: &[&str]| Command::new(WICK).args(arguments).output().unwrap();
+    let packed = path.to_str().unwrap();
+    assert!(wick(&["pack", &crate::client::nano(), "-o", packed]).status.success());
+    let mut bytes = std::fs::read(&path).unwrap();
+    let places = bytes.len() / 2..bytes.len() * 9 / 10;
+    places.step_by(4096).for_each(|at| bytes[at] ^= 1);
+    std::fs::write(&path, bytes).unwrap();
+    let service = Service::start(&["--memory", "20M", packed]);
+    let budget = service.metric("wick_budget_bytes");
+    assert_eq!(budget, f64::from(20 << 20));
+    for _ in 0..2 {
+        let answer = service.post("/v1/completions", &json!({"prompt": "a b c"}));
+        let message = answer.error()["message"].as_str().unwrap().to_owned();
+        assert_eq!(answer.status, 500, "{message}");
+        assert!(message.contains("packed.gguf: blk.") && message.contains("CRC-32"), "{message}");
+    }
+    assert_eq!(service.get("/health").status, 200);
+}
