@@ -9,6 +9,7 @@ mod load;
 mod ollama;
 mod openai;
 mod page;
+mod responses;
 mod saved;
 mod service;
 mod tools;

@@ -143,7 +143,7 @@ impl Place {
 }
 
 /// A name that no other call has.
-fn call_id() -> String {
+pub(crate) fn call_id() -> String {
     format!("call_{:016x}", random())
 }
 

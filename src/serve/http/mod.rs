@@ -52,6 +52,7 @@ pub fn router(service: App, access: Arc<Access>) -> Router {
         .route("/v1/models/{*name}", get(openai::models::one))
         .route("/v1/chat/completions", post(openai::chat::complete))
         .route("/v1/completions", post(openai::completions::complete))
+        .route("/v1/responses", post(openai::responses::respond))
         .route("/v1/embeddings", post(openai::embeddings::embeddings))
         .route("/", get(page::root))
         .route("/page/{file}", get(page::file))

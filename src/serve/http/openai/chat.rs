@@ -23,19 +23,19 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 use wick_session::Request;
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 pub(in crate::http) struct ChatRequest {
-    messages: Vec<Value>,
+    pub(super) messages: Vec<Value>,
     #[serde(flatten)]
-    fields: Fields,
-    stream: Option<bool>,
-    stream_options: Option<StreamOptions>,
-    logprobs: Option<bool>,
-    top_logprobs: Option<usize>,
-    tools: Option<Vec<Value>>,
-    tool_choice: Option<Value>,
-    parallel_tool_calls: Option<bool>,
-    response_format: Option<Value>,
+    pub(super) fields: Fields,
+    pub(super) stream: Option<bool>,
+    pub(super) stream_options: Option<StreamOptions>,
+    pub(super) logprobs: Option<bool>,
+    pub(super) top_logprobs: Option<usize>,
+    pub(super) tools: Option<Vec<Value>>,
+    pub(super) tool_choice: Option<Value>,
+    pub(super) parallel_tool_calls: Option<bool>,
+    pub(super) response_format: Option<Value>,
 }
 
 pub(in crate::http) async fn complete(
@@ -64,7 +64,7 @@ pub(in crate::http) async fn complete(
 }
 
 /// The choices that are asked for, and whether there may be calls of tools in them.
-async fn requests(
+pub(super) async fn requests(
     ready: &Arc<Ready>,
     body: ChatRequest,
     log_probabilities: Option<usize>,

@@ -5,6 +5,7 @@ pub(super) mod completions;
 pub(super) mod embeddings;
 mod log_probabilities;
 pub(super) mod models;
+pub(super) mod responses;
 
 use crate::http::error::ApiError;
 use crate::http::fields::random;
