@@ -80,6 +80,9 @@ pub(crate) struct Arguments {
     /// Where experts are read as they are wanted: how long an answer may wait for a part of another's prompt
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = number::up_to(86_400), env = "WICK_MAX_STALL")]
     max_stall: usize,
+    /// How long a plain answer may take before white space goes ahead of it, so that clients and proxies wait; 0 for none
+    #[arg(long, value_name = "SECONDS", default_value = "20", value_parser = number::none_to(86_400), env = "WICK_PADDING")]
+    padding: usize,
     /// Most tokens of an answer where a request does not say; -1 for as many as there is room for
     #[arg(
         short,
@@ -182,6 +185,7 @@ impl Arguments {
             sampling: self.sampling.sampling(),
             head_rows: options.head_rows,
             most: self.n,
+            silence: Some(Duration::from_secs(self.padding as u64)).filter(|time| !time.is_zero()),
             created: now(),
             facts: facts(model, engine),
             forms: Forms::new(Arc::clone(&tokenizer)),

@@ -145,6 +145,22 @@ fn pages_of_others_are_let_in_by_name() {
     let (_, head) = ask(&service, "GET", "http://evil");
     assert!(!head.contains("access-control-allow-origin"), "{head}");
 
+    // What changes something is refused to strangers, whose browser would send it blindly.
+    let send = |service: &Service, origin: &str| {
+        let headers = format!("Origin: {origin}\r\nContent-Type: text/plain\r\n");
+        let body = r#"{"prompt": "a", "max_tokens": 1}"#;
+        Answer::read(service.send("POST", "/v1/completions", &headers, body))
+    };
+    for origin in ["http://lamp:3000", "http://localhost", "https://LOCALHOST"] {
+        assert_eq!(send(&service, origin).status, 200, "{origin}");
+    }
+    for origin in ["http://evil", "null", "http://lamp", "http://localhost:3000", "file://"] {
+        let refused = send(&service, origin);
+        assert_eq!(refused.status, 403, "{origin}");
+        assert!(refused.error()["message"].as_str().unwrap().contains("--cors"));
+    }
+    assert_eq!(send(&Service::start(&["--cors", "*"]), "null").status, 200);
+
     // A refusal can be read too: the page is to know what is wrong.
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("keys");

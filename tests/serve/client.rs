@@ -123,7 +123,12 @@ impl Answer {
     pub(crate) fn read(mut stream: TcpStream) -> Answer {
         let mut bytes = Vec::new();
         let _reset_after_a_refusal = stream.read_to_end(&mut bytes);
-        let text = String::from_utf8(bytes).unwrap();
+        Answer::of(&bytes)
+    }
+
+    /// All that came.
+    pub(crate) fn of(bytes: &[u8]) -> Answer {
+        let text = str::from_utf8(bytes).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{text:?}"));
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
         let is_chunked = head.to_ascii_lowercase().contains("transfer-encoding: chunked");

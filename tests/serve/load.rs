@@ -79,6 +79,38 @@ fn too_many_are_refused_at_once() {
     assert_eq!(service.post("/v1/completions", &body).status, 200);
 }
 
+/// White space goes ahead of a plain answer that takes long, unless it is not wanted; one that fails then is not whole.
+#[test]
+fn a_plain_answer_is_kept_alive() {
+    let body = json!({"prompt": "abc", "max_tokens": 2}).to_string();
+    for (padding, begins) in [("1", " "), ("0", "{")] {
+        let options = ["--parallel", "1", "--context", "100000", "--padding", padding];
+        let service = Service::start(&options);
+        let mut running = service.send("POST", "/v1/completions", "", &long(90_000).to_string());
+        running.read_exact(&mut [0; 300]).unwrap();
+        let mut waiting = service.send("POST", "/v1/completions", "", &body);
+        let mut first = vec![0; usize::from(padding == "1")];
+        waiting.read_exact(&mut first).unwrap();
+        until("it waits", || service.metric("wick_queued_requests") == 1.0);
+        drop(running);
+        waiting.read_to_end(&mut first).unwrap();
+        let answer = Answer::of(&first);
+        assert!(answer.body.starts_with(begins), "{answer:?}");
+        let json: Value = serde_json::from_str(&answer.body).unwrap();
+        assert_eq!((answer.status, &json["usage"]["completion_tokens"]), (200, &2.into()));
+    }
+    let options = ["--parallel", "1", "--context", "100000", "--padding", "1", "--grace", "1"];
+    let service = Service::start(&options);
+    let _running = service.send("POST", "/v1/completions", "", &long(99_000).to_string());
+    until("it runs", || service.metric("wick_running_requests") == 1.0);
+    let mut waiting = service.send("POST", "/v1/completions", "", &body);
+    waiting.read_exact(&mut [0; 30]).unwrap();
+    service.signal(rustix::process::Signal::TERM);
+    let mut rest = Vec::new();
+    let _cut_off = waiting.read_to_end(&mut rest);
+    assert!(!rest.ends_with(b"0\r\n\r\n"), "{}", String::from_utf8_lossy(&rest));
+}
+
 /// Who gives up while the prompt is read, or while the answer is written, is not written for any more.
 #[test]
 fn who_leaves_frees_a_sequence() {

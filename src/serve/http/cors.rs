@@ -46,6 +46,13 @@ impl FromStr for Origin {
     }
 }
 
+impl Origin {
+    /// Whether pages from there are meant.
+    pub(super) fn names(&self, origin: &HeaderValue) -> bool {
+        self.0 == "*" || self.0 == origin
+    }
+}
+
 /// What tells browsers that pages from `origins` may ask and read the answers.
 pub(super) fn layer(origins: &[Origin]) -> Option<CorsLayer> {
     let is_any = origins.iter().any(|Origin(origin)| origin == "*");

@@ -99,13 +99,18 @@ pub(super) async fn guard(
 
 fn admit(access: &Access, request: &Request) -> Result<Caller, ApiError> {
     if access.keys.is_empty() {
-        return if is_known_host(access, request) {
-            Ok(Caller(0))
-        } else {
-            let message =
-                "the Host header names none of this service's hosts; use localhost, or set a key";
-            Err(ApiError::new(StatusCode::FORBIDDEN, message))
-        };
+        let refused = |message: &str| Err(ApiError::new(StatusCode::FORBIDDEN, message));
+        if !is_known_host(access, request) {
+            return refused(
+                "the Host header names none of this service's hosts; use localhost, or set a key",
+            );
+        }
+        if !is_known_origin(access, request) {
+            return refused(
+                "the Origin header names a page from elsewhere; start the service with --cors for it, or set a key",
+            );
+        }
+        return Ok(Caller(0));
     }
     if is_open(request) {
         return Ok(Caller(0));
@@ -135,6 +140,21 @@ fn key(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, key) = value.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then_some(key.trim())
+}
+
+/// Whether a request comes from a page that may ask, or from none. Browsers send the requests of any page, though they keep
+/// the answers from it; what only reads is harmless then.
+fn is_known_origin(access: &Access, request: &Request) -> bool {
+    let headers = request.headers();
+    let Some(origin) = headers.get(header::ORIGIN) else { return true };
+    let is_own = || {
+        let host = headers.get(header::HOST)?.to_str().ok()?;
+        let (_, place) = origin.to_str().ok()?.split_once("://")?;
+        Some(place.eq_ignore_ascii_case(host))
+    };
+    matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS)
+        || is_own().unwrap_or(false)
+        || access.origins.iter().any(|known| known.names(origin))
 }
 
 /// Whether a request is for this machine by a name that nobody else can give it.

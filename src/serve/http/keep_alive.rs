@@ -14,8 +14,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::{Sender, channel};
 use tokio_stream::wrappers::ReceiverStream;
 
-/// How long a plain answer may take before white space goes ahead of it, and how often it goes.
-const SILENCE: Duration = Duration::from_secs(20);
+/// How often white space goes ahead of a plain answer, once it does.
 const SPACE: Duration = Duration::from_secs(10);
 /// How often a stream says that it lives.
 pub(crate) const BEAT: Duration = Duration::from_secs(5);
@@ -66,21 +65,26 @@ where
     response
 }
 
-/// A plain answer in JSON, kept alive by white space once it takes long. What goes wrong after that ends the body
+/// A plain answer in JSON, kept alive by white space once it has taken `silence`, if that is anything. What goes wrong after that ends the body
 /// unfinished, since the status has gone out.
-pub(crate) async fn plain<F>(work: F) -> Response
+pub(crate) async fn plain<F>(silence: Option<Duration>, work: F) -> Response
 where
     F: Future<Output = Result<serde_json::Value, ApiError>> + Send + 'static,
 {
     let mut work = Box::pin(work);
-    match tokio::time::timeout(SILENCE, &mut work).await {
-        Ok(Ok(json)) => return Json(json).into_response(),
-        Ok(Err(error)) => return error.into_response(),
-        Err(_still_at_it) => {}
+    let soon = match silence {
+        Some(silence) => tokio::time::timeout(silence, &mut work).await.ok(),
+        None => Some((&mut work).await),
+    };
+    match soon {
+        Some(Ok(json)) => return Json(json).into_response(),
+        Some(Err(error)) => return error.into_response(),
+        None => {}
     }
     stream("application/json", move |sink| async move {
         let mut work = pin!(work);
         loop {
+            sink.send(" ").await?;
             tokio::select! {
                 biased;
                 () = sink.0.closed() => return Err(Gone),
@@ -91,7 +95,7 @@ where
                         Ok(())
                     }
                 },
-                () = tokio::time::sleep(SPACE) => sink.send(" ").await?,
+                () = tokio::time::sleep(SPACE) => {}
             }
         }
     })

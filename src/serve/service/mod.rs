@@ -77,6 +77,8 @@ pub struct Ready {
     pub head_rows: HeadRows,
     /// Most tokens of an answer where a request does not say.
     pub most: usize,
+    /// How long a plain answer may take before white space goes ahead of it; `None` for ever.
+    pub silence: Option<Duration>,
     /// When it was ready, in seconds since 1970.
     pub created: u64,
     /// Model, kernels and plan, to be shown.

@@ -43,7 +43,7 @@ pub(in crate::http) async fn embed_all(
     let ready = ready(&service).await?;
     check(&ready, body.model.as_deref())?;
     let answers = ask(&ready, Asker { service, owner, priority: 0 }, body)?;
-    Ok(plain(async move {
+    Ok(plain(ready.silence, async move {
         let (vectors, tokens) = embed(answers).await?;
         Ok(json!({
             "model": ready.name,
@@ -66,7 +66,7 @@ pub(in crate::http) async fn embed_one(
     let ready = ready(&service).await?;
     check(&ready, body.model.as_deref())?;
     let answers = ask(&ready, Asker { service, owner, priority: 0 }, body)?;
-    Ok(plain(async move {
+    Ok(plain(ready.silence, async move {
         let (vectors, _) = embed(answers).await?;
         Ok(json!({"embedding": vectors.into_iter().next().map_or(Value::Array(Vec::new()), Value::from)}))
     })

@@ -31,7 +31,7 @@ pub(super) async fn reply(
     if is_stream {
         return Ok(stream(LINES, move |sink| writer.stream(answer, sink)));
     }
-    let response = plain(async move {
+    let response = plain(ready.silence, async move {
         let found = answer.collect().await?;
         let (text, calls) =
             if writer.with_calls { read(&found.text) } else { (found.text, Vec::new()) };

@@ -60,7 +60,7 @@ pub(in crate::http) async fn complete(
         let options = options.unwrap_or_default();
         return Ok(stream(EVENTS, move |sink| choices.stream(sink, options)));
     }
-    Ok(plain(choices.collect()).await)
+    Ok(plain(choices.ready.silence, choices.collect()).await)
 }
 
 /// The choices that are asked for, and whether there may be calls of tools in them.

@@ -55,7 +55,7 @@ pub(in crate::http) async fn complete(
         let options = body.stream_options.unwrap_or_default();
         return Ok(stream(EVENTS, move |sink| choices.stream(sink, options)));
     }
-    Ok(plain(choices.collect()).await)
+    Ok(plain(choices.ready.silence, choices.collect()).await)
 }
 
 /// Refuses what is not served.

@@ -69,7 +69,8 @@ pub(in crate::http) async fn embeddings(
     let requests = texts.into_iter().map(Request::embedding).collect();
     let priority = body.priority.unwrap_or(0);
     let answers = Answers::ask(Asker { service, owner, priority }, requests)?;
-    Ok(plain(collect(ready, answers, body.encoding_format.unwrap_or_default())).await)
+    let encoding = body.encoding_format.unwrap_or_default();
+    Ok(plain(ready.silence, collect(ready, answers, encoding)).await)
 }
 
 /// Vectors have as many values as the model's hidden states.

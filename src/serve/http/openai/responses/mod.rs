@@ -63,7 +63,7 @@ pub(in crate::http) async fn respond(
     if is_stream {
         return Ok(stream(EVENTS, move |sink| answer.stream(sink)));
     }
-    Ok(plain(answer.collect()).await)
+    Ok(plain(ready.silence, answer.collect()).await)
 }
 
 /// Refuses what is not served.
