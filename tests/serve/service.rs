@@ -68,6 +68,30 @@ fn figures_are_told() {
     assert_eq!(service.get("/health").json()["status"], "ok");
 }
 
+/// The table of figures in the README has all that there are, and no other.
+#[test]
+fn figures_are_those_of_the_readme() {
+    let readme = include_str!("../../src/serve/README.md");
+    let (_, table) = readme.split_once("\n## Figures\n").unwrap();
+    let (table, _) = table.split_once("\n## ").unwrap();
+    let rows = table.lines().filter_map(|line| line.strip_prefix("| `")?.split_once(" | "));
+    let mut written: Vec<String> = rows
+        .flat_map(|(names, rest)| {
+            let kind = rest.split(' ').next().unwrap();
+            let names = names.trim_end_matches('`').split("`, `");
+            names.map(move |name| format!("{name} {kind}")).collect::<Vec<_>>()
+        })
+        .collect();
+    let service = Service::start(&[]);
+    service.post("/v1/completions", &json!({"prompt": "a", "max_tokens": 1}));
+    let told = service.get("/metrics").body;
+    let mut told: Vec<&str> =
+        told.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
+    written.sort();
+    told.sort_unstable();
+    assert_eq!(written, told);
+}
+
 /// What was asked before the end is answered; nothing is asked after it.
 #[test]
 fn an_asked_service_ends_in_order() {
