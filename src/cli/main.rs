@@ -1,6 +1,7 @@
 //! `wick`: runs SmallThinker models on small boards. A file for each verb.
 
 mod answer;
+mod answering;
 mod bench;
 mod cache;
 mod chat;

@@ -1,7 +1,8 @@
 //! `wick serve`: a model that other programs talk to.
 
+use crate::answering::{AnsweringArguments, naming};
 use crate::cache::CacheArguments;
-use crate::engine::{EngineArguments, HeadRowsArguments, with_engine};
+use crate::engine::with_engine;
 use crate::exit::{Exit, Failure, OrExit};
 use crate::http::{Bounds, Http};
 use crate::interrupt::Interrupt;
@@ -9,22 +10,13 @@ use crate::listen::ListenArguments;
 use crate::model::{ModelArguments, tokenizer};
 use crate::number;
 use crate::report::note;
-use crate::sampling::SamplingArguments;
-use crate::template::TemplateArguments;
 use anyhow::Context;
 use clap::Args;
-use serde_json::{Value, json};
-use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use wick_core::{Approximation, Candidates, Engine, Options, StepError};
-use wick_linux::host::{Model, one_sequence};
-use wick_serve::constraint::Forms;
 use wick_serve::http::Warming;
-use wick_serve::service::{Metrics, Queue, Ready, Service, State, Worker, now};
-use wick_session::{Failure as SessionFailure, Scheduler};
-use wick_text::Tokenizer;
+use wick_serve::service::{Metrics, Queue, Service, State, Worker};
 
 /// Answer requests over HTTP: OpenAI's API, and Ollama's
 ///
@@ -49,20 +41,6 @@ pub(crate) struct Arguments {
     /// Requests that are answered side by side, each with a KV cache of its own
     #[arg(long, value_name = "N", default_value = "2", value_parser = number::up_to(64), env = "WICK_PARALLEL")]
     parallel: usize,
-    /// Positions for prompt and answer of a request together [default: 4096, or the model's own if that is less]
-    #[arg(short, long, value_name = "N", value_parser = number::context(), env = "WICK_CONTEXT")]
-    context: Option<usize>,
-    /// Tokens drafted for an answer in a step, where it says again what stood before it; 0 for none. The text is the same
-    #[arg(long, value_name = "N", default_value = "15", value_parser = number::none_to(64), env = "WICK_DRAFTS")]
-    drafts: usize,
-    /// What clients call the model [default: its file's name]
-    #[arg(long, value_name = "NAME", env = "WICK_ALIAS")]
-    alias: Option<String>,
-    /// File with what the model is told before a conversation that has no system message
-    #[arg(long, value_name = "FILE", env = "WICK_SYSTEM")]
-    system: Option<PathBuf>,
-    #[command(flatten)]
-    template: TemplateArguments,
     #[command(flatten)]
     cache: CacheArguments,
     /// Requests that may wait; more are refused
@@ -83,31 +61,13 @@ pub(crate) struct Arguments {
     /// How long a plain answer may take before white space goes ahead of it, so that clients and proxies wait; 0 for none
     #[arg(long, value_name = "SECONDS", default_value = "20", value_parser = number::none_to(86_400), env = "WICK_PADDING")]
     padding: usize,
-    /// Most tokens of an answer where a request does not say; -1 for as many as there is room for
-    #[arg(
-        short,
-        long = "tokens",
-        alias = "n",
-        value_name = "N",
-        default_value = "-1",
-        value_parser = number::tokens,
-        allow_negative_numbers = true,
-        env = "WICK_TOKENS"
-    )]
-    n: usize,
     #[command(flatten)]
-    sampling: SamplingArguments,
-    #[command(flatten)]
-    engine: EngineArguments,
-    #[command(flatten)]
-    head_rows: HeadRowsArguments,
+    answering: AnsweringArguments,
 }
 
 pub(crate) fn run(arguments: &Arguments, interrupt: &Interrupt) -> Result<(), Failure> {
-    if arguments.parallel > 1 && arguments.engine.approximation() != Approximation::NONE {
-        let message = "what approximations give depends on who else is served: --parallel 1 expected beside them";
-        return Err(Failure::new(Exit::Usage, message));
-    }
+    let Arguments { answering, parallel, .. } = arguments;
+    answering.check(*parallel)?;
     let files = arguments.model.open()?;
     let model = files.model(arguments.model.overrides())?;
     let tokenizer = tokenizer(&files, model.metadata())?;
@@ -117,22 +77,16 @@ pub(crate) fn run(arguments: &Arguments, interrupt: &Interrupt) -> Result<(), Fa
     let bounds = Bounds {
         grace: seconds(arguments.grace),
         idle: arguments.idle_exit.map(seconds),
-        memory: arguments.engine.budget(),
+        memory: answering.engine.budget(),
     };
     let http = Http::open(&service, &arguments.listen, interrupt, bounds)?;
     note(&format!("{}: {} is being loaded", http.place, files.name()));
 
-    let options = Options {
-        sequences: arguments.parallel,
-        ..arguments.head_rows.apply(one_sequence(&model.config, arguments.context))
-    };
-    let logits = options.batch.min(arguments.parallel + arguments.drafts);
-    let options = Options { logits, ..options };
-    let done = with_engine(&model, options, None, &arguments.engine, |engine, arena| {
-        let candidates = Candidates::new(engine.config().vocab, arena).or_exit(Exit::Memory)?;
-        let ready = Arc::new(arguments.ready(&model, &engine, tokenizer)?);
-        let mut scheduler = Scheduler::new(engine, candidates);
-        scheduler.draft(arguments.drafts);
+    let options = answering.options(&model, *parallel);
+    let done = with_engine(&model, options, None, &answering.engine, |engine, arena| {
+        let silence = Some(seconds(arguments.padding)).filter(|time| !time.is_zero());
+        let ready = Arc::new(answering.ready(&model, &engine, tokenizer, silence)?);
+        let scheduler = answering.scheduler(engine, arena)?;
         let (queue, metrics): (&Queue, &Metrics) = (&service.queue, &service.metrics);
         let stall = seconds(arguments.max_stall);
         let saved = arguments.cache.open(&model, scheduler.engine().options().kv);
@@ -140,10 +94,7 @@ pub(crate) fn run(arguments: &Arguments, interrupt: &Interrupt) -> Result<(), Fa
         let warming = warm.map(|text| Warming::begin(&text, &ready, queue));
         let warming = warming.transpose().with_context(|| arguments.cache.warm_name());
         let _reads_on = warming.or_exit(Exit::Usage)?;
-        let name = |failure: &SessionFailure| match failure {
-            SessionFailure::Step(StepError::Store(error)) => model.files.unread(*error).to_string(),
-            _ => failure.to_string(),
-        };
+        let name = naming(&model);
         interrupt.serving();
         service.activity.touch();
         service.set(State::Ready(Arc::clone(&ready)));
@@ -154,75 +105,4 @@ pub(crate) fn run(arguments: &Arguments, interrupt: &Interrupt) -> Result<(), Fa
         service.set(State::Failed(failure.to_string()));
     }
     http.finish(done)
-}
-
-impl Arguments {
-    /// A model that answers.
-    fn ready(
-        &self,
-        model: &Model<'_>,
-        engine: &Engine<'_>,
-        tokenizer: Tokenizer,
-    ) -> Result<Ready, Failure> {
-        let chat = match self.template.open(model, &tokenizer)? {
-            Some(template) => Ok(template.into_chat()),
-            None => Err("the model has no chat template".into()),
-        };
-        let read = |path: &PathBuf| {
-            let place = || path.display().to_string();
-            fs::read_to_string(path).with_context(place).or_exit(Exit::Usage)
-        };
-        let (config, options) = (engine.config(), engine.options());
-        let tokenizer = Arc::new(tokenizer);
-        Ok(Ready {
-            name: self.alias.clone().unwrap_or_else(|| name(model)),
-            chat,
-            system: self.system.as_ref().map(read).transpose()?,
-            context: options.context,
-            vocab: config.vocab.min(tokenizer.len()),
-            hidden: config.hidden,
-            sequences: options.sequences,
-            sampling: self.sampling.sampling(),
-            head_rows: options.head_rows,
-            most: self.n,
-            silence: Some(Duration::from_secs(self.padding as u64)).filter(|time| !time.is_zero()),
-            created: now(),
-            facts: facts(model, engine),
-            forms: Forms::new(Arc::clone(&tokenizer)),
-            tokenizer,
-        })
-    }
-}
-
-/// What clients call a model: its file without folder and ending.
-fn name(model: &Model<'_>) -> String {
-    match model.files.parts().first() {
-        None => "nano".into(),
-        Some(part) => part
-            .path()
-            .file_stem()
-            .map_or("model".into(), |stem| stem.to_string_lossy().into_owned()),
-    }
-}
-
-/// Model, kernels and what the engine has, to be shown.
-fn facts(model: &Model<'_>, engine: &Engine<'_>) -> Value {
-    let options = engine.options();
-    let metadata = model.metadata();
-    let text = |key| metadata.get(key).and_then(|entry| entry.str().ok());
-    let parameters = text("general.size_label").unwrap_or("");
-    json!({
-        "version": env!("CARGO_PKG_VERSION"),
-        "model": model.files.name(),
-        "name": text("general.name"),
-        "parameter_size": parameters,
-        "quantization": model.weights.layers[0].experts(wick_core::Part::Up).format().name(),
-        "bytes": metadata.file_len(),
-        "kernels": engine.kernels().name(),
-        "threads": engine.parallel().threads(),
-        "context": options.context,
-        "parallel": options.sequences,
-        "batch": options.batch,
-        "streams_experts": engine.expert_figures().is_some(),
-    })
 }

@@ -1,0 +1,165 @@
+//! A model that answers requests of OpenAI's form, as the command line says.
+
+use crate::engine::{EngineArguments, HeadRowsArguments};
+use crate::exit::{Exit, Failure, OrExit};
+use crate::number;
+use crate::sampling::SamplingArguments;
+use crate::template::TemplateArguments;
+use anyhow::Context;
+use clap::Args;
+use serde_json::{Value, json};
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use wick_core::{Approximation, Arena, Candidates, Engine, Options, StepError};
+use wick_linux::host::{Model, one_sequence};
+use wick_serve::constraint::Forms;
+use wick_serve::service::{Ready, now};
+use wick_session::{Failure as SessionFailure, Scheduler};
+use wick_text::Tokenizer;
+
+/// What requests are answered with.
+#[derive(Args)]
+pub(crate) struct AnsweringArguments {
+    /// Positions for prompt and answer of a request together [default: 4096, or the model's own if that is less]
+    #[arg(short, long, value_name = "N", value_parser = number::context(), env = "WICK_CONTEXT")]
+    context: Option<usize>,
+    /// Tokens drafted for an answer in a step, where it says again what stood before it; 0 for none. The text is the same
+    #[arg(long, value_name = "N", default_value = "15", value_parser = number::none_to(64), env = "WICK_DRAFTS")]
+    drafts: usize,
+    /// What clients call the model [default: its file's name]
+    #[arg(long, value_name = "NAME", env = "WICK_ALIAS")]
+    alias: Option<String>,
+    /// File with what the model is told before a conversation that has no system message
+    #[arg(long, value_name = "FILE", env = "WICK_SYSTEM")]
+    system: Option<PathBuf>,
+    #[command(flatten)]
+    template: TemplateArguments,
+    /// Most tokens of an answer where a request does not say; -1 for as many as there is room for
+    #[arg(
+        short,
+        long = "tokens",
+        alias = "n",
+        value_name = "N",
+        default_value = "-1",
+        value_parser = number::tokens,
+        allow_negative_numbers = true,
+        env = "WICK_TOKENS"
+    )]
+    n: usize,
+    #[command(flatten)]
+    sampling: SamplingArguments,
+    #[command(flatten)]
+    pub(crate) engine: EngineArguments,
+    #[command(flatten)]
+    head_rows: HeadRowsArguments,
+}
+
+impl AnsweringArguments {
+    /// Refuses what several answers side by side cannot have.
+    pub(crate) fn check(&self, parallel: usize) -> Result<(), Failure> {
+        if parallel == 1 || self.engine.approximation() == Approximation::NONE {
+            return Ok(());
+        }
+        let message = "what approximations give depends on who else is served: --parallel 1 expected beside them";
+        Err(Failure::new(Exit::Usage, message))
+    }
+
+    /// What an engine holds for so many answers side by side.
+    pub(crate) fn options(&self, model: &Model<'_>, parallel: usize) -> Options {
+        let options = self.head_rows.apply(one_sequence(&model.config, self.context));
+        let logits = options.batch.min(parallel + self.drafts);
+        Options { sequences: parallel, logits, ..options }
+    }
+
+    /// A scheduler for these answers.
+    pub(crate) fn scheduler<'e>(
+        &self,
+        engine: Engine<'e>,
+        arena: &mut Arena<'e>,
+    ) -> Result<Scheduler<'e>, Failure> {
+        let candidates = Candidates::new(engine.config().vocab, arena).or_exit(Exit::Memory)?;
+        let mut scheduler = Scheduler::new(engine, candidates);
+        scheduler.draft(self.drafts);
+        Ok(scheduler)
+    }
+
+    /// A model that answers.
+    pub(crate) fn ready(
+        &self,
+        model: &Model<'_>,
+        engine: &Engine<'_>,
+        tokenizer: Tokenizer,
+        silence: Option<Duration>,
+    ) -> Result<Ready, Failure> {
+        let chat = match self.template.open(model, &tokenizer)? {
+            Some(template) => Ok(template.into_chat()),
+            None => Err("the model has no chat template".into()),
+        };
+        let read = |path: &PathBuf| {
+            let place = || path.display().to_string();
+            fs::read_to_string(path).with_context(place).or_exit(Exit::Usage)
+        };
+        let (config, options) = (engine.config(), engine.options());
+        let tokenizer = Arc::new(tokenizer);
+        Ok(Ready {
+            name: self.alias.clone().unwrap_or_else(|| name(model)),
+            chat,
+            system: self.system.as_ref().map(read).transpose()?,
+            context: options.context,
+            vocab: config.vocab.min(tokenizer.len()),
+            hidden: config.hidden,
+            sequences: options.sequences,
+            sampling: self.sampling.sampling(),
+            head_rows: options.head_rows,
+            most: self.n,
+            silence,
+            created: now(),
+            facts: facts(model, engine),
+            forms: Forms::new(Arc::clone(&tokenizer)),
+            tokenizer,
+        })
+    }
+}
+
+/// What clients call a model: its file without folder and ending.
+fn name(model: &Model<'_>) -> String {
+    match model.files.parts().first() {
+        None => "nano".into(),
+        Some(part) => part
+            .path()
+            .file_stem()
+            .map_or("model".into(), |stem| stem.to_string_lossy().into_owned()),
+    }
+}
+
+/// Model, kernels and what the engine has, to be shown.
+fn facts(model: &Model<'_>, engine: &Engine<'_>) -> Value {
+    let options = engine.options();
+    let metadata = model.metadata();
+    let text = |key| metadata.get(key).and_then(|entry| entry.str().ok());
+    let parameters = text("general.size_label").unwrap_or("");
+    json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "model": model.files.name(),
+        "name": text("general.name"),
+        "parameter_size": parameters,
+        "quantization": model.weights.layers[0].experts(wick_core::Part::Up).format().name(),
+        "bytes": metadata.file_len(),
+        "kernels": engine.kernels().name(),
+        "threads": engine.parallel().threads(),
+        "context": options.context,
+        "parallel": options.sequences,
+        "batch": options.batch,
+        "streams_experts": engine.expert_figures().is_some(),
+    })
+}
+
+/// Says what has failed; of an expert that could not be read, in which file.
+pub(crate) fn naming<'a>(model: &'a Model<'_>) -> impl Fn(&SessionFailure) -> String + 'a {
+    |failure| match failure {
+        SessionFailure::Step(StepError::Store(error)) => model.files.unread(*error).to_string(),
+        _ => failure.to_string(),
+    }
+}
