@@ -12,7 +12,7 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 use wick_core::{Approximation, Arena, Engine, HeadRows, KvFormat, Options, Sampling};
 use wick_linux::Cpus;
-use wick_linux::host::{self, LoadProgress, Model, Setup};
+use wick_linux::host::{self, HostError, LoadProgress, Model, Placement, Setup};
 use wick_linux::reads::Device;
 
 /// Where `--help` lists what changes a text to make it cheaper.
@@ -73,6 +73,16 @@ impl EngineArguments {
     /// Bytes that the whole process may take, if somebody knows.
     pub(crate) fn budget(&self) -> Option<usize> {
         self.setup(None).budget().map(|budget| budget.whole)
+    }
+
+    /// What stands where, if an engine is to hold this.
+    pub(crate) fn place(
+        &self,
+        model: &Model<'_>,
+        options: Options,
+    ) -> Result<Placement, HostError> {
+        let (setup, options) = (self.setup(None), self.compute.apply(options));
+        Placement::choose(model, options, setup.budget().as_ref(), setup.low_bit)
     }
 
     /// How an answer is drawn.

@@ -2,6 +2,7 @@
 
 mod answer;
 mod answering;
+mod batch;
 mod bench;
 mod cache;
 mod chat;
@@ -90,6 +91,7 @@ enum Verb {
     Run(run::Arguments),
     Chat(chat::Arguments),
     Serve(Box<serve::Arguments>),
+    Batch(Box<batch::Arguments>),
     Tokenize(tokenize::Arguments),
     Detokenize(detokenize::Arguments),
     Logits(logits::Arguments),
@@ -183,6 +185,7 @@ fn run(interrupt: &Interrupt, started: Instant) -> Result<(), Failure> {
         Verb::Run(a) => run::run(&a, interrupt, verbose),
         Verb::Chat(a) => chat::run(&a, interrupt, verbose),
         Verb::Serve(a) => serve::run(&a, interrupt),
+        Verb::Batch(a) => batch::run(&a, interrupt),
         Verb::Tokenize(a) => tokenize::run(&a),
         Verb::Detokenize(a) => detokenize::run(&a),
         Verb::Logits(a) => logits::run(&a),

@@ -33,6 +33,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod batch;
 mod chat;
 pub mod constraint;
 pub mod http;

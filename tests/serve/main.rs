@@ -1,6 +1,7 @@
 //! `wick serve` as its clients see it.
 
 mod access;
+mod batch;
 mod client;
 mod constraint;
 mod embeddings;
