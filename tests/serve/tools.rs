@@ -24,6 +24,20 @@ fn wild(choice: Value, seed: u64) -> Value {
     })
 }
 
+/// A request in which nano calls of its own accord, which it never learnt: each token of `<tool_call>` is likelier than all
+/// others but those before it, until it has been drawn.
+fn of_its_own_accord(service: &Service, choice: Value) -> Value {
+    let ids =
+        service.post("/tokenize", &json!({"content": "<tool_call>"})).json()["tokens"].clone();
+    let ids = ids.as_array().unwrap().iter().enumerate();
+    let bias: BTreeMap<String, usize> = ids.map(|(i, id)| (id.to_string(), 100 - 12 * i)).collect();
+    // More words than repetition is looked for in, so that the description of the tools does not count.
+    json!({
+        "messages": [{"role": "user", "content": "lamp ".repeat(70)}], "tools": tools(), "tool_choice": choice,
+        "temperature": 0, "repeat_penalty": 1000, "logit_bias": bias, "max_tokens": 100,
+    })
+}
+
 fn choice(service: &Service, body: &Value) -> Value {
     service.post("/v1/chat/completions", body).json()["choices"][0].clone()
 }
@@ -43,7 +57,6 @@ fn check(name: &Value, arguments: &Value) {
 fn tools_that_must_be_called_are_called() {
     let service = Service::start(&[]);
     let named = json!({"type": "function", "function": {"name": "set_level"}});
-    let mut most = 0;
     for seed in 0..6 {
         for (tool_choice, is_parallel) in
             [(json!("required"), true), (json!("required"), false), (named.clone(), true)]
@@ -61,22 +74,43 @@ fn tools_that_must_be_called_are_called() {
                 assert!(tool_choice == "required" || call["function"]["name"] == "set_level");
             }
             assert!(calls.len() == 1 || tool_choice == "required" && is_parallel, "{choice}");
-            most = most.max(calls.len());
         }
     }
-    assert!(most >= 1);
     // Cut off, it says so.
     let mut body = wild(json!("required"), 1);
     body["max_tokens"] = 3.into();
     assert_eq!(choice(&service, &body)["finish_reason"], "length");
 }
 
+/// nano never learnt to go on after a call; where it may not end, it has to, unless one is all that is allowed.
+#[test]
+fn several_are_called_where_they_may_be() {
+    let service = Service::start(&[]);
+    let mut body = wild(json!("required"), 3);
+    body["logit_bias"] = json!({"2045": -100, "2047": -100});
+    let several = choice(&service, &body);
+    let calls = several["message"]["tool_calls"].as_array().unwrap();
+    assert!(calls.len() > 2 && several["finish_reason"] == "length", "{several}");
+    let (_cut_off, whole) = calls.split_last().unwrap();
+    whole.iter().for_each(|call| check(&call["function"]["name"], &call["function"]["arguments"]));
+    check_stream(&service, body.clone());
+    body["parallel_tool_calls"] = false.into();
+    let one = choice(&service, &body);
+    assert_eq!(one["message"]["tool_calls"].as_array().unwrap().len(), 1, "{one}");
+}
+
 /// The name comes first, then arguments in parts, and together they are the whole answer.
 #[test]
 fn a_stream_has_the_same_calls() {
     let service = Service::start(&[]);
-    let mut body = wild(json!("required"), 4);
-    let whole = choice(&service, &body)["message"]["tool_calls"].clone();
+    for body in [wild(json!("required"), 4), of_its_own_accord(&service, json!("auto"))] {
+        check_stream(&service, body);
+    }
+}
+
+fn check_stream(service: &Service, mut body: Value) {
+    let told = choice(service, &body);
+    let whole = told["message"]["tool_calls"].clone();
     body["stream"] = true.into();
     let events = service.post("/v1/chat/completions", &body).events();
     let mut calls: BTreeMap<u64, (String, String, usize)> = BTreeMap::new();
@@ -92,15 +126,28 @@ fn a_stream_has_the_same_calls() {
             call.2 += 1;
         }
     }
-    assert_eq!(events.last().unwrap()["choices"][0]["finish_reason"], "tool_calls");
+    assert_eq!(events.last().unwrap()["choices"][0]["finish_reason"], told["finish_reason"]);
     assert_eq!(calls.len(), whole.as_array().unwrap().len());
     for (call, (name, arguments, parts)) in whole.as_array().unwrap().iter().zip(calls.values()) {
         assert_eq!(
             (&call["function"]["name"], &call["function"]["arguments"]),
             (&name.as_str().into(), &arguments.as_str().into())
         );
-        assert!(*parts > 3, "{parts}");
+        assert!(*parts > 3 || told["finish_reason"] == "length", "{parts}");
     }
+}
+
+/// From where a call begins, it is what a schema says; where none may be made, the same text is none.
+#[test]
+fn what_is_called_of_its_own_accord_is_a_call() {
+    let service = Service::start(&[]);
+    let called = choice(&service, &of_its_own_accord(&service, json!("auto")));
+    assert_eq!(called["finish_reason"], "tool_calls", "{called}");
+    let function = &called["message"]["tool_calls"][0]["function"];
+    check(&function["name"], &function["arguments"]);
+    let said = choice(&service, &of_its_own_accord(&service, json!("none")));
+    assert_eq!(said["message"]["tool_calls"], Value::Null);
+    assert!(said["message"]["content"].as_str().unwrap().starts_with("<tool_call>"), "{said}");
 }
 
 /// nano never learnt to call.
