@@ -1,11 +1,10 @@
 //! Who may ask.
 
-use crate::client::{Answer, Service};
+use crate::client::{Answer, Service, wick};
 use rustix::process::Signal;
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
-use std::process::Command;
 use std::time::Duration;
 
 fn models(service: &Service, headers: &str) -> Answer {
@@ -55,8 +54,7 @@ fn nothing_listens_beyond_this_machine_without_keys() {
     let empty = folder.path().join("empty");
     std::fs::write(&empty, "# none\n").unwrap();
     let serve = |options: &[&str]| {
-        let output =
-            Command::new(env!("CARGO_BIN_EXE_wick")).arg("serve").args(options).output().unwrap();
+        let output = wick().arg("serve").args(options).output().unwrap();
         (output.status.code(), String::from_utf8(output.stderr).unwrap())
     };
     let (code, err) = serve(&["--host", "0.0.0.0", "--port", "0"]);
@@ -168,10 +166,7 @@ fn pages_of_others_are_let_in_by_name() {
     let service = Service::start(&["--cors", "*", "--api-key-file", path.to_str().unwrap()]);
     let (status, head) = ask(&service, "GET", "http://anybody");
     assert!(status == 401 && head.contains(&allowed("*")), "{head}");
-    let output = Command::new(env!("CARGO_BIN_EXE_wick"))
-        .args(["serve", "--port", "0", "--cors", "http://lamp/"])
-        .output()
-        .unwrap();
+    let output = wick().args(["serve", "--port", "0", "--cors", "http://lamp/"]).output().unwrap();
     let err = String::from_utf8(output.stderr).unwrap();
     assert!(
         output.status.code() == Some(2) && err.contains("scheme, host and port expected"),

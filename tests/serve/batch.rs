@@ -1,13 +1,11 @@
 //! Requests from a file.
 
-use crate::client::{Service, until};
+use crate::client::{Service, little_memory, until, wick};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-
-const WICK: &str = env!("CARGO_BIN_EXE_wick");
 
 fn ask(name: &str, url: &str, body: Value) -> Value {
     json!({"custom_id": name, "method": "POST", "url": url, "body": body})
@@ -59,7 +57,7 @@ fn files(lines: &[Value]) -> Files {
 
 impl Files {
     fn command(&self) -> Command {
-        let mut command = Command::new(WICK);
+        let mut command = wick();
         command.arg("batch").arg(&self.input).arg("-o").arg(&self.out).stdin(Stdio::null());
         command
     }
@@ -111,10 +109,10 @@ fn a_batch_is_answered_as_the_service_answers() {
 fn a_batch_goes_on_after_a_kill() {
     let long = |i: usize| {
         let ends = json!({"2045": -100, "2047": -100});
-        let body = json!({"prompt": "a b c", "max_tokens": 300, "seed": i, "logit_bias": ends});
+        let body = json!({"prompt": "a b c", "max_tokens": 100, "seed": i, "logit_bias": ends});
         ask(&format!("{i}"), "/v1/completions", body)
     };
-    let lines: Vec<Value> = (0..40).map(long).collect();
+    let lines: Vec<Value> = (0..30).map(long).collect();
     let whole = files(&lines);
     assert_eq!(whole.run().0, Some(0));
     let files = files(&lines);
@@ -130,11 +128,11 @@ fn a_batch_goes_on_after_a_kill() {
     let before = count();
     // A line that was not written to its end.
     let mut bytes = std::fs::read(&files.out).unwrap();
-    bytes.extend(b"{\"custom_id\":\"39\",\"err");
+    bytes.extend(b"{\"custom_id\":\"29\",\"err");
     std::fs::write(&files.out, bytes).unwrap();
     let (code, said) = files.run();
     assert!(code == Some(0), "{said}");
-    if before < 40 {
+    if before < 30 {
         assert!(said.contains(&format!("{before} before")), "{said}");
     }
     let texts = |path: &Path| {
@@ -153,9 +151,7 @@ fn what_cannot_be_read_is_left_for_the_next_time() {
     let model = folder.path().join("packed.gguf");
     let pack = |out: &Path| {
         let nano = crate::client::nano();
-        assert!(
-            Command::new(WICK).args(["pack", &nano, "-o"]).arg(out).status().unwrap().success()
-        );
+        assert!(wick().args(["pack", &nano, "-o"]).arg(out).status().unwrap().success());
     };
     pack(&model);
     let whole = std::fs::read(&model).unwrap();
@@ -163,12 +159,13 @@ fn what_cannot_be_read_is_left_for_the_next_time() {
     let places = bytes.len() / 2..bytes.len() * 9 / 10;
     places.step_by(4096).for_each(|at| bytes[at] ^= 1);
     std::fs::write(&model, bytes).unwrap();
+    let memory = little_memory(model.to_str().unwrap());
     let line = ask("a", "/v1/completions", json!({"prompt": "a b c", "max_tokens": 9}));
     let files = files(&[line]);
     let run = || {
         let mut command = files.command();
-        let Output { status, stderr, .. } =
-            command.args(["--memory", "20M", "-m"]).arg(&model).output().unwrap();
+        command.args(["--parallel", "2", "--memory", &memory, "-m"]).arg(&model);
+        let Output { status, stderr, .. } = command.output().unwrap();
         (status.code(), String::from_utf8(stderr).unwrap())
     };
     let (code, said) = run();

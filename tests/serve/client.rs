@@ -24,9 +24,28 @@ pub(crate) fn nano() -> String {
     path.display().to_string()
 }
 
+/// The program: that of this build, or the words of `WICK_PROGRAM`, such as an emulator and a program for a board.
+pub(crate) fn wick() -> Command {
+    let words = std::env::var("WICK_PROGRAM").unwrap_or(env!("CARGO_BIN_EXE_wick").into());
+    let mut words = words.split(' ');
+    let mut command = Command::new(words.next().unwrap());
+    command.args(words);
+    command
+}
+
+/// A little more than the least memory that a model can be served within: hardly any of its experts have a place.
+pub(crate) fn little_memory(model: &str) -> String {
+    let refused = wick().args(["serve", "--port", "0", "--memory", "1M", model]).output().unwrap();
+    assert_eq!(refused.status.code(), Some(4));
+    let said = String::from_utf8(refused.stderr).unwrap();
+    let (_, least) = said.split_once("MiB (").unwrap();
+    let least: usize = least.split_once("K)").unwrap().0.parse().unwrap();
+    format!("{}K", least + 1024)
+}
+
 /// Waits until something holds.
 pub(crate) fn until(what: &str, holds: impl Fn() -> bool) {
-    let holds = (0..800).any(|_| {
+    let holds = (0..4800).any(|_| {
         holds() || {
             std::thread::sleep(Duration::from_millis(25));
             false
@@ -38,7 +57,7 @@ pub(crate) fn until(what: &str, holds: impl Fn() -> bool) {
 impl Service {
     /// Starts a service with these options, at any free port.
     pub(crate) fn start(options: &[&str]) -> Service {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_wick"))
+        let mut child = wick()
             .args(["serve", "--port", "0"])
             .args(options)
             .stdin(Stdio::null())

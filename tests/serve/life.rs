@@ -1,6 +1,6 @@
 //! How a service begins and ends beside what starts it: signals while it is being loaded, sockets that it is given, rest.
 
-use crate::client::{Answer, Service, until};
+use crate::client::{Answer, Service, little_memory, until, wick};
 use crate::service::long;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
@@ -10,7 +10,6 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::{Child, Command, Output, Stdio};
 
-const WICK: &str = env!("CARGO_BIN_EXE_wick");
 const ASK: &str = "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 32\r\n\r\n\
                    {\"prompt\": \"a\", \"max_tokens\": 2}";
 
@@ -46,9 +45,10 @@ impl Drop for Process {
 
 /// A service that was given a listening socket as its third file, as systemd does it.
 fn given(socket: impl Into<OwnedFd>, options: &[&str]) -> Process {
-    let shell = "exec 3<&0 0</dev/null; LISTEN_PID=$$ LISTEN_FDS=1 exec \"$0\" serve \"$@\"";
-    let mut command = Command::new("sh");
-    command.args(["-c", shell, WICK]).args(options).stdin(Stdio::from(socket.into()));
+    let shell = "exec 3<&0 0</dev/null; LISTEN_PID=$$ LISTEN_FDS=1 exec \"$0\" \"$@\"";
+    let (wick, mut command) = (wick(), Command::new("sh"));
+    command.args(["-c", shell]).arg(wick.get_program()).args(wick.get_args());
+    command.arg("serve").args(options).stdin(Stdio::from(socket.into()));
     Process::start(&mut command)
 }
 
@@ -60,7 +60,7 @@ fn a_service_that_is_being_loaded_ends_at_once() {
     let (pipe, socket) = (path("system"), path("socket"));
     assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     let options = ["serve", "--unix", &socket, "--system", &pipe];
-    let mut process = Process::start(Command::new(WICK).args(options));
+    let mut process = Process::start(wick().args(options));
     let mut said = String::new();
     BufReader::new(process.0.stderr.as_mut().unwrap()).read_line(&mut said).unwrap();
     assert!(said.ends_with("is being loaded\n"), "{said}");
@@ -141,16 +141,17 @@ fn a_service_at_rest_ends() {
 fn a_file_that_cannot_be_read_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("packed.gguf");
-    let wick = |arguments: &[&str]| Command::new(WICK).args(arguments).output().unwrap();
+    let pack = |arguments: &[&str]| wick().args(arguments).output().unwrap();
     let packed = path.to_str().unwrap();
-    assert!(wick(&["pack", &crate::client::nano(), "-o", packed]).status.success());
+    assert!(pack(&["pack", &crate::client::nano(), "-o", packed]).status.success());
     let mut bytes = std::fs::read(&path).unwrap();
     let places = bytes.len() / 2..bytes.len() * 9 / 10;
     places.step_by(4096).for_each(|at| bytes[at] ^= 1);
     std::fs::write(&path, bytes).unwrap();
-    let service = Service::start(&["--memory", "20M", packed]);
-    let budget = service.metric("wick_budget_bytes");
-    assert_eq!(budget, f64::from(20 << 20));
+    let memory = little_memory(packed);
+    let service = Service::start(&["--memory", &memory, packed]);
+    let kib: f64 = memory.strip_suffix('K').unwrap().parse().unwrap();
+    assert_eq!(service.metric("wick_budget_bytes"), kib * 1024.0);
     for _ in 0..2 {
         let answer = service.post("/v1/completions", &json!({"prompt": "a b c"}));
         let message = answer.error()["message"].as_str().unwrap().to_owned();

@@ -1,11 +1,10 @@
 //! Prompts that are kept over restarts.
 
-use crate::client::{Answer, Service, nano, until};
+use crate::client::{Answer, Service, nano, until, wick};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use tempfile::TempDir;
 
 /// Tokens of a tile, the part in which prompts are kept.
@@ -27,10 +26,7 @@ fn model(window: usize) -> (TempDir, String) {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("model.gguf").display().to_string();
     let shape = format!("tiny,context=4096,window={window}");
-    let made = Command::new(env!("CARGO_BIN_EXE_wick"))
-        .args(["synth", "--no-run", "--shape", &shape, "-o", &path])
-        .output()
-        .unwrap();
+    let made = wick().args(["synth", "--no-run", "--shape", &shape, "-o", &path]).output().unwrap();
     assert!(made.status.success(), "{made:?}");
     (folder, path)
 }
@@ -147,10 +143,7 @@ fn what_is_kept_serves_other_questions_and_settings() {
 
 /// Little more memory than a service must have, in the form of `--memory`.
 fn least_memory(model: &str) -> String {
-    let refused = Command::new(env!("CARGO_BIN_EXE_wick"))
-        .args(["serve", "--port", "0", "--memory", "1M", model])
-        .output()
-        .unwrap();
+    let refused = wick().args(["serve", "--port", "0", "--memory", "1M", model]).output().unwrap();
     let err = String::from_utf8(refused.stderr).unwrap();
     let (_, rest) = err.split_once("MiB (").unwrap_or_else(|| panic!("{err}"));
     let least: usize = rest.split_once("K)").unwrap().0.parse().unwrap();
@@ -250,7 +243,7 @@ fn lines_that_are_no_prompts_are_refused() {
         (&*long, "context"),
     ] {
         fs::write(&path, format!("{{\"prompt\": \"a\"}}\n{line}\n")).unwrap();
-        let output = Command::new(env!("CARGO_BIN_EXE_wick"))
+        let output = wick()
             .args(["serve", "--port", "0", "--warm", path.to_str().unwrap()])
             .output()
             .unwrap();

@@ -1,6 +1,6 @@
 //! How a service begins, goes on and ends.
 
-use crate::client::{Service, nano};
+use crate::client::{Service, little_memory, nano};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::io::Read;
@@ -123,16 +123,7 @@ fn an_end_that_takes_too_long_is_cut_short() {
 
 #[test]
 fn a_service_streams_experts_and_says_so() {
-    let refused = std::process::Command::new(env!("CARGO_BIN_EXE_wick"))
-        .args(["serve", "--port", "0", "--memory", "1M", &nano()])
-        .output()
-        .unwrap();
-    assert_eq!(refused.status.code(), Some(4));
-    let err = String::from_utf8(refused.stderr).unwrap();
-    let least: usize =
-        err.split_once("MiB (").unwrap().1.split_once("K)").unwrap().0.parse().unwrap();
-    let memory = format!("{}K", least + 1024);
-    let service = Service::start(&["--memory", &memory, &nano()]);
+    let service = Service::start(&["--memory", &little_memory(&nano()), &nano()]);
     assert_eq!(service.get("/v1/wick").json()["streams_experts"], true);
     let body = json!({"messages": [{"role": "user", "content": "turn on the light in the kitchen"}], "temperature": 0});
     let found = service.post("/v1/chat/completions", &body).json();
