@@ -3,8 +3,8 @@
 
 use std::sync::LazyLock;
 use wick_core::{
-    Decaying, ExpertKey, ExpertStore, HeadRows, KvFormat, LeastFrequent, LeastRecent, Logits,
-    Options, Parallel, Part, Policy, Serial, StepError, StoreReason, Token,
+    Decaying, Engine, ExpertKey, ExpertStore, HeadRows, KvFormat, LeastFrequent, LeastRecent,
+    Logits, Options, Parallel, Part, Policy, Serial, StepError, StoreReason, Token,
 };
 use wick_linux::{Cpus, Pool, kernels};
 use wick_tests::store::MemoryStore;
@@ -160,4 +160,35 @@ fn a_lost_read_takes_a_slot_and_nothing_else() {
         };
         assert_eq!((error.reason, engine.len(0)), (StoreReason::Timeout, 0));
     }
+}
+
+/// What is read before it is wanted fills empty slots, and changes no logits.
+#[test]
+fn experts_can_be_read_before_they_are_wanted() {
+    let model = Model::golden("q4_0-tied");
+    let (layers, experts) = (model.config.layers, model.config.experts);
+    let all = || {
+        (0..layers).flat_map(|layer| (0..experts).map(move |expert| ExpertKey { layer, expert }))
+    };
+    let with_slots =
+        |slots| model.streaming(options(16, 8), store(&model, slots, 7), &LeastRecent, &Serial);
+    let logits = |engine: &mut Engine<'_>| {
+        engine.prefill(0, &ids(6, model.config.vocab), Logits::All).unwrap();
+        bits(engine.logits(0).unwrap())
+    };
+    let expected = logits(&mut with_slots(layers * experts));
+    // With a slot for each, nothing is read any more when it is wanted.
+    let mut warm = with_slots(layers * experts);
+    assert!(all().all(|key| warm.expert_worth(key).is_none() && warm.preload(key, -1.0)));
+    let reads = |engine: &Engine<'_>| engine.store_figures().unwrap().reads;
+    assert_eq!(logits(&mut warm), expected);
+    assert_eq!(reads(&warm), 3 * (layers * experts) as u64);
+    // With fewer, those that come first have them.
+    let mut some = with_slots(layers * experts / 2);
+    let started = all().take_while(|key| some.preload(*key, -1.0)).count();
+    assert_eq!(started, layers * experts / 2);
+    assert_eq!(logits(&mut some), expected);
+    let mut resident = model.engine(options(16, 8), &Serial);
+    assert!(!resident.preload(ExpertKey { layer: 0, expert: 0 }, 0.0));
+    assert_eq!(logits(&mut resident), expected);
 }

@@ -12,6 +12,9 @@ use core::time::Duration;
 /// How often a part is read before its expert is given up.
 pub const ATTEMPTS: u8 = 4;
 
+/// Experts that are read at once before anybody wants them.
+const PRELOADS: usize = 4;
+
 /// Parts of an expert.
 const PARTS: usize = Part::ALL.len();
 
@@ -137,6 +140,18 @@ impl<'m> Book<'m> {
         let low_bit = low_bit && self.store.place(key, Part::Gate, true).is_some();
         self.read_all(slot, key, low_bit);
         Some(slot)
+    }
+
+    /// Begins to read an expert that nobody wants yet, and waits as long as several such are on their way; `false` if there is
+    /// no empty slot for it. That it cannot be read is told to who wants it.
+    pub fn preload(&mut self, key: ExpertKey, worth: f64) -> bool {
+        let _told_when_it_is_wanted = self.poll();
+        while self.open - self.lost >= PRELOADS * PARTS && self.wait().is_ok() {}
+        if self.slots.find(key).is_some() {
+            return true;
+        }
+        self.slots.expect(key, worth);
+        self.slots.has_empty() && self.start(key, false).is_some()
     }
 
     /// Begins to read an expert into the slot that has its low-bit copy, if all of that has come.

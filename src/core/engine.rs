@@ -14,7 +14,7 @@ use crate::policy::Policy;
 use crate::products::Products;
 use crate::scratch::Scratch;
 use crate::step_error::StepError;
-use crate::store::{ExpertStore, StoreFigures};
+use crate::store::{ExpertKey, ExpertStore, StoreFigures};
 use crate::token::{Logits, Token};
 use crate::weights::Weights;
 use core::fmt;
@@ -259,6 +259,25 @@ impl<'m> Engine<'m> {
     /// What was read for experts so far; `None` if all stand in memory.
     pub fn store_figures(&self) -> Option<StoreFigures> {
         self.experts.store_figures()
+    }
+
+    /// What an expert is worth to its slot, a number to compare with those of others; `None` if it was never used, or all
+    /// experts stand in memory.
+    ///
+    /// # Panics
+    /// If there is no such expert.
+    pub fn expert_worth(&self, key: ExpertKey) -> Option<f64> {
+        self.experts.worth(key)
+    }
+
+    /// Begins to read an expert between steps that nobody wants yet, so that it is there when somebody does: into an empty
+    /// slot alone; `false` if there is none. It gives its slot up as if it were worth `worth`; a use at the beginning is worth
+    /// 0 or more.
+    ///
+    /// # Panics
+    /// If there is no such expert.
+    pub fn preload(&mut self, key: ExpertKey, worth: f64) -> bool {
+        self.experts.preload(key, worth)
     }
 
     /// Neurons that were not zero in the experts that the last step chose in a layer, of

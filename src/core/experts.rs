@@ -94,6 +94,16 @@ impl<'m> Experts<'m> {
         self.cache.as_ref().map(|cache| cache.book.figures())
     }
 
+    /// What an expert is worth to its slot; `None` if it was never used, or all stand in memory.
+    pub(crate) fn worth(&self, key: ExpertKey) -> Option<f64> {
+        self.cache.as_ref()?.book.slots().worth(key)
+    }
+
+    /// Begins to read an expert that nobody wants yet; `false` if there is no empty slot for it.
+    pub(crate) fn preload(&mut self, key: ExpertKey, worth: f64) -> bool {
+        self.cache.as_mut().is_some_and(|cache| cache.book.preload(key, worth))
+    }
+
     /// Whether reads have nothing to do, so that it is time to guess what the next layer will want,
     /// and a guess is likely to pay.
     pub(crate) fn is_time_to_guess(&mut self) -> bool {

@@ -156,6 +156,24 @@ impl<'m> Slots<'m> {
         *worth = self.policy.used(*worth, now);
     }
 
+    /// What an expert is worth; `None` if it was never used.
+    pub fn worth(&self, key: ExpertKey) -> Option<f64> {
+        let worth = self.worth[self.index(key)];
+        (worth > f64::NEG_INFINITY).then_some(worth)
+    }
+
+    /// Has an expert be worth so much that was not used yet.
+    pub fn expect(&mut self, key: ExpertKey, worth: f64) {
+        let index = self.index(key);
+        self.worth[index] = self.worth[index].max(worth);
+    }
+
+    /// Whether an expert can have a slot that no other one gives up.
+    pub fn has_empty(&self) -> bool {
+        let held = self.held.iter().enumerate();
+        held.filter(|(_, held)| **held == NONE).any(|(slot, _)| !self.is_open(SlotId(slot)))
+    }
+
     /// Whether an expert's slot must stay its own, or may be given to another.
     pub fn pin(&mut self, slot: SlotId, pinned: bool) {
         self.pinned[slot.0] = pinned.into();
@@ -306,6 +324,21 @@ mod tests {
 
     fn key(layer: usize, expert: usize) -> ExpertKey {
         ExpertKey { layer, expert }
+    }
+
+    #[test]
+    fn what_is_expected_is_worth_less_than_what_is_used() {
+        with_slots(2, 1, |mut slots| {
+            assert!(slots.has_empty() && slots.worth(key(0, 0)).is_none());
+            slots.expect(key(0, 0), -0.5);
+            slots.claim(key(0, 0)).unwrap();
+            touch(&mut slots, key(0, 1), 0);
+            assert!(!slots.has_empty() && slots.worth(key(0, 0)) == Some(-0.5));
+            touch(&mut slots, key(0, 2), 0);
+            assert_eq!(slots.find(key(0, 0)), None);
+            slots.expect(key(0, 2), -0.5);
+            assert_eq!(slots.worth(key(0, 2)), Some(0.0));
+        });
     }
 
     /// Uses an expert and gives it a slot if it has none.

@@ -7,7 +7,7 @@ use crate::generation::{Generation, Held};
 use crate::prefix::Prefix;
 use crate::request::{Ended, Failure};
 use alloc::vec::Vec;
-use wick_core::{Candidates, Engine, StepError, Token};
+use wick_core::{Candidates, Engine, ExpertKey, StepError, Token};
 use wick_text::Tokenizer;
 
 /// Names a generation of a [`Scheduler`].
@@ -254,6 +254,11 @@ impl<'e> Scheduler<'e> {
     /// The engine that steps.
     pub fn engine(&self) -> &Engine<'e> {
         &self.engine
+    }
+
+    /// Begins to read an expert that nobody wants yet; see [`Engine::preload`].
+    pub fn preload(&mut self, key: ExpertKey, worth: f64) -> bool {
+        self.engine.preload(key, worth)
     }
 
     /// Arranges sections of the model; see [`Engine::arrange`].

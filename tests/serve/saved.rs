@@ -1,6 +1,6 @@
 //! Prompts that are kept over restarts.
 
-use crate::client::{Answer, Service, nano, until, wick};
+use crate::client::{Answer, Service, little_memory, nano, until, wick};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::fs;
@@ -291,4 +291,45 @@ fn a_folder_that_cannot_be_used_is_done_without() {
     }
     let (first, second) = (start(folder.path(), &model, &[]), start(folder.path(), &model, &[]));
     assert_eq!(ask(&first, "hi")["choices"], ask(&second, "hi")["choices"]);
+}
+
+/// Where experts are read as they are wanted, those that were used most are read before anybody asks.
+#[test]
+fn experts_that_were_used_are_there_again() {
+    let (nano, folder) = (nano(), TempDir::new().unwrap());
+    let least: usize = little_memory(&nano).trim_end_matches('K').parse().unwrap();
+    let memory = format!("{}K", least + 1500);
+    let options = ["--memory", &memory, "--parallel", "1"];
+    let question = |text: &str| json!({"prompt": text, "max_tokens": 50, "temperature": 0});
+    let ask = |service: &Service, text| service.post("/v1/completions", &question(text)).json();
+    let hits = |service: &Service| {
+        service.metric("wick_experts_resident") / service.metric("wick_experts_wanted")
+    };
+    let first = start(folder.path(), &nano, &options);
+    for text in ["turn on the light", "turn off the light in the hall", "dim the light"] {
+        ask(&first, text);
+    }
+    end(first);
+
+    let second = start(folder.path(), &nano, &options);
+    until("experts are read", || second.metric("wick_read_bytes") > 0.0);
+    let empty = TempDir::new().unwrap();
+    let cold = start(empty.path(), &nano, &options);
+    assert_eq!(cold.metric("wick_read_bytes"), 0.0);
+    let text = "turn on the lamp";
+    let answer = ask(&cold, text)["choices"].clone();
+    assert_eq!(ask(&second, text)["choices"], answer);
+    let (warm, cold) = (hits(&second), hits(&cold));
+    println!("hits of the first tokens: {warm:.3} with, {cold:.3} without");
+    assert!(warm > cold, "{warm}, {cold}");
+
+    // What is damaged is done without.
+    end(second);
+    for path in tiles(&folder) {
+        let mut bytes = fs::read(&path).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        fs::write(&path, bytes).unwrap();
+    }
+    let third = start(folder.path(), &nano, &options);
+    assert_eq!(ask(&third, text)["choices"], answer);
 }

@@ -8,12 +8,14 @@
 //!                                  finds its tiles, and texts that begin alike share them
 //! ```
 
+mod experts;
 mod folder;
 mod name;
 
 pub use folder::{Folder, FolderError};
 pub use name::Name;
 
+use experts::ExpertHistory;
 use folder::Kept;
 use name::names;
 use std::time::{Duration, Instant};
@@ -35,6 +37,7 @@ pub struct SavedPrefixes {
     folder: Folder,
     /// What the names of tiles begin with.
     model: Name,
+    experts: ExpertHistory,
     /// A tile on its way.
     buffer: Vec<u8>,
     /// Seconds that reading a byte takes, and computing a token; 0 until they are known.
@@ -71,10 +74,12 @@ enum Saved {
 
 impl SavedPrefixes {
     /// What `folder` has of the model with this fingerprint: of its weights, its shape, and how keys and values are kept.
-    pub fn new(folder: Folder, fingerprint: &[u8]) -> SavedPrefixes {
+    pub fn new(mut folder: Folder, fingerprint: &[u8]) -> SavedPrefixes {
+        let model = Name::of(&[env!("CARGO_PKG_VERSION").as_bytes(), fingerprint]);
         SavedPrefixes {
+            experts: ExpertHistory::open(&mut folder, &model),
             folder,
-            model: Name::of(&[env!("CARGO_PKG_VERSION").as_bytes(), fingerprint]),
+            model,
             buffer: Vec::new(),
             byte_seconds: 0.0,
             token_seconds: 0.0,
@@ -93,6 +98,18 @@ impl SavedPrefixes {
     /// Sequences hold something else than before.
     pub fn changed(&mut self) {
         self.is_behind = true;
+    }
+
+    /// Begins to read an expert that was used much before the start and is not in memory; whether there may be more.
+    pub fn preload_one(&mut self, scheduler: &mut Scheduler<'_>) -> bool {
+        self.experts.preload(scheduler)
+    }
+
+    /// Writes down which experts are used most, if they are read as they are wanted; now and then, or at the `end`.
+    pub fn save_experts(&mut self, engine: &Engine<'_>, end: bool) {
+        if engine.expert_figures().is_some() && (end || self.experts.is_old()) {
+            self.figures.written += self.experts.save(&mut self.folder, engine);
+        }
     }
 
     /// Writes one tile down that a sequence holds and the folder has not. Returns whether there may be

@@ -20,6 +20,11 @@ impl Name {
         Name(hash.finalize().into())
     }
 
+    /// That of something of what this names.
+    pub(super) fn with(&self, what: &str) -> Name {
+        Name::of(&[&self.0, what.as_bytes()])
+    }
+
     /// The name that is written so.
     pub(super) fn parse(text: &str) -> Option<Name> {
         let mut bytes = [0; 32];

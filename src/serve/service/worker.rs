@@ -10,7 +10,9 @@ use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::UnboundedSender;
 use wick_core::{StepError, StoreReason};
-use wick_session::{Ended, Failure, Generation, GenerationId, Request, Scheduler, StartError};
+use wick_session::{
+    Ended, Failure, Generation, GenerationId, Request, Scheduler, StartError, Stepped,
+};
 use wick_text::Tokenizer;
 
 /// How long the thread sleeps at most when there is nothing to do.
@@ -102,6 +104,9 @@ impl<'w, 'e> Worker<'w, 'e> {
                 if self.queue.is_closed() && self.queue.lengths().0 == 0 {
                     break;
                 }
+                if self.preload_one() {
+                    continue;
+                }
                 if self.busy.elapsed() < QUIET || !self.save_one() {
                     self.queue.wait(TURN);
                 }
@@ -114,8 +119,19 @@ impl<'w, 'e> Worker<'w, 'e> {
         Ok(())
     }
 
-    /// Saves what sequences hold, as far as there is time for it at the end.
+    /// Begins to read an expert that was used much before the start; whether there may be more.
+    fn preload_one(&mut self) -> bool {
+        let Some(saved) = &mut self.saved else { return false };
+        let may_be_more = saved.preload_one(&mut self.scheduler);
+        if may_be_more {
+            self.metrics.step(self.scheduler.engine(), Stepped::default());
+        }
+        may_be_more
+    }
+
+    /// Saves what sequences hold, as far as there is time for it at the end, and which experts are used.
     fn save_rest(&mut self) {
+        self.saved.iter_mut().for_each(|saved| saved.save_experts(self.scheduler.engine(), true));
         let end = Instant::now() + LAST_SAVE;
         while Instant::now() < end && self.save_one() {}
     }
@@ -123,6 +139,7 @@ impl<'w, 'e> Worker<'w, 'e> {
     /// Saves a part of what sequences hold; whether there may be more.
     fn save_one(&mut self) -> bool {
         let Some(saved) = &mut self.saved else { return false };
+        saved.save_experts(self.scheduler.engine(), false);
         let may_be_more = saved.save_one(&self.scheduler);
         self.metrics.saved(&saved.figures);
         may_be_more
