@@ -55,7 +55,8 @@ impl CallReader {
     pub(crate) fn finish(&mut self) -> Vec<Piece> {
         let rest = std::mem::take(&mut self.pending);
         let is_content = matches!(self.place, Place::Content) && !rest.is_empty();
-        let is_told = is_content && !(self.has_called && rest.trim().is_empty());
+        // Nothing but calls stands behind a call; one that has not begun in full was cut off.
+        let is_told = is_content && !(self.has_called && CALL.starts_with(rest.trim()));
         if is_told { vec![Piece::Content(rest)] } else { Vec::new() }
     }
 
@@ -218,5 +219,7 @@ mod tests {
         }
         // One that was cut off.
         assert_eq!(read("x<tool_call>\n{\"name\": \"tu").0, "x");
+        let call = "<tool_call>\n{\"name\": \"b\", \"arguments\": {}}\n</tool_call>\n<tool_";
+        assert_eq!(read(call), (String::new(), vec![("b".into(), "{}".into())]));
     }
 }
