@@ -64,7 +64,8 @@ pub(crate) fn run(arguments: &Arguments, interrupt: &Interrupt) -> Result<(), Fa
     let place = |path: &Path| path.display().to_string();
     let text = fs::read_to_string(input).with_context(|| place(input)).or_exit(Exit::Input)?;
     let lines = read(&text).with_context(|| place(input)).or_exit(Exit::Input)?;
-    let output = Output::open(out, &lines).with_context(|| place(out)).or_exit(Exit::Usage)?;
+    let output =
+        Output::open(out, input, &lines).with_context(|| place(out)).or_exit(Exit::Usage)?;
     let all = lines.len();
     let left: Vec<Line> = lines.into_iter().filter(|line| !output.has(line)).collect();
     if left.is_empty() {
@@ -161,7 +162,7 @@ impl Asking {
             note(&format!(
                 "{answered} answered in {seconds:.1} s, {refused} of them with an error{known}"
             ));
-            done.and_then(|()| self.output.finish())?;
+            done?;
             match failed {
                 0 => Ok(()),
                 _ => Err(io::Error::other(format!(

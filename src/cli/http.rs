@@ -66,9 +66,12 @@ impl<'a> Http<'a> {
             let _dropped_at_the_end: mpsc::Sender<()> = running;
             server.run()
         };
-        let thread = wick_linux::spawn("wick-http", STACK, serve).or_exit(Exit::Failed)?;
         interrupt.loading(leave(Arc::clone(&service), shutdown.clone(), ended, remove_early));
-        Ok(Http { service, access, listen, interrupt, shutdown, thread, bounds, place, remove })
+        let thread = wick_linux::spawn("wick-http", STACK, serve).or_exit(Exit::Failed)?;
+        let http =
+            Http { service, access, listen, interrupt, shutdown, thread, bounds, place, remove };
+        http.look();
+        Ok(http)
     }
 
     /// What is looked at between steps: signals, whether HTTP is still spoken, and whether anybody asks for anything.
@@ -77,9 +80,7 @@ impl<'a> Http<'a> {
         move || {
             if looked.is_none_or(|looked| looked.elapsed() > LOOK) {
                 looked = Some(Instant::now());
-                self.service
-                    .metrics
-                    .memory(wick_linux::resident(), self.bounds.memory.map(|bytes| bytes as u64));
+                self.look();
             }
             if self.interrupt.reload() {
                 self.reload();
@@ -87,18 +88,26 @@ impl<'a> Http<'a> {
             if self.thread.is_finished() {
                 return ControlFlow::Break(());
             }
-            if self.interrupt.check().is_err() || self.is_idle() {
-                let until = *until.get_or_insert_with(|| {
-                    self.service.queue.close();
-                    self.shutdown.begin();
-                    Instant::now() + self.bounds.grace
-                });
-                if Instant::now() > until {
-                    return ControlFlow::Break(());
-                }
+            let is_asked = self.interrupt.check().is_err();
+            if is_asked {
+                self.service.queue.close();
             }
-            ControlFlow::Continue(())
+            if until.is_none() && (is_asked || self.is_idle()) {
+                // What has begun to come in at rest is answered still.
+                self.shutdown.begin();
+                until = Some(Instant::now() + self.bounds.grace);
+            }
+            match until.is_some_and(|until| Instant::now() > until) {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            }
         }
+    }
+
+    /// Tells what memory the process has, and may have.
+    fn look(&self) {
+        let budget = self.bounds.memory.map(|bytes| bytes as u64);
+        self.service.metrics.memory(wick_linux::resident(), budget);
     }
 
     fn is_idle(&self) -> bool {

@@ -12,7 +12,7 @@ use signal_hook::flag::register_conditional_shutdown;
 use signal_hook::iterator::Signals;
 use signal_hook::low_level;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 use wick_linux::TooManyFiles;
@@ -43,7 +43,7 @@ struct State {
     /// Whether a service was asked to read its settings again.
     reload: AtomicBool,
     /// How a service leaves that is being loaded.
-    leave: OnceLock<Leave>,
+    leave: Mutex<Option<Leave>>,
 }
 
 /// Nothing checks.
@@ -100,9 +100,10 @@ impl Interrupt {
         let _other = self.0.signal.compare_exchange(was, new, Ordering::SeqCst, Ordering::SeqCst);
     }
 
-    /// From here on a service is being loaded: a signal has it `leave` and ends the process, as one that was asked to.
+    /// From here on a service is being loaded: a signal has it `leave`, in place of what it was to do before, and ends the
+    /// process, as one that was asked to.
     pub(crate) fn loading(&self, leave: Leave) {
-        let _no_second_service = self.0.leave.set(leave);
+        *self.0.leave.lock().unwrap_or_else(PoisonError::into_inner) = Some(leave);
         self.0.mode.store(LOADING, Ordering::SeqCst);
     }
 
@@ -142,7 +143,8 @@ fn serve(mut signals: Signals, state: &State) {
             let is_second = state.signal.swap(signal, Ordering::SeqCst) != 0;
             let stops = signal == SIGINT && mode == ANSWERING;
             if mode == LOADING && !is_second {
-                state.leave.get().inspect(|leave| leave());
+                let leave = state.leave.lock().unwrap_or_else(PoisonError::into_inner);
+                leave.iter().for_each(|leave| leave());
                 leave_in_order();
                 low_level::exit(0);
             }

@@ -121,7 +121,7 @@ impl ListenArguments {
 
     /// Refuses an address beyond this machine without keys.
     fn check(&self, address: SocketAddr, keys: &Keys) -> Result<(), Failure> {
-        if address.ip().is_loopback() || !keys.is_empty() || self.insecure {
+        if address.ip().to_canonical().is_loopback() || !keys.is_empty() || self.insecure {
             return Ok(());
         }
         let message = format_args!(

@@ -67,6 +67,7 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments, interrupt: &Interrupt) -> Result<(), Failure> {
     let Arguments { answering, parallel, .. } = arguments;
+    interrupt.loading(Box::new(|| ()));
     answering.check(*parallel)?;
     let files = arguments.model.open()?;
     let model = files.model(arguments.model.overrides())?;

@@ -188,7 +188,15 @@ fn what_is_no_batch_is_refused_before_anything_is_answered() {
     other["url"] = "/v1/models".into();
     let (code, said) = files(&[line.clone(), other]).run();
     assert!(code == Some(5) && said.contains("line 2: url: one of"), "{said}");
+    // The input is no output, though its last line looks as if it had been cut off.
     let files = files(std::slice::from_ref(line));
+    let asked = line.to_string();
+    std::fs::write(&files.input, &asked).unwrap();
+    std::fs::hard_link(&files.input, &files.out).unwrap();
+    let (code, said) = files.run();
+    assert!(code == Some(2) && said.contains("name another one"), "{said}");
+    assert_eq!(std::fs::read_to_string(&files.input).unwrap(), asked);
+    std::fs::remove_file(&files.out).unwrap();
     std::fs::write(&files.out, "my notes\n").unwrap();
     let (code, said) = files.run();
     assert!(code == Some(2) && said.contains("line 1 answers no request"), "{said}");

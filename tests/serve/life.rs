@@ -89,7 +89,7 @@ fn a_service_answers_at_a_socket_that_it_was_given() {
     // What is asked for of the address is of no account, also if it is in use.
     let port = listener.local_addr().unwrap().port().to_string();
     let process = given(listener, &["--port", &port]);
-    assert_eq!(Answer::read(asking).json()["usage"]["completion_tokens"], 2);
+    assert_eq!(Answer::read(asking).json()["object"], "text_completion");
     process.terminate();
 }
 
@@ -133,6 +133,19 @@ fn a_service_at_rest_ends() {
         let _ending = stream.write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n");
         false
     });
+    assert_eq!(service.end(), (Some(0), String::new()));
+}
+
+/// What has begun to come in when a service comes to rest is answered.
+#[test]
+fn a_request_that_comes_slowly_is_answered_at_rest() {
+    let service = Service::start(&["--idle-exit", "1"]);
+    let mut stream = service.connect();
+    let (begin, rest) = ASK.split_at(30);
+    stream.write_all(begin.as_bytes()).unwrap();
+    until("no more is accepted", || TcpStream::connect(&service.address).is_err());
+    stream.write_all(rest.as_bytes()).unwrap();
+    assert_eq!(Answer::read(stream).json()["object"], "text_completion");
     assert_eq!(service.end(), (Some(0), String::new()));
 }
 

@@ -176,3 +176,28 @@ fn what_is_not_served_is_refused() {
         assert!(answer.status == 400 && message.contains(word), "{more}: {message}");
     }
 }
+
+/// Errors name what was sent, not what it is for chat completions.
+#[test]
+fn fields_go_by_their_own_names() {
+    let service = Service::start(&[]);
+    let user = |part: Value| json!([{"role": "user", "content": "hi"}, {"role": "user", "content": [part]}]);
+    let output = json!([{"type": "function_call_output", "call_id": "a", "output": [{"type": "input_file"}]}]);
+    for (more, param) in [
+        (json!({"input": user(json!({"type": "input_image"}))}), "input[1].content"),
+        (json!({"input": output}), "input[0].output"),
+        (json!({"input": [], "instructions": null}), "input"),
+        (json!({"max_output_tokens": -7}), "max_output_tokens"),
+        (json!({"text": {"format": {"type": "xml"}}}), "text.format"),
+        (json!({"top_p": 2}), "top_p"),
+    ] {
+        let mut body = json!({"input": "hi", "instructions": "Be brief."});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let error = service.post("/v1/responses", &body).error();
+        assert_eq!(error["param"], param, "{more}");
+        assert!(error["message"].as_str().unwrap().starts_with(&format!("{param}: ")), "{error}");
+    }
+    let body = json!({"input": "hi", "max_output_tokens": 1, "temperature": 0.3, "top_p": 0.7});
+    let answer = respond(&service, &body);
+    assert_eq!((&answer["temperature"], &answer["top_p"]), (&json!(0.3), &json!(0.7)));
+}

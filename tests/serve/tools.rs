@@ -1,8 +1,13 @@
 //! Calls of tools.
 
-use crate::client::Service;
+use crate::client::{Service, nano};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::fs;
+use tempfile::TempDir;
+use wick_format::Gguf;
+use wick_serve::CHATML;
+use wick_tests::gguf::{Value as Entry, Writer};
 
 fn tool(name: &str, properties: Value) -> Value {
     let required: Vec<&String> = properties.as_object().unwrap().keys().collect();
@@ -21,20 +26,6 @@ fn wild(choice: Value, seed: u64) -> Value {
     json!({
         "messages": [{"role": "user", "content": "turn on the light in the kitchen"}], "tools": tools(),
         "temperature": 2, "top_k": 0, "top_p": 1, "seed": seed, "max_tokens": 300, "tool_choice": choice,
-    })
-}
-
-/// A request in which nano calls of its own accord, which it never learnt: each token of `<tool_call>` is likelier than all
-/// others but those before it, until it has been drawn.
-fn of_its_own_accord(service: &Service, choice: Value) -> Value {
-    let ids =
-        service.post("/tokenize", &json!({"content": "<tool_call>"})).json()["tokens"].clone();
-    let ids = ids.as_array().unwrap().iter().enumerate();
-    let bias: BTreeMap<String, usize> = ids.map(|(i, id)| (id.to_string(), 100 - 12 * i)).collect();
-    // More words than repetition is looked for in, so that the description of the tools does not count.
-    json!({
-        "messages": [{"role": "user", "content": "lamp ".repeat(70)}], "tools": tools(), "tool_choice": choice,
-        "temperature": 0, "repeat_penalty": 1000, "logit_bias": bias, "max_tokens": 100,
     })
 }
 
@@ -93,30 +84,25 @@ fn several_are_called_where_they_may_be() {
     assert!(calls.len() > 2 && several["finish_reason"] == "length", "{several}");
     let (_cut_off, whole) = calls.split_last().unwrap();
     whole.iter().for_each(|call| check(&call["function"]["name"], &call["function"]["arguments"]));
-    check_stream(&service, body.clone());
+    check_stream(&service, &body);
     body["parallel_tool_calls"] = false.into();
     let one = choice(&service, &body);
     assert_eq!(one["message"]["tool_calls"].as_array().unwrap().len(), 1, "{one}");
 }
 
-/// The name comes first, then arguments in parts, and together they are the whole answer.
-#[test]
-fn a_stream_has_the_same_calls() {
-    let service = Service::start(&[]);
-    for body in [wild(json!("required"), 4), of_its_own_accord(&service, json!("auto"))] {
-        check_stream(&service, body);
-    }
-}
-
-fn check_stream(service: &Service, mut body: Value) {
-    let told = choice(service, &body);
-    let whole = told["message"]["tool_calls"].clone();
+/// Checks that a request's stream has what its whole answer has: the text, and of each call the name and then the
+/// arguments in parts.
+fn check_stream(service: &Service, body: &Value) {
+    let whole = choice(service, body);
+    let mut body = body.clone();
     body["stream"] = true.into();
     let events = service.post("/v1/chat/completions", &body).events();
-    let mut calls: BTreeMap<u64, (String, String, usize)> = BTreeMap::new();
+    let (mut text, mut calls) = (String::new(), BTreeMap::<u64, (String, String, usize)>::new());
     for event in &events {
         let delta = &event["choices"][0]["delta"];
-        assert!(delta["content"].as_str().unwrap_or_default().is_empty(), "{delta}");
+        let more = delta["content"].as_str().unwrap_or_default();
+        assert!(more.is_empty() || calls.is_empty(), "{delta}");
+        text += more;
         for part in delta["tool_calls"].as_array().into_iter().flatten() {
             let call = calls.entry(part["index"].as_u64().unwrap()).or_default();
             let function = &part["function"];
@@ -126,28 +112,103 @@ fn check_stream(service: &Service, mut body: Value) {
             call.2 += 1;
         }
     }
-    assert_eq!(events.last().unwrap()["choices"][0]["finish_reason"], told["finish_reason"]);
-    assert_eq!(calls.len(), whole.as_array().unwrap().len());
-    for (call, (name, arguments, parts)) in whole.as_array().unwrap().iter().zip(calls.values()) {
+    let message = &whole["message"];
+    assert_eq!(text, message["content"].as_str().unwrap_or_default());
+    assert_eq!(events.last().unwrap()["choices"][0]["finish_reason"], whole["finish_reason"]);
+    let called = message["tool_calls"].as_array().unwrap();
+    assert_eq!(calls.len(), called.len());
+    for (call, (name, arguments, parts)) in called.iter().zip(calls.values()) {
         assert_eq!(
             (&call["function"]["name"], &call["function"]["arguments"]),
             (&name.as_str().into(), &arguments.as_str().into())
         );
-        assert!(*parts > 3 || told["finish_reason"] == "length", "{parts}");
+        assert!(*parts > 3 || whole["finish_reason"] == "length", "{parts}");
     }
 }
 
-/// From where a call begins, it is what a schema says; where none may be made, the same text is none.
 #[test]
-fn what_is_called_of_its_own_accord_is_a_call() {
-    let service = Service::start(&[]);
-    let called = choice(&service, &of_its_own_accord(&service, json!("auto")));
-    assert_eq!(called["finish_reason"], "tool_calls", "{called}");
-    let function = &called["message"]["tool_calls"][0]["function"];
-    check(&function["name"], &function["arguments"]);
-    let said = choice(&service, &of_its_own_accord(&service, json!("none")));
-    assert_eq!(said["message"]["tool_calls"], Value::Null);
-    assert!(said["message"]["content"].as_str().unwrap().starts_with("<tool_call>"), "{said}");
+fn a_stream_has_the_same_calls() {
+    check_stream(&Service::start(&[]), &wild(json!("required"), 4));
+}
+
+/// A service of a model that calls of its own accord: nano, whose token at the end of a turn is called `<tool_call>`. It reads
+/// the same ids as ever, and where its answer would end, a call begins.
+fn caller() -> (Service, TempDir) {
+    let (end, call) = ("<|im_end|>", "<tool_call>");
+    let bytes = fs::read(nano()).unwrap();
+    let mut writer = Writer::from(&Gguf::parse(&bytes).unwrap());
+    let tokens = writer.entries.iter_mut().find(|(key, _)| key == b"tokenizer.ggml.tokens");
+    let Some((_, Entry::Array(_, tokens))) = tokens else { panic!("no tokens") };
+    let id = |name: &str| tokens.iter().position(|token| *token == name.into()).unwrap();
+    let (id_of_end, other_end) = (id(end), id("<|endoftext|>"));
+    tokens[id_of_end] = call.into();
+    writer.set("tokenizer.ggml.eos_token_id", other_end as u32);
+    writer.set("tokenizer.chat_template", CHATML.replace(end, call));
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("caller.gguf");
+    fs::write(&path, writer.to_bytes()).unwrap();
+    (Service::start(&[path.to_str().unwrap(), "--context", "1024"]), folder)
+}
+
+/// What nano says to [`wild`]'s message.
+const ON: &str = r#"{"device":"light","room":"kitchen","action":"on"}"#;
+
+/// Text comes first, and once the model has begun a call, it is one of a tool, with arguments that are right.
+#[test]
+fn a_model_calls_of_its_own_accord() {
+    let (service, _folder) = caller();
+    for (tool_choice, is_parallel) in [(json!("auto"), false), (Value::Null, true)] {
+        let mut body = wild(tool_choice, 0);
+        // The end (`<|endoftext|>`) is unlikely at first; each line makes the next one less likely.
+        let more = json!({"temperature": 0, "frequency_penalty": 2, "logit_bias": {"2045": -15},
+            "parallel_tool_calls": is_parallel, "logprobs": true});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let found = choice(&service, &body);
+        assert_eq!(found["finish_reason"], "tool_calls", "{found}");
+        assert_eq!(found["message"]["content"], ON);
+        let calls = found["message"]["tool_calls"].as_array().unwrap();
+        assert_eq!(calls.len() > 1, is_parallel, "{found}");
+        let mut written = Vec::new();
+        for call in calls {
+            let (name, arguments) = (&call["function"]["name"], &call["function"]["arguments"]);
+            check(name, arguments);
+            let arguments = arguments.as_str().unwrap();
+            written.push(format!(
+                "<tool_call>\n{{\"name\": {name}, \"arguments\": {arguments}}}\n</tool_call>"
+            ));
+        }
+        let tokens = found["logprobs"]["content"].as_array().unwrap();
+        let drawn: String = tokens.iter().filter_map(|token| token["token"].as_str()).collect();
+        assert_eq!(drawn, ON.to_owned() + &written.join("\n"));
+        check_stream(&service, &body);
+    }
+}
+
+#[test]
+fn a_model_calls_of_its_own_accord_in_ollamas_form() {
+    let (service, _folder) = caller();
+    let mut body = json!({
+        "model": "caller", "messages": wild(Value::Null, 0)["messages"], "tools": tools(),
+        "options": {"temperature": 0}, "stream": false,
+    });
+    let whole = service.post("/api/chat", &body).json();
+    assert_eq!((&whole["message"]["content"], &whole["done_reason"]), (&ON.into(), &"stop".into()));
+    let calls = whole["message"]["tool_calls"].as_array().unwrap();
+    assert!(!calls.is_empty());
+    for call in calls {
+        let arguments = &call["function"]["arguments"];
+        assert!(arguments.is_object(), "{call}");
+        check(&call["function"]["name"], &arguments.to_string().into());
+    }
+    body["stream"] = true.into();
+    let lines = service.post("/api/chat", &body).lines();
+    let told =
+        |key: &str| lines.iter().map(|line| line["message"][key].clone()).collect::<Vec<_>>();
+    let text: String = told("content").iter().filter_map(Value::as_str).collect();
+    assert_eq!(text, ON);
+    let streamed: Vec<Value> =
+        told("tool_calls").into_iter().filter(|calls| !calls.is_null()).collect();
+    assert_eq!(streamed, [whole["message"]["tool_calls"].clone()]);
 }
 
 /// nano never learnt to call.

@@ -4,8 +4,9 @@ use super::input::Line;
 use serde_json::Value;
 use std::collections::HashSet;
 use std::fmt;
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// A file of answers, that of one process at a time.
@@ -23,6 +24,8 @@ pub enum OutputError {
     File(io::Error),
     /// Another process writes it.
     Busy,
+    /// It is the file of requests.
+    Input,
     /// A line of it is no answer to a request of this batch.
     Stranger {
         /// Which line, from 1 on.
@@ -35,6 +38,7 @@ impl fmt::Display for OutputError {
         match self {
             OutputError::File(error) => error.fmt(f),
             OutputError::Busy => f.write_str("another process writes it"),
+            OutputError::Input => f.write_str("this is the file of requests; name another one"),
             OutputError::Stranger { line } => write!(
                 f,
                 "line {line} answers no request of this batch; name another file, or remove this one"
@@ -52,12 +56,16 @@ impl From<io::Error> for OutputError {
 }
 
 impl Output {
-    /// The file at `path` with answers to some of the requests, or none yet. A last line that was not written to its end
+    /// The file at `path` with answers to some of the requests of the file at `input`, or none yet. A last line that was not written to its end
     /// is cut off.
     ///
     /// # Errors
     /// It cannot be used, another process uses it, or it has something else in it, which stays.
-    pub fn open(path: &Path, lines: &[Line]) -> Result<Output, OutputError> {
+    pub fn open(path: &Path, input: &Path, lines: &[Line]) -> Result<Output, OutputError> {
+        let place = |path| fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
+        if place(path).is_some_and(|out| Some(out) == place(input)) {
+            return Err(OutputError::Input);
+        }
         let mut options = OpenOptions::new();
         let mut file = options.read(true).write(true).create(true).truncate(false).open(path)?;
         file.try_lock().map_err(|error| match error {
@@ -92,27 +100,21 @@ impl Output {
         self.done.contains(&line.custom_id)
     }
 
-    /// Adds an answer.
+    /// Adds an answer, which is on the device then.
     ///
     /// # Errors
     /// Of the file.
     pub fn append(&mut self, answer: &Value) -> io::Result<()> {
-        self.file.write_all(format!("{answer}\n").as_bytes())
-    }
-
-    /// Waits until all of it is on the device.
-    ///
-    /// # Errors
-    /// Of the file.
-    pub fn finish(&self) -> io::Result<()> {
-        self.file.sync_all()
+        self.file.write_all(format!("{answer}\n").as_bytes())?;
+        self.file.sync_data()
     }
 }
 
 /// The name of the request that a line answers.
 fn name(answer: &[u8]) -> Option<String> {
     let answer: Value = serde_json::from_slice(answer).ok()?;
-    answer["custom_id"].as_str().map(str::to_owned)
+    let is_answer = answer.get("response").is_some() && answer.get("error").is_some();
+    answer["custom_id"].as_str().filter(|_| is_answer).map(str::to_owned)
 }
 
 /// Whether this may be the beginning of an answer.
@@ -134,17 +136,19 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("out");
         let lines = ["a", "b", "c"].map(line);
-        let mut output = Output::open(&path, &lines).unwrap();
+        let mut output = Output::open(&path, Path::new("in"), &lines).unwrap();
         assert!(!output.has(&lines[0]));
-        output.append(&serde_json::json!({"custom_id": "b"})).unwrap();
-        assert!(matches!(Output::open(&path, &lines), Err(OutputError::Busy)));
+        output
+            .append(&serde_json::json!({"custom_id": "b", "response": {}, "error": null}))
+            .unwrap();
+        assert!(matches!(Output::open(&path, Path::new("in"), &lines), Err(OutputError::Busy)));
         drop(output);
-        let whole = std::fs::read(&path).unwrap();
+        let whole = fs::read(&path).unwrap();
         for torn in ["", "{", "{\"custom_id\":\"c\"", "{\"custom_id\":\"c\"}"] {
-            std::fs::write(&path, [&whole, torn.as_bytes()].concat()).unwrap();
-            let output = Output::open(&path, &lines).unwrap();
+            fs::write(&path, [&whole, torn.as_bytes()].concat()).unwrap();
+            let output = Output::open(&path, Path::new("in"), &lines).unwrap();
             assert_eq!(lines.each_ref().map(|line| output.has(line)), [false, true, false]);
-            assert_eq!(std::fs::read(&path).unwrap(), whole, "{torn}");
+            assert_eq!(fs::read(&path).unwrap(), whole, "{torn}");
         }
     }
 
@@ -152,16 +156,30 @@ mod tests {
     fn what_is_something_else_stays() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("out");
+        let answer = "{\"custom_id\":\"a\",\"response\":null,\"error\":null}\n";
         for (text, at) in [
             ("hello\n", 1),
             ("hello", 1),
-            ("{\"custom_id\":\"a\"}\n{\"custom_id\":\"z\"}\n", 2),
-            ("{\"custom_id\":\"a\"}\nhello", 2),
+            ("{\"custom_id\":\"a\"}\n", 1),
+            (&format!("{answer}{}", answer.replace("\"a\"", "\"z\"")), 2),
+            (&format!("{answer}hello"), 2),
         ] {
-            std::fs::write(&path, text).unwrap();
-            let error = Output::open(&path, &[line("a")]).unwrap_err();
+            fs::write(&path, text).unwrap();
+            let error = Output::open(&path, Path::new("in"), &[line("a")]).unwrap_err();
             assert!(matches!(error, OutputError::Stranger { line } if line == at), "{error:?}");
-            assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+            assert_eq!(fs::read_to_string(&path).unwrap(), text);
         }
+    }
+
+    #[test]
+    fn requests_are_not_written_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let [path, link] = ["in", "link"].map(|name| folder.path().join(name));
+        fs::write(&path, "{\"custom_id\":\"a\"}").unwrap();
+        fs::hard_link(&path, &link).unwrap();
+        for out in [&path, &link] {
+            assert!(matches!(Output::open(out, &path, &[line("a")]), Err(OutputError::Input)));
+        }
+        assert_eq!(fs::read_to_string(&path).unwrap(), "{\"custom_id\":\"a\"}");
     }
 }

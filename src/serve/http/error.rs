@@ -35,6 +35,14 @@ impl ApiError {
         ApiError { code: Some("unsupported_parameter"), ..ApiError::field(param, message) }
     }
 
+    /// The same of a field that goes by another name where it was asked for: pairs of this service's name and that one.
+    pub(crate) fn renamed(self, names: &[(&str, &str)]) -> ApiError {
+        let name = |param: &str| names.iter().find(|(own, _)| *own == param);
+        let Some((own, other)) = self.param.as_deref().and_then(name) else { return self };
+        let rest = self.message.strip_prefix(own).unwrap_or(&self.message);
+        ApiError { message: format!("{other}{rest}"), param: Some((*other).into()), ..self }
+    }
+
     pub(crate) fn code(self, code: &'static str) -> ApiError {
         ApiError { code: Some(code), ..self }
     }

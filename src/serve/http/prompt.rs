@@ -139,7 +139,7 @@ fn as_templates_know(i: usize, message: Json) -> Result<Json, ApiError> {
 }
 
 /// The text of a content: a text, nothing, or a list of parts.
-fn text(place: &str, content: Json) -> Result<String, ApiError> {
+pub(super) fn text(place: &str, content: Json) -> Result<String, ApiError> {
     match content {
         Json::Null => Ok(String::new()),
         Json::String(text) => Ok(text),

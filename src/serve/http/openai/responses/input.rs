@@ -1,6 +1,7 @@
 //! What a response is asked for, as chat completions are.
 
 use crate::http::error::ApiError;
+use crate::http::prompt::text;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -30,11 +31,12 @@ impl Input {
 }
 
 /// Adds what an item says.
-fn add(messages: &mut Vec<Value>, i: usize, item: Value) -> Result<(), ApiError> {
+fn add(messages: &mut Vec<Value>, i: usize, mut item: Value) -> Result<(), ApiError> {
     let place = || format!("input[{i}]");
     match item["type"].as_str() {
         None | Some("message") if item["role"].is_string() => {
-            messages.push(json!({"role": item["role"], "content": item["content"]}));
+            let content = text(&format!("{}.content", place()), item["content"].take())?;
+            messages.push(json!({"role": item["role"], "content": content}));
         }
         Some("function_call") => {
             let call = json!({
@@ -51,9 +53,11 @@ fn add(messages: &mut Vec<Value>, i: usize, item: Value) -> Result<(), ApiError>
                     .push(json!({"role": "assistant", "content": null, "tool_calls": [call]})),
             }
         }
-        Some("function_call_output") => messages.push(
-            json!({"role": "tool", "tool_call_id": item["call_id"], "content": item["output"]}),
-        ),
+        Some("function_call_output") => {
+            let output = text(&format!("{}.output", place()), item["output"].take())?;
+            messages
+                .push(json!({"role": "tool", "tool_call_id": item["call_id"], "content": output}));
+        }
         // What a model has thought is not told again.
         Some("reasoning") => {}
         Some(kind) => {

@@ -57,7 +57,8 @@ pub(in crate::http) async fn respond(
     check(&body)?;
     let (is_stream, priority) = (body.stream.unwrap_or(false), body.priority.unwrap_or(0));
     let head = Head::new(&ready.name, now(), &body);
-    let (requests, with_calls) = requests(&ready, chat(body)?, None).await?;
+    let (requests, with_calls) =
+        requests(&ready, chat(body)?, None).await.map_err(|error| error.renamed(&NAMES))?;
     let answers = Answers::ask(Asker { service, owner, priority }, requests)?;
     let answer = Answering { answers, head, with_calls };
     if is_stream {
@@ -97,6 +98,13 @@ fn chat(body: ResponseRequest) -> Result<ChatRequest, ApiError> {
         ..ChatRequest::default()
     })
 }
+
+/// Fields of chat completions, and what they are called here.
+const NAMES: [(&str, &str); 3] = [
+    ("messages", "input"),
+    ("max_tokens", "max_output_tokens"),
+    ("response_format", "text.format"),
+];
 
 /// A response that is being written.
 struct Answering {

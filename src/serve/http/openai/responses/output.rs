@@ -3,9 +3,15 @@
 use super::ResponseRequest;
 use crate::http::calls::{Piece, call_id};
 use crate::http::error::ApiError;
-use crate::http::openai::{finish_reason, id};
+use crate::http::fields::random;
+use crate::http::openai::finish_reason;
 use crate::service::Outcome;
 use serde_json::{Value, json};
+
+/// A name that nothing else has.
+fn id(kind: &str) -> String {
+    format!("{kind}_{:016x}{:016x}", random(), random())
+}
 
 /// An item of a response.
 #[derive(Debug)]
@@ -45,6 +51,11 @@ impl Item {
             }),
         }
     }
+}
+
+/// A number as it was written: 0.7, not what lies next to it.
+fn decimal(number: f32) -> Value {
+    number.to_string().parse::<f64>().map_or(Value::Null, Value::from)
 }
 
 /// A text of a message.
@@ -191,11 +202,11 @@ impl Head {
             "previous_response_id": null,
             "reasoning": {"effort": null, "summary": null},
             "store": false,
-            "temperature": body.temperature,
+            "temperature": body.temperature.map(decimal),
             "text": {"format": format.unwrap_or(json!({"type": "text"}))},
             "tool_choice": choice.unwrap_or("auto".into()),
             "tools": body.tools.as_deref().unwrap_or_default(),
-            "top_p": body.top_p,
+            "top_p": body.top_p.map(decimal),
             "truncation": "disabled",
             "usage": null,
         }))
