@@ -33,6 +33,11 @@ pub(crate) fn wick() -> Command {
     command
 }
 
+/// Whether another program runs wick.
+pub(crate) fn is_emulated() -> bool {
+    std::env::var_os("WICK_PROGRAM").is_some()
+}
+
 /// A little more than the least memory that a model can be served within: hardly any of its experts have a place.
 pub(crate) fn little_memory(model: &str) -> String {
     let refused = wick().args(["serve", "--port", "0", "--memory", "1M", model]).output().unwrap();
