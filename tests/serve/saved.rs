@@ -315,6 +315,12 @@ fn experts_that_were_used_are_there_again() {
     }
     end(first);
 
+    // One that nobody asks anything has nothing to add to that.
+    let kept = |path: &PathBuf| fs::read(path).unwrap();
+    let history: Vec<Vec<u8>> = tiles(&folder).iter().map(kept).collect();
+    end(start(folder.path(), &nano, &options));
+    assert_eq!(tiles(&folder).iter().map(kept).collect::<Vec<_>>(), history);
+
     let second = start(folder.path(), &nano, &options);
     until("experts are read", || second.metric("wick_read_bytes") > 0.0);
     let empty = TempDir::new().unwrap();

@@ -19,8 +19,9 @@ pub(super) struct ExpertHistory {
     /// Those that are to be read, the most used first, and how many there were.
     left: VecDeque<ExpertKey>,
     all: usize,
-    /// When it was written down last, or began.
+    /// When it was written down last, or began, and how many experts had been wanted by then.
     saved: Instant,
+    wanted: u64,
 }
 
 impl ExpertHistory {
@@ -42,7 +43,7 @@ impl ExpertHistory {
             expert: usize::from(u16::from_le_bytes([bytes[2], bytes[3]])),
         };
         let left: VecDeque<ExpertKey> = bytes.chunks_exact(BYTES).map(key).collect();
-        ExpertHistory { name, all: left.len(), left, saved: Instant::now() }
+        ExpertHistory { name, all: left.len(), left, saved: Instant::now(), wanted: 0 }
     }
 
     /// Begins to read one; whether there may be more.
@@ -59,14 +60,14 @@ impl ExpertHistory {
         false
     }
 
-    /// Whether it was not written down for long.
-    pub(super) fn is_old(&self) -> bool {
-        self.saved.elapsed() > PERIOD
-    }
-
-    /// Writes down what an engine uses; how many bytes that are.
-    pub(super) fn save(&mut self, folder: &mut Folder, engine: &Engine<'_>) -> u64 {
-        self.saved = Instant::now();
+    /// Writes down what an engine uses, if it has used anything since and that is long ago, or this is the `end`; how many
+    /// bytes that are.
+    pub(super) fn save(&mut self, folder: &mut Folder, engine: &Engine<'_>, end: bool) -> u64 {
+        let wanted = engine.expert_figures().map_or(0, |figures| figures.wanted);
+        if wanted == self.wanted || !end && self.saved.elapsed() < PERIOD {
+            return 0;
+        }
+        (self.saved, self.wanted) = (Instant::now(), wanted);
         let config = engine.config();
         let keys = (0..config.layers)
             .flat_map(|layer| (0..config.experts).map(move |expert| ExpertKey { layer, expert }));
@@ -77,8 +78,8 @@ impl ExpertHistory {
         let both = |(_, key): &(f64, ExpertKey)| [number(key.layer), number(key.expert)].concat();
         let bytes: Vec<u8> = used.iter().flat_map(both).collect();
         match folder.write(&self.name, &bytes) {
-            Ok(true) if !bytes.is_empty() => bytes.len() as u64,
-            Ok(_) => 0,
+            Ok(true) => bytes.len() as u64,
+            Ok(false) => 0,
             Err(error) => {
                 log::warn!("{error}; which experts are used is not written down");
                 0

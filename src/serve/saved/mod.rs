@@ -107,9 +107,7 @@ impl SavedPrefixes {
 
     /// Writes down which experts are used most, if they are read as they are wanted; now and then, or at the `end`.
     pub fn save_experts(&mut self, engine: &Engine<'_>, end: bool) {
-        if engine.expert_figures().is_some() && (end || self.experts.is_old()) {
-            self.figures.written += self.experts.save(&mut self.folder, engine);
-        }
+        self.figures.written += self.experts.save(&mut self.folder, engine, end);
     }
 
     /// Writes one tile down that a sequence holds and the folder has not. Returns whether there may be
