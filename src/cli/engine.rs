@@ -12,7 +12,7 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 use wick_core::{Approximation, Arena, Engine, HeadRows, KvFormat, Options, Sampling};
 use wick_linux::Cpus;
-use wick_linux::host::{self, HostError, LoadProgress, Model, Placement, Setup};
+use wick_linux::host::{self, Budget, HostError, LoadProgress, Model, Placement, Setup};
 use wick_linux::reads::Device;
 
 /// Where `--help` lists what changes a text to make it cheaper.
@@ -70,9 +70,9 @@ impl EngineArguments {
         Approximation { prefer_resident, skip_missing, low_bit }
     }
 
-    /// Bytes that the whole process may take, if somebody knows.
-    pub(crate) fn budget(&self) -> Option<usize> {
-        self.setup(None).budget().map(|budget| budget.whole)
+    /// What the process may take, if somebody knows.
+    pub(crate) fn budget(&self) -> Option<Budget> {
+        Budget::of_process(self.compute.memory.bytes())
     }
 
     /// What stands where, if an engine is to hold this.
@@ -81,8 +81,8 @@ impl EngineArguments {
         model: &Model<'_>,
         options: Options,
     ) -> Result<Placement, HostError> {
-        let (setup, options) = (self.setup(None), self.compute.apply(options));
-        Placement::choose(model, options, setup.budget().as_ref(), setup.low_bit)
+        let (options, low_bit) = (self.compute.apply(options), self.approximations.low_bit);
+        Placement::choose(model, options, self.budget().as_ref(), low_bit)
     }
 
     /// How an answer is drawn.

@@ -78,7 +78,7 @@ pub(crate) fn run(arguments: &Arguments, interrupt: &Interrupt) -> Result<(), Fa
     let bounds = Bounds {
         grace: seconds(arguments.grace),
         idle: arguments.idle_exit.map(seconds),
-        memory: answering.engine.budget(),
+        memory: answering.engine.budget().map(|budget| budget.whole),
     };
     let http = Http::open(&service, &arguments.listen, interrupt, bounds)?;
     note(&format!("{}: {} is being loaded", http.place, files.name()));

@@ -1,6 +1,6 @@
 //! Requests from a file.
 
-use crate::client::{Service, little_memory, until, wick};
+use crate::client::{Service, damage, little_memory, packed, until, wick};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -82,8 +82,11 @@ fn plain(mut body: Value) -> Value {
 #[test]
 fn a_batch_is_answered_as_the_service_answers() {
     let (files, service) = (files(&requests()), Service::start(&[]));
-    let (code, said) = files.run();
+    let Output { status, stderr, .. } =
+        files.command().args(["--threads", "4096"]).output().unwrap();
+    let (code, said) = (status.code(), String::from_utf8(stderr).unwrap());
     assert!(code == Some(0) && said.contains("16 answered in "), "{said}");
+    assert_eq!(said.matches("--threads 4096").count(), 1, "{said}");
     assert!(said.contains("1 of them with an error"), "{said}");
     let answers = read(&files.out);
     assert_eq!(answers.len(), requests().len());
@@ -148,23 +151,14 @@ fn a_batch_goes_on_after_a_kill() {
 #[test]
 fn what_cannot_be_read_is_left_for_the_next_time() {
     let folder = tempfile::tempdir().unwrap();
-    let model = folder.path().join("packed.gguf");
-    let pack = |out: &Path| {
-        let nano = crate::client::nano();
-        assert!(wick().args(["pack", &nano, "-o"]).arg(out).status().unwrap().success());
-    };
-    pack(&model);
-    let whole = std::fs::read(&model).unwrap();
-    let mut bytes = whole.clone();
-    let places = bytes.len() / 2..bytes.len() * 9 / 10;
-    places.step_by(4096).for_each(|at| bytes[at] ^= 1);
-    std::fs::write(&model, bytes).unwrap();
-    let memory = little_memory(model.to_str().unwrap());
+    let model = packed(folder.path());
+    let whole = damage(&model);
+    let memory = little_memory(&model);
     let line = ask("a", "/v1/completions", json!({"prompt": "a b c", "max_tokens": 9}));
     let files = files(&[line]);
     let run = || {
         let mut command = files.command();
-        command.args(["--parallel", "2", "--memory", &memory, "-m"]).arg(&model);
+        command.args(["--parallel", "2", "--memory", &memory, "-m", &model]);
         let Output { status, stderr, .. } = command.output().unwrap();
         (status.code(), String::from_utf8(stderr).unwrap())
     };

@@ -38,6 +38,23 @@ pub(crate) fn is_emulated() -> bool {
     std::env::var_os("WICK_PROGRAM").is_some()
 }
 
+/// nano, packed, in a folder.
+pub(crate) fn packed(folder: &Path) -> String {
+    let path = folder.join("packed.gguf").display().to_string();
+    assert!(wick().args(["pack", &nano(), "-o", &path]).output().unwrap().status.success());
+    path
+}
+
+/// Damages experts of a packed model, and only these; returns the file as it was.
+pub(crate) fn damage(path: &str) -> Vec<u8> {
+    let whole = std::fs::read(path).unwrap();
+    let mut bytes = whole.clone();
+    let places = bytes.len() / 2..bytes.len() * 9 / 10;
+    places.step_by(4096).for_each(|at| bytes[at] ^= 1);
+    std::fs::write(path, bytes).unwrap();
+    whole
+}
+
 /// A little more than the least memory that a model can be served within: hardly any of its experts have a place.
 pub(crate) fn little_memory(model: &str) -> String {
     let refused = wick().args(["serve", "--port", "0", "--memory", "1M", model]).output().unwrap();

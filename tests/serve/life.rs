@@ -1,6 +1,6 @@
 //! How a service begins and ends beside what starts it: signals while it is being loaded, sockets that it is given, rest.
 
-use crate::client::{Answer, Service, little_memory, until, wick};
+use crate::client::{Answer, Service, damage, little_memory, packed, until, wick};
 use crate::service::long;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
@@ -153,16 +153,10 @@ fn a_request_that_comes_slowly_is_answered_at_rest() {
 #[test]
 fn a_file_that_cannot_be_read_is_named() {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("packed.gguf");
-    let pack = |arguments: &[&str]| wick().args(arguments).output().unwrap();
-    let packed = path.to_str().unwrap();
-    assert!(pack(&["pack", &crate::client::nano(), "-o", packed]).status.success());
-    let mut bytes = std::fs::read(&path).unwrap();
-    let places = bytes.len() / 2..bytes.len() * 9 / 10;
-    places.step_by(4096).for_each(|at| bytes[at] ^= 1);
-    std::fs::write(&path, bytes).unwrap();
-    let memory = little_memory(packed);
-    let service = Service::start(&["--memory", &memory, packed]);
+    let model = packed(folder.path());
+    damage(&model);
+    let memory = little_memory(&model);
+    let service = Service::start(&["--memory", &memory, &model]);
     let kib: f64 = memory.strip_suffix('K').unwrap().parse().unwrap();
     assert_eq!(service.metric("wick_budget_bytes"), kib * 1024.0);
     for _ in 0..2 {
