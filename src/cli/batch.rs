@@ -3,6 +3,7 @@
 use crate::answering::{AnsweringArguments, naming};
 use crate::engine::with_engine;
 use crate::exit::{Exit, Failure, OrExit};
+use crate::http::STACK;
 use crate::interrupt::Interrupt;
 use crate::model::{FlagArguments, GatingArguments, tokenizer};
 use crate::number;
@@ -23,8 +24,6 @@ use wick_linux::host::Model;
 use wick_serve::batch::{Line, Output, answer_all, read};
 use wick_serve::service::{Service, State, Worker};
 
-/// Stack of the thread that asks.
-const STACK: usize = 1 << 20;
 /// Requests that are made ready while as many as there are sequences for are answered.
 const AHEAD: usize = 2;
 /// Most sequences that are taken where nobody says how many, then half as many, and so on.

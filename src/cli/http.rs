@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use wick_serve::http::{Access, Server, Shutdown};
 use wick_serve::service::{Service, State};
 
-/// Stack of the thread that speaks HTTP.
-const STACK: usize = 1 << 20;
+/// Stack of a thread that handles requests.
+pub(crate) const STACK: usize = 1 << 20;
 /// How often the memory of the process is looked at.
 const LOOK: Duration = Duration::from_secs(1);
 /// How long those who wait for a model are told that there will be none, once the service is to end.

@@ -10,17 +10,18 @@ pub(crate) fn context() -> impl Fn(&str) -> Result<usize, String> + Clone {
 
 /// A number from one to `most`.
 pub(crate) fn up_to(most: usize) -> impl Fn(&str) -> Result<usize, String> + Clone {
-    move |text| match text.trim().parse() {
-        Ok(value) if (1..=most).contains(&value) => Ok(value),
-        _ => Err(format!("a number from 1 to {most} expected")),
-    }
+    between(1, most)
 }
 
 /// A number from none to `most`.
 pub(crate) fn none_to(most: usize) -> impl Fn(&str) -> Result<usize, String> + Clone {
+    between(0, most)
+}
+
+fn between(least: usize, most: usize) -> impl Fn(&str) -> Result<usize, String> + Clone {
     move |text| match text.trim().parse() {
-        Ok(value) if value <= most => Ok(value),
-        _ => Err(format!("a number from 0 to {most} expected")),
+        Ok(value) if (least..=most).contains(&value) => Ok(value),
+        _ => Err(format!("a number from {least} to {most} expected")),
     }
 }
 

@@ -178,8 +178,9 @@ impl Generation {
         draft.len()
     }
 
-    /// Whether a draft foresaw the token that was drawn last, so that the next one can be drawn at once.
-    pub(crate) fn is_foreseen(&mut self) -> bool {
+    /// Compares the draft at hand with the token that was drawn last: whether it foresaw that one, so that the next one can
+    /// be drawn at once.
+    pub(crate) fn check_draft(&mut self) -> bool {
         match self.last_drawn() {
             Some(id) if self.ended.is_none() => self.draft.foresaw(id),
             _ => false,

@@ -194,20 +194,18 @@ impl<'e> Scheduler<'e> {
         let Some(generation) = &mut place.generation else { return 0 };
         place.row = row;
         generation.advance(tokens, logits, tokenizer, &mut self.candidates);
-        if generation.is_foreseen() {
+        if generation.check_draft() {
             place.foreseen = row.map(|row| row + 1);
             return 0;
         }
-        let rejected = generation.end_draft();
-        self.forget_draft(sequence);
+        let (rejected, held) = (generation.end_draft(), generation.held_tokens());
+        self.shorten(sequence, held);
         rejected
     }
 
-    /// Takes the tokens off a sequence that were drafted and not drawn.
-    fn forget_draft(&mut self, sequence: usize) {
-        let place = &mut self.sequences[sequence];
-        place.foreseen = None;
-        let held = place.generation.as_ref().map_or(0, Generation::held_tokens);
+    /// Takes what a sequence has beyond so many tokens off it, such as those that were drafted and not drawn.
+    fn shorten(&mut self, sequence: usize, held: usize) {
+        self.sequences[sequence].foreseen = None;
         if self.engine.len(sequence) > held {
             self.truncate(sequence, held);
         }
@@ -232,16 +230,13 @@ impl<'e> Scheduler<'e> {
     /// Ends a generation, if it has not ended, and frees its sequence, which keeps what it holds.
     /// Returns why it ended; `None` if there is no such generation any more.
     pub fn release(&mut self, id: GenerationId) -> Option<Ended> {
-        self.place(id)?.generation.as_ref()?;
+        self.place(id)?;
         let place = &mut self.sequences[id.sequence];
-        place.foreseen = None;
         let generation = place.generation.take()?;
         let ended = generation.ended().unwrap_or(Ended::Cancelled);
         place.held = generation.into_held();
         let held = place.held.ids.len();
-        if self.engine.len(id.sequence) > held {
-            self.truncate(id.sequence, held);
-        }
+        self.shorten(id.sequence, held);
         Some(ended)
     }
 

@@ -3,7 +3,7 @@
 //! A line asks for what a request over HTTP would, and is answered by the same handlers; so the answer is the same.
 //!
 //! ```text
-//!   IN.jsonl ─ Input::read ─► Line ─┐ those that OUT has no answer to
+//!   IN.jsonl ──── read ─────► Line ─┐ those that OUT has no answer to
 //!                                   ▼
 //!                              answer_all ──► router ──► Queue ──► Worker
 //!                                   │
@@ -16,7 +16,7 @@ mod output;
 pub use input::{InputError, Line, read};
 pub use output::{Output, OutputError};
 
-use crate::http::{Access, router};
+use crate::http::{Access, router, runtime};
 use crate::service::Service;
 use axum::Router;
 use axum::body::{Body, to_bytes};
@@ -38,13 +38,8 @@ pub fn answer_all(
     at_once: usize,
     mut show: impl FnMut(&Value) -> io::Result<()>,
 ) -> io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        // Templates are rendered there.
-        .max_blocking_threads(2)
-        .build()?;
     let app = router(Arc::clone(service), Arc::new(Access::default()));
-    runtime.block_on(async {
+    runtime()?.block_on(async {
         let (mut lines, mut running) = (lines.into_iter(), JoinSet::new());
         loop {
             while running.len() < at_once.max(1)

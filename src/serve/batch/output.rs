@@ -56,8 +56,8 @@ impl From<io::Error> for OutputError {
 }
 
 impl Output {
-    /// The file at `path` with answers to some of the requests of the file at `input`, or none yet. A last line that was not written to its end
-    /// is cut off.
+    /// The file at `path` with answers to some of the requests of the file at `input`, or none yet. A last line that was not
+    /// written to its end is cut off.
     ///
     /// # Errors
     /// It cannot be used, another process uses it, or it has something else in it, which stays.
@@ -74,22 +74,7 @@ impl Output {
         })?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;
-        let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-        let known: HashSet<&str> = lines.iter().map(|line| line.custom_id.as_str()).collect();
-        let mut done = HashSet::new();
-        let answers = bytes[..whole].split(|byte| *byte == b'\n').enumerate();
-        for (i, answer) in answers.filter(|(_, answer)| !answer.is_empty()) {
-            let stranger = OutputError::Stranger { line: i + 1 };
-            let Some(name) = name(answer).filter(|name| known.contains(name.as_str())) else {
-                return Err(stranger);
-            };
-            done.insert(name);
-        }
-        if !is_torn(&bytes[whole..]) {
-            return Err(OutputError::Stranger {
-                line: bytes[..whole].split(|b| *b == b'\n').count(),
-            });
-        }
+        let (done, whole) = answered(&bytes, lines)?;
         file.set_len(whole as u64)?;
         file.seek(SeekFrom::End(0))?;
         Ok(Output { file, done })
@@ -108,6 +93,24 @@ impl Output {
         self.file.write_all(format!("{answer}\n").as_bytes())?;
         self.file.sync_data()
     }
+}
+
+/// The names of the requests that are answered, and how many bytes their lines are.
+fn answered(bytes: &[u8], lines: &[Line]) -> Result<(HashSet<String>, usize), OutputError> {
+    let known: HashSet<&str> = lines.iter().map(|line| line.custom_id.as_str()).collect();
+    let mut answers: Vec<&[u8]> = bytes.split(|byte| *byte == b'\n').collect();
+    let rest = answers.pop().unwrap_or_default();
+    let mut done = HashSet::new();
+    for (i, answer) in answers.iter().enumerate().filter(|(_, answer)| !answer.is_empty()) {
+        match name(answer).filter(|name| known.contains(name.as_str())) {
+            Some(name) => done.insert(name),
+            None => return Err(OutputError::Stranger { line: i + 1 }),
+        };
+    }
+    if !is_torn(rest) {
+        return Err(OutputError::Stranger { line: answers.len() + 1 });
+    }
+    Ok((done, bytes.len() - rest.len()))
 }
 
 /// The name of the request that a line answers.

@@ -104,17 +104,6 @@ impl Answer {
     }
 }
 
-/// The embeddings that were asked for, and how many tokens were read for them.
-pub(crate) async fn embed(mut answers: Answers) -> Result<(Vec<Vec<f32>>, usize), ApiError> {
-    let (mut vectors, mut tokens) = (Vec::new(), 0);
-    while let Some(answer) = answers.next()? {
-        let outcome = answer.collect().await?.outcome;
-        tokens += outcome.prompt;
-        vectors.push(outcome.embedding.unwrap_or_default());
-    }
-    Ok((vectors, tokens))
-}
-
 /// Fails where an answer did not end of itself.
 pub(crate) fn failure(outcome: &Outcome) -> Result<(), ApiError> {
     match (&outcome.error, outcome.ended) {

@@ -162,12 +162,19 @@ pub(crate) fn whole_call((name, arguments): (String, String)) -> Value {
 
 /// A whole answer: its text, and the names and arguments of its calls.
 pub(crate) fn read(text: &str) -> (String, Vec<(String, String)>) {
-    let mut reader = CallReader::default();
     let (mut content, mut calls) = (String::new(), Vec::new());
-    for piece in reader.push(text).into_iter().chain(reader.finish()) {
+    for piece in pieces(text) {
         gather(piece, &mut content, &mut calls);
     }
     (content, calls)
+}
+
+/// The parts of a whole answer, in their order.
+pub(crate) fn pieces(text: &str) -> Vec<Piece> {
+    let mut reader = CallReader::default();
+    let mut pieces = reader.push(text);
+    pieces.extend(reader.finish());
+    pieces
 }
 
 /// Adds a piece to an answer.

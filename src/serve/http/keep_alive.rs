@@ -65,8 +65,8 @@ where
     response
 }
 
-/// A plain answer in JSON, kept alive by white space once it has taken `silence`, if that is anything. What goes wrong after that ends the body
-/// unfinished, since the status has gone out.
+/// A plain answer in JSON, kept alive by white space once it has taken `silence`, if that is anything. What goes wrong
+/// after that ends the body unfinished, since the status has gone out.
 pub(crate) async fn plain<F>(silence: Option<Duration>, work: F) -> Response
 where
     F: Future<Output = Result<serde_json::Value, ApiError>> + Send + 'static,

@@ -3,6 +3,7 @@
 mod answer;
 mod calls;
 mod cors;
+mod embedding;
 mod error;
 mod extract;
 mod fields;
@@ -23,6 +24,7 @@ mod warm;
 
 pub use cors::{Origin, OriginError};
 pub use guard::{Access, Keys};
+pub(crate) use server::runtime;
 pub use server::{Listener, Server, Shutdown};
 pub use warm::{WarmError, Warming};
 

@@ -12,6 +12,7 @@ use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Semaphore, watch};
 
 /// Connections at a time; more wait until one ends.
@@ -73,12 +74,7 @@ impl Server {
     /// # Errors
     /// There is no listening, or the system refuses what that takes.
     pub fn run(self) -> io::Result<()> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            // Templates are rendered there.
-            .max_blocking_threads(2)
-            .build()?;
-        runtime.block_on(self.serve())
+        runtime()?.block_on(self.serve())
     }
 
     async fn serve(self) -> io::Result<()> {
@@ -108,6 +104,18 @@ impl Server {
         }
         Ok(())
     }
+}
+
+/// What requests are answered on: this thread.
+///
+/// # Errors
+/// The system refuses what that takes.
+pub(crate) fn runtime() -> io::Result<Runtime> {
+    Builder::new_current_thread()
+        .enable_all()
+        // Templates are rendered there.
+        .max_blocking_threads(2)
+        .build()
 }
 
 /// What connections are answered with.

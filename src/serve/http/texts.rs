@@ -49,10 +49,15 @@ impl Texts {
     }
 }
 
+/// The ids of a text as it stands, behind the token that sequences begin with, where the model has one.
+pub(crate) fn ids(ready: &Ready, text: &str) -> Vec<u32> {
+    let mut ids = Vec::from_iter(ready.tokenizer.prefix());
+    ready.tokenizer.encode(text, Special::Text, &mut ids);
+    ids
+}
+
 fn encode(ready: &Ready, text: &str) -> Vec<u32> {
-    let tokenizer = &ready.tokenizer;
-    let mut ids = Vec::from_iter(tokenizer.prefix());
-    tokenizer.encode(text, Special::Text, &mut ids);
+    let (tokenizer, mut ids) = (&ready.tokenizer, ids(ready, text));
     if ids.is_empty() {
         // Like the beginning of a document.
         let end = || tokenizer.bos().or(tokenizer.eos());

@@ -1,6 +1,7 @@
 //! Prompts that are read before anybody asks.
 
 use super::prompt::Conversation;
+use super::texts::ids;
 use crate::service::{Event, Job, Queue, Ready};
 use serde::Deserialize;
 use serde_json::Value as Json;
@@ -8,7 +9,6 @@ use std::fmt;
 use tokio::sync::mpsc::UnboundedReceiver;
 use wick_core::{Sampler, Sampling};
 use wick_session::Request;
-use wick_text::Special;
 
 /// A line of a file of prompts.
 #[derive(Deserialize)]
@@ -68,11 +68,7 @@ fn encode(line: &str, ready: &Ready) -> Result<Vec<u32>, String> {
             let ids = conversation.and_then(|conversation| conversation.render(ready));
             ids.map_err(|error| error.message)?
         }
-        Line::Text { prompt } => {
-            let mut ids = Vec::from_iter(ready.tokenizer.prefix());
-            ready.tokenizer.encode(&prompt, Special::Text, &mut ids);
-            ids
-        }
+        Line::Text { prompt } => ids(ready, &prompt),
     };
     match ids.len() {
         0 => Err("the prompt is empty".into()),

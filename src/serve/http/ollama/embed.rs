@@ -2,10 +2,10 @@
 
 use super::models::check;
 use crate::http::App;
-use crate::http::answer::{Answers, Asker, embed};
+use crate::http::answer::{Answers, Asker};
+use crate::http::embedding::{MOST_TEXTS, ask, check_dimensions, collect};
 use crate::http::error::{ApiError, OllamaError};
 use crate::http::extract::Body;
-use crate::http::fields::{check_prompt, too_long};
 use crate::http::guard::Caller;
 use crate::http::health::ready;
 use crate::http::keep_alive::plain;
@@ -15,12 +15,9 @@ use axum::Extension;
 use axum::extract::State;
 use axum::response::Response;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
+use std::sync::Arc;
 use std::time::Instant;
-use wick_session::Request;
-
-/// Texts of a request at most.
-const MOST_TEXTS: usize = 2048;
 
 #[derive(Deserialize)]
 pub(in crate::http) struct EmbedRequest {
@@ -39,12 +36,9 @@ pub(in crate::http) async fn embed_all(
     body: Result<Body<EmbedRequest>, ApiError>,
 ) -> Result<Response, OllamaError> {
     let start = Instant::now();
-    let Body(body) = body?;
-    let ready = ready(&service).await?;
-    check(&ready, body.model.as_deref())?;
-    let answers = ask(&ready, Asker { service, owner, priority: 0 }, body)?;
+    let (ready, answers) = begin(service, owner, body).await?;
     Ok(plain(ready.silence, async move {
-        let (vectors, tokens) = embed(answers).await?;
+        let (vectors, tokens) = collect(answers).await?;
         Ok(json!({
             "model": ready.name,
             "embeddings": vectors,
@@ -62,35 +56,33 @@ pub(in crate::http) async fn embed_one(
     Extension(owner): Extension<Caller>,
     body: Result<Body<EmbedRequest>, ApiError>,
 ) -> Result<Response, OllamaError> {
-    let Body(body) = body?;
-    let ready = ready(&service).await?;
-    check(&ready, body.model.as_deref())?;
-    let answers = ask(&ready, Asker { service, owner, priority: 0 }, body)?;
+    let (ready, answers) = begin(service, owner, body).await?;
     Ok(plain(ready.silence, async move {
-        let (vectors, _) = embed(answers).await?;
-        Ok(json!({"embedding": vectors.into_iter().next().map_or(Value::Array(Vec::new()), Value::from)}))
+        let (vectors, _) = collect(answers).await?;
+        Ok(json!({"embedding": vectors.into_iter().next().unwrap_or_default()}))
     })
     .await)
 }
 
-/// Asks for the embeddings of all texts. An empty one only has the model loaded, which it is.
-fn ask(ready: &Ready, asker: Asker, body: EmbedRequest) -> Result<Answers, ApiError> {
-    if let Some(found) = body.dimensions.filter(|found| ![0, ready.hidden].contains(found)) {
-        let message = format_args!("this model has {} and no other, {found} found", ready.hidden);
-        return Err(ApiError::unsupported("dimensions", message));
-    }
+/// Asks for the vectors of all texts. An empty one only has the model loaded, which it is.
+async fn begin(
+    service: App,
+    owner: Caller,
+    body: Result<Body<EmbedRequest>, ApiError>,
+) -> Result<(Arc<Ready>, Answers), ApiError> {
+    let Body(body) = body?;
+    let ready = ready(&service).await?;
+    check(&ready, body.model.as_deref())?;
+    check_dimensions(&ready, body.dimensions.filter(|wanted| *wanted != 0))?;
     let mut texts = match body.input {
         None => Vec::new(),
         Some(Texts::Text(text)) if text.is_empty() => Vec::new(),
         Some(Texts::Several(texts)) if texts.is_empty() => Vec::new(),
-        Some(texts) => texts.encode(ready, "input", MOST_TEXTS)?,
+        Some(texts) => texts.encode(&ready, "input", MOST_TEXTS)?,
     };
-    for text in &mut texts {
-        if text.len() > ready.context && !body.truncate.unwrap_or(true) {
-            return Err(too_long(text.len(), ready.context));
-        }
-        text.truncate(ready.context);
-        check_prompt(ready, "input", text)?;
+    if body.truncate.unwrap_or(true) {
+        texts.iter_mut().for_each(|text| text.truncate(ready.context));
     }
-    Answers::ask(asker, texts.into_iter().map(Request::embedding).collect())
+    let answers = ask(&ready, Asker { service, owner, priority: 0 }, texts)?;
+    Ok((ready, answers))
 }

@@ -11,12 +11,12 @@ use crate::http::format::{constrain, json_form, ollama_format};
 use crate::http::guard::Caller;
 use crate::http::health::ready;
 use crate::http::prompt::Conversation;
+use crate::http::texts::ids;
 use axum::Extension;
 use axum::extract::State;
 use axum::response::Response;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use wick_text::Special;
 
 #[derive(Deserialize)]
 pub(in crate::http) struct GenerateRequest {
@@ -51,9 +51,7 @@ pub(in crate::http) async fn generate(
     }
     let form = json_form(&ready, "format", schema).await?;
     let prompt = if body.raw {
-        let mut ids = Vec::from_iter(ready.tokenizer.prefix());
-        ready.tokenizer.encode(&body.prompt, Special::Text, &mut ids);
-        ids
+        ids(&ready, &body.prompt)
     } else {
         let system = body.system.map(|text| json!({"role": "system", "content": text}));
         let user = json!({"role": "user", "content": body.prompt});

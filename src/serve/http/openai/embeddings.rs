@@ -1,10 +1,10 @@
 //! `POST /v1/embeddings`: texts as vectors, the mean of their hidden states (after the last norm), as long as one.
 
 use crate::http::App;
-use crate::http::answer::{Answers, Asker, embed};
+use crate::http::answer::{Answers, Asker};
+use crate::http::embedding::{MOST_TEXTS, ask, check_dimensions, collect};
 use crate::http::error::ApiError;
 use crate::http::extract::Body;
-use crate::http::fields::check_prompt;
 use crate::http::guard::Caller;
 use crate::http::health::ready;
 use crate::http::keep_alive::plain;
@@ -18,10 +18,6 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::sync::Arc;
-use wick_session::Request;
-
-/// Texts of a request at most.
-const MOST_TEXTS: usize = 2048;
 
 #[derive(Deserialize)]
 pub(in crate::http) struct EmbeddingRequest {
@@ -65,32 +61,14 @@ pub(in crate::http) async fn embeddings(
         return Err(ApiError::field("input", "texts that are not empty expected"));
     }
     let texts = body.input.encode(&ready, "input", MOST_TEXTS)?;
-    texts.iter().try_for_each(|text| check_prompt(&ready, "input", text))?;
-    let requests = texts.into_iter().map(Request::embedding).collect();
     let priority = body.priority.unwrap_or(0);
-    let answers = Answers::ask(Asker { service, owner, priority }, requests)?;
+    let answers = ask(&ready, Asker { service, owner, priority }, texts)?;
     let encoding = body.encoding_format.unwrap_or_default();
-    Ok(plain(ready.silence, collect(ready, answers, encoding)).await)
+    Ok(plain(ready.silence, write(ready, answers, encoding)).await)
 }
 
-/// Vectors have as many values as the model's hidden states.
-fn check_dimensions(ready: &Ready, wanted: Option<usize>) -> Result<(), ApiError> {
-    match wanted.filter(|wanted| *wanted != ready.hidden) {
-        None => Ok(()),
-        Some(found) => {
-            let message =
-                format_args!("this model has {} and no other, {found} found", ready.hidden);
-            Err(ApiError::unsupported("dimensions", message))
-        }
-    }
-}
-
-async fn collect(
-    ready: Arc<Ready>,
-    answers: Answers,
-    encoding: Encoding,
-) -> Result<Value, ApiError> {
-    let (vectors, tokens) = embed(answers).await?;
+async fn write(ready: Arc<Ready>, answers: Answers, encoding: Encoding) -> Result<Value, ApiError> {
+    let (vectors, tokens) = collect(answers).await?;
     let data = vectors.iter().enumerate().map(|(index, vector)| {
         json!({"object": "embedding", "index": index, "embedding": encoding.write(vector)})
     });

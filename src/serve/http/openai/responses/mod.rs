@@ -7,8 +7,8 @@ mod stream;
 use super::EVENTS;
 use super::chat::{ChatRequest, requests};
 use crate::http::App;
-use crate::http::answer::{Answers, Asker, Collected};
-use crate::http::calls::{CallReader, Piece};
+use crate::http::answer::{Answer, Asker, Collected};
+use crate::http::calls::{Piece, pieces};
 use crate::http::error::ApiError;
 use crate::http::extract::Body;
 use crate::http::fields::Fields;
@@ -22,7 +22,7 @@ use axum::response::Response;
 use input::Input;
 use output::{Head, Output};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 #[derive(Deserialize)]
 pub(in crate::http) struct ResponseRequest {
@@ -57,10 +57,10 @@ pub(in crate::http) async fn respond(
     check(&body)?;
     let (is_stream, priority) = (body.stream.unwrap_or(false), body.priority.unwrap_or(0));
     let head = Head::new(&ready.name, now(), &body);
-    let (requests, with_calls) =
+    let (mut requests, with_calls) =
         requests(&ready, chat(body)?, None).await.map_err(|error| error.renamed(&NAMES))?;
-    let answers = Answers::ask(Asker { service, owner, priority }, requests)?;
-    let answer = Answering { answers, head, with_calls };
+    let answer = Answer::ask(&Asker { service, owner, priority }, requests.remove(0))?;
+    let answer = Answering { answer, head, with_calls };
     if is_stream {
         return Ok(stream(EVENTS, move |sink| answer.stream(sink)));
     }
@@ -108,7 +108,7 @@ const NAMES: [(&str, &str); 3] = [
 
 /// A response that is being written.
 struct Answering {
-    answers: Answers,
+    answer: Answer,
     head: Head,
     /// Whether there may be calls of tools in the text.
     with_calls: bool,
@@ -116,16 +116,10 @@ struct Answering {
 
 impl Answering {
     /// All of it as one object.
-    async fn collect(mut self) -> Result<Value, ApiError> {
+    async fn collect(self) -> Result<Value, ApiError> {
         let mut output = Output::default();
-        let Some(answer) = self.answers.next()? else { return Ok(json!({})) };
-        let Collected { text, outcome, .. } = answer.collect().await?;
-        let mut reader = CallReader::default();
-        let pieces = match self.with_calls {
-            true => reader.push(&text).into_iter().chain(reader.finish()).collect(),
-            false => vec![Piece::Content(text)],
-        };
-        pieces.into_iter().for_each(|piece| drop(output.push(piece)));
+        let Collected { text, outcome, .. } = self.answer.collect().await?;
+        output.push(if self.with_calls { pieces(&text) } else { vec![Piece::Content(text)] });
         output.end(output::status(&outcome));
         Ok(self.head.ended(&output, &outcome))
     }

@@ -66,24 +66,27 @@ fn part(text: &str) -> Value {
 /// The items of a response, which grow.
 #[derive(Debug, Default)]
 pub(super) struct Output {
-    items: Vec<Item>,
     /// Those that have ended, in their last form.
     ended: Vec<Value>,
+    /// The one behind them, which grows.
+    open: Option<Item>,
 }
 
 impl Output {
-    /// Takes a piece of the answer; the events that tell it.
-    pub(super) fn push(&mut self, piece: Piece) -> Vec<Value> {
+    /// Takes pieces of the answer; the events that tell them.
+    pub(super) fn push(&mut self, pieces: Vec<Piece>) -> Vec<Value> {
         let mut events = Vec::new();
-        match piece {
-            Piece::Content(text) => {
-                if !matches!(self.open(), Some(Item::Message { .. })) {
-                    self.begin(Item::message(), &mut events);
+        for piece in pieces {
+            match piece {
+                Piece::Content(text) => {
+                    if !matches!(self.open, Some(Item::Message { .. })) {
+                        self.begin(Item::message(), &mut events);
+                    }
+                    events.extend(self.add(&text));
                 }
-                events.extend(self.add(&text));
+                Piece::Call { name } => self.begin(Item::call(name), &mut events),
+                Piece::Arguments(text) => events.extend(self.add(&text)),
             }
-            Piece::Call { name } => self.begin(Item::call(name), &mut events),
-            Piece::Arguments(text) => events.extend(self.add(&text)),
         }
         events
     }
@@ -91,22 +94,16 @@ impl Output {
     /// Ends the last item; a response without any has an empty message.
     pub(super) fn end(&mut self, status: &str) -> Vec<Value> {
         let mut events = Vec::new();
-        if self.items.is_empty() {
+        if self.ended.is_empty() && self.open.is_none() {
             self.begin(Item::message(), &mut events);
         }
         self.close(status, &mut events);
         events
     }
 
-    /// The item that grows.
-    fn open(&mut self) -> Option<&mut Item> {
-        let ended = self.ended.len();
-        self.items.get_mut(ended)
-    }
-
     fn begin(&mut self, item: Item, events: &mut Vec<Value>) {
         self.close("completed", events);
-        let index = self.items.len();
+        let index = self.ended.len();
         events.push(json!({
             "type": "response.output_item.added",
             "output_index": index,
@@ -115,13 +112,13 @@ impl Output {
         if let Item::Message { id, .. } = &item {
             events.push(of_part("response.content_part.added", id, index, "part", part("")));
         }
-        self.items.push(item);
+        self.open = Some(item);
     }
 
     /// Adds to the item that grows.
     fn add(&mut self, more: &str) -> Option<Value> {
         let index = self.ended.len();
-        match self.open()? {
+        match self.open.as_mut()? {
             Item::Message { id, text } => {
                 *text += more;
                 let mut event =
@@ -138,10 +135,9 @@ impl Output {
     }
 
     fn close(&mut self, status: &str, events: &mut Vec<Value>) {
-        let index = self.ended.len();
-        let Some(item) = self.items.get(index) else { return };
-        let id = item.id();
-        match item {
+        let Some(item) = self.open.take() else { return };
+        let (index, id) = (self.ended.len(), item.id());
+        match &item {
             Item::Message { text, .. } => {
                 let whole = text.as_str().into();
                 let mut event = of_part("response.output_text.done", id, index, "text", whole);

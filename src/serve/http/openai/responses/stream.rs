@@ -39,17 +39,12 @@ impl Events {
 
 impl Answering {
     /// All of it as it comes.
-    pub(super) async fn stream(mut self, sink: Sink) -> Result<(), Gone> {
+    pub(super) async fn stream(self, sink: Sink) -> Result<(), Gone> {
         let mut events = Events { sink, sent: 0 };
         events.tell("response.created", self.head.begun()).await?;
         events.tell("response.in_progress", self.head.begun()).await?;
         let mut output = Output::default();
-        let ended = match self.answers.next() {
-            Ok(Some(answer)) => tell(answer, &mut output, &mut events, self.with_calls).await?,
-            Ok(None) => return Ok(()),
-            Err(error) => Err(error),
-        };
-        match ended {
+        match tell(self.answer, &mut output, &mut events, self.with_calls).await? {
             Ok(outcome) => {
                 events.send_all(output.end(status(&outcome))).await?;
                 let kind = format!("response.{}", status(&outcome));
@@ -79,14 +74,10 @@ async fn tell(
             Some(Event::Token { text, .. }) if with_calls => reader.push(&text),
             Some(Event::Token { text, .. }) => vec![Piece::Content(text)],
             Some(Event::Ended(outcome)) => {
-                for piece in reader.finish() {
-                    events.send_all(output.push(piece)).await?;
-                }
+                events.send_all(output.push(reader.finish())).await?;
                 return Ok(failure(&outcome).map(|()| outcome));
             }
         };
-        for piece in pieces {
-            events.send_all(output.push(piece)).await?;
-        }
+        events.send_all(output.push(pieces)).await?;
     }
 }
