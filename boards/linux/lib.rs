@@ -22,7 +22,7 @@ mod slot_memory;
 mod store;
 mod thread;
 
-pub use allocator::Allocator;
+pub use allocator::{Allocator, trim};
 pub use arrange::{ArrangedMemory, Arranging};
 pub use bandwidth::read_bandwidth;
 pub use block_file::{ALIGNMENT, BlockFile, Caching};

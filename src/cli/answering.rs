@@ -4,6 +4,7 @@ use crate::engine::{EngineArguments, HeadRowsArguments};
 use crate::exit::{Exit, Failure, OrExit};
 use crate::number;
 use crate::sampling::SamplingArguments;
+use crate::sequences::Wanted;
 use crate::template::TemplateArguments;
 use anyhow::Context;
 use clap::Args;
@@ -15,18 +16,22 @@ use std::time::Duration;
 use wick_core::{Approximation, Arena, Candidates, Engine, Options, StepError};
 use wick_linux::host::{Model, one_sequence};
 use wick_serve::constraint::Forms;
-use wick_serve::service::{Ready, now};
+use wick_serve::service::{Ready, Service, now};
 use wick_session::{Failure as SessionFailure, Scheduler};
 use wick_text::Tokenizer;
+
+/// Tokens drafted in a step, if nobody says.
+pub(crate) const DRAFTS: usize = 15;
 
 /// What requests are answered with.
 #[derive(Args)]
 pub(crate) struct AnsweringArguments {
-    /// Positions for prompt and answer of a request together [default: 4096, or the model's own if that is less]
+    /// Positions for prompt and answer of a request together [default: 4096, the model's own if that is less, or fewer where
+    /// memory is scarce]
     #[arg(short, long, value_name = "N", value_parser = number::context(), env = "WICK_CONTEXT")]
     context: Option<usize>,
     /// Tokens drafted for an answer in a step, where it says again what stood before it; 0 for none. The text is the same
-    #[arg(long, value_name = "N", default_value = "15", value_parser = number::none_to(64), env = "WICK_DRAFTS")]
+    #[arg(long, value_name = "N", default_value_t = DRAFTS, value_parser = number::none_to(64), env = "WICK_DRAFTS")]
     drafts: usize,
     /// What clients call the model [default: its file's name]
     #[arg(long, value_name = "NAME", env = "WICK_ALIAS")]
@@ -66,11 +71,23 @@ impl AnsweringArguments {
         Err(Failure::new(Exit::Usage, message))
     }
 
+    /// What an engine holds for as many answers side by side as are wanted, or as memory allows.
+    pub(crate) fn choose(
+        &self,
+        model: &Model<'_>,
+        wanted: Wanted,
+        engine: &EngineArguments,
+    ) -> Options {
+        let most = if self.check(wanted.most).is_ok() { wanted.most } else { 1 };
+        let wanted = Wanted { most, may_shorten: self.context.is_none(), ..wanted };
+        let of = |parallel| self.options(model, parallel);
+        wanted.choose(of, |options| engine.place(model, options))
+    }
+
     /// What an engine holds for so many answers side by side.
-    pub(crate) fn options(&self, model: &Model<'_>, parallel: usize) -> Options {
+    fn options(&self, model: &Model<'_>, parallel: usize) -> Options {
         let options = self.head_rows.apply(one_sequence(&model.config, self.context));
-        let logits = options.batch.min(parallel + self.drafts);
-        Options { sequences: parallel, logits, ..options }
+        serving(Options { sequences: parallel, ..options }, self.drafts)
     }
 
     /// A scheduler for these answers.
@@ -90,9 +107,11 @@ impl AnsweringArguments {
         &self,
         model: &Model<'_>,
         engine: &Engine<'_>,
-        tokenizer: Tokenizer,
+        forms: Forms,
+        service: &Service,
         silence: Option<Duration>,
     ) -> Result<Ready, Failure> {
+        let tokenizer = Arc::clone(forms.tokenizer());
         let chat = match self.template.open(model, &tokenizer)? {
             Some(template) => Ok(template.into_chat()),
             None => Err("the model has no chat template".into()),
@@ -102,7 +121,6 @@ impl AnsweringArguments {
             fs::read_to_string(path).with_context(place).or_exit(Exit::Usage)
         };
         let (config, options) = (engine.config(), engine.options());
-        let tokenizer = Arc::new(tokenizer);
         Ok(Ready {
             name: self.alias.clone().unwrap_or_else(|| name(model)),
             chat,
@@ -117,10 +135,24 @@ impl AnsweringArguments {
             silence,
             created: now(),
             facts: facts(model, engine),
-            forms: Forms::new(Arc::clone(&tokenizer)),
+            room: Arc::clone(&service.room),
+            forms,
             tokenizer,
         })
     }
+}
+
+/// `options` with a row of logits for each sequence and so many drafts.
+pub(crate) fn serving(options: Options, drafts: usize) -> Options {
+    Options { logits: options.batch.min(options.sequences + drafts), ..options }
+}
+
+/// What answers can be made to look like, arranged before anybody knows how much memory is left.
+pub(crate) fn forms(tokenizer: Tokenizer) -> Forms {
+    let forms = Forms::new(Arc::new(tokenizer));
+    forms.arrange();
+    wick_linux::trim();
+    forms
 }
 
 /// What clients call a model: its file without folder and ending.

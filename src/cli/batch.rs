@@ -1,6 +1,6 @@
 //! `wick batch`: requests from a file.
 
-use crate::answering::{AnsweringArguments, naming};
+use crate::answering::{AnsweringArguments, forms, naming};
 use crate::engine::with_engine;
 use crate::exit::{Exit, Failure, OrExit};
 use crate::http::STACK;
@@ -9,6 +9,7 @@ use crate::model::{FlagArguments, GatingArguments, tokenizer};
 use crate::number;
 use crate::progress::Progress;
 use crate::report::note;
+use crate::sequences::Wanted;
 use anyhow::Context;
 use clap::Args;
 use serde_json::Value;
@@ -19,17 +20,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-use wick_core::Options;
-use wick_linux::host::Model;
+use wick_serve::Room;
 use wick_serve::batch::{Line, Output, answer_all, read};
 use wick_serve::service::{Service, State, Worker};
 
 /// Requests that are made ready while as many as there are sequences for are answered.
 const AHEAD: usize = 2;
-/// Most sequences that are taken where nobody says how many, then half as many, and so on.
-const MOST_PARALLEL: usize = 8;
-/// Where experts are read as they are wanted, of the memory for them one byte in so many may go to sequences.
-const SHARE: usize = 8;
 
 /// Answer requests from a file, in the form of OpenAI's batch files
 ///
@@ -73,12 +69,16 @@ pub(crate) fn run(arguments: &Arguments, interrupt: &Interrupt) -> Result<(), Fa
     }
     let files = arguments.model.open()?;
     let model = files.model(arguments.gating.overrides())?;
-    let tokenizer = tokenizer(&files, model.metadata())?;
-    let options = arguments.options(&model)?;
-    let service = Arc::new(Service::new(options.sequences + AHEAD, Duration::MAX));
+    let forms = forms(tokenizer(&files, model.metadata())?);
+    answering.check(arguments.parallel.unwrap_or(1))?;
+    let room = Room::within(answering.engine.budget().map(|budget| budget.whole));
+    let engine = answering.engine.beside(room.total());
+    let wanted = Wanted { parallel: arguments.parallel, most: 8, share: 8, may_shorten: false };
+    let options = answering.choose(&model, wanted, &engine);
+    let service = Arc::new(Service::new(options.sequences + AHEAD, Duration::MAX, room));
     let asking = Asking { service: Arc::clone(&service), output, all, start: Instant::now() };
-    with_engine(&model, options, None, &answering.engine, |engine, arena| {
-        let ready = Arc::new(answering.ready(&model, &engine, tokenizer, None)?);
+    with_engine(&model, options, None, &engine, |engine, arena| {
+        let ready = Arc::new(answering.ready(&model, &engine, forms, &service, None)?);
         let scheduler = answering.scheduler(engine, arena)?;
         let Service { queue, metrics, .. } = &*service;
         let name = naming(&model);
@@ -95,30 +95,6 @@ pub(crate) fn run(arguments: &Arguments, interrupt: &Interrupt) -> Result<(), Fa
         let done = asking.join().unwrap_or_else(|_panic| Err(io::Error::other("a thread ended")));
         done.with_context(|| place(out)).or_exit(Exit::Failed)
     })
-}
-
-impl Arguments {
-    /// As many sequences as were asked for; or else as many as leave all experts in memory, or most of it for them.
-    fn options(&self, model: &Model<'_>) -> Result<Options, Failure> {
-        let of = |parallel| self.answering.options(model, parallel);
-        if let Some(parallel) = self.parallel {
-            self.answering.check(parallel)?;
-            return Ok(of(parallel));
-        }
-        let mut parallel = MOST_PARALLEL;
-        while parallel > 1 {
-            let fits = self.answering.check(parallel).is_ok()
-                && self.answering.engine.place(model, of(parallel)).is_ok_and(|placement| {
-                    placement.catalogue.is_none()
-                        || placement.plan.kv.saturating_mul(SHARE) <= placement.plan.slots
-                });
-            if fits {
-                break;
-            }
-            parallel /= 2;
-        }
-        Ok(of(parallel))
-    }
 }
 
 /// Who asks, and writes what is answered.

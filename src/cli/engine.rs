@@ -61,6 +61,9 @@ pub(crate) struct EngineArguments {
     reads: ReadArguments,
     #[command(flatten)]
     approximations: ApproximationArguments,
+    /// Bytes that something beside the engine will take.
+    #[arg(skip)]
+    beside: usize,
 }
 
 impl EngineArguments {
@@ -72,7 +75,12 @@ impl EngineArguments {
 
     /// What the process may take, if somebody knows.
     pub(crate) fn budget(&self) -> Option<Budget> {
-        Budget::of_process(self.compute.memory.bytes())
+        Some(Budget::of_process(self.compute.memory.bytes())?.beside(self.beside))
+    }
+
+    /// The same with so many bytes for something beside the engine.
+    pub(crate) fn beside(&self, bytes: usize) -> EngineArguments {
+        EngineArguments { beside: bytes, ..self.clone() }
     }
 
     /// What stands where, if an engine is to hold this.
@@ -97,7 +105,8 @@ impl EngineArguments {
         let emulate = emulate.as_deref().and_then(Device::from_name);
         let low_bit = self.approximations.low_bit;
         let depth = depth.and_then(NonZeroUsize::new);
-        Setup { depth, read_timeout, emulate, low_bit, ..self.compute.setup(prompt) }
+        let beside = self.beside;
+        Setup { depth, read_timeout, emulate, low_bit, beside, ..self.compute.setup(prompt) }
     }
 }
 

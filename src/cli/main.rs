@@ -35,6 +35,7 @@ mod request;
 mod run;
 mod sampling;
 mod screen;
+mod sequences;
 mod serve;
 mod settings;
 mod skills;

@@ -1,5 +1,6 @@
 //! `wick plan`: what a model takes of a board's memory, and how fast it can be there.
 
+use crate::answering::{DRAFTS, forms, serving};
 use crate::engine::{HeadRowsArguments, KvArguments};
 use crate::exit::{Exit, Failure, OrExit};
 use crate::memory::{MemoryArguments, Mib};
@@ -7,17 +8,19 @@ use crate::model::{ModelArguments, tokenizer};
 use crate::number;
 use crate::report::print;
 use crate::screen::line;
+use crate::sequences::Wanted;
 use anyhow::Context;
 use clap::Args;
 use clap::builder::PossibleValuesParser;
 use serde::Serialize;
 use std::io::{self, Write};
 use std::time::Duration;
-use wick_core::{Config, Traffic, Weights};
-use wick_linux::host::{Budget, Footprint, Model, Placement, one_sequence};
+use wick_core::{Config, Options, Traffic, Weights};
+use wick_linux::host::{Budget, Footprint, HostError, Model, Placement, one_sequence};
 use wick_linux::reads::{SpeedSample, measure_reads};
 use wick_linux::{Board, Catalogue};
 use wick_prepare::Statistics;
+use wick_serve::Room;
 
 /// Show what a model takes of a memory, and what bounds its speed
 ///
@@ -41,6 +44,12 @@ pub(crate) struct Arguments {
     /// Positions for prompt and answer together [default: 4096, or the model's own if that is less]
     #[arg(short, long, value_name = "N", value_parser = number::context())]
     context: Option<usize>,
+    /// Count what `wick serve` takes, which also chooses --context if nobody does
+    #[arg(long)]
+    serve: bool,
+    /// Sequences side by side [default: 1, or with --serve as many as it chooses]
+    #[arg(long, value_name = "N", value_parser = number::up_to(64))]
+    parallel: Option<usize>,
     /// Board whose memory and storage bound the speed
     #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(Board::ALL.map(|b| b.name)))]
     board: Option<String>,
@@ -57,6 +66,7 @@ pub(crate) struct Arguments {
 struct Report {
     model: String,
     context: usize,
+    sequences: usize,
     batch: usize,
     /// Bytes of each part.
     dense_weights: usize,
@@ -64,6 +74,7 @@ struct Report {
     scratch: usize,
     sampler: usize,
     program: usize,
+    requests: usize,
     slots: usize,
     total: usize,
     /// Bytes that the process may take, and who says so.
@@ -129,17 +140,45 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let files = arguments.model.open()?;
     let model = files.model(arguments.model.overrides())?;
     // Held while the process is measured, as it will be.
-    let _tokenizer = tokenizer(&files, model.metadata()).ok();
+    let tokenizer = tokenizer(&files, model.metadata()).ok();
+    let _forms = tokenizer.map(|tokenizer| arguments.serve.then(|| forms(tokenizer)));
     let budget = Budget::of_process(arguments.memory.bytes());
-    let options = arguments.head_rows.apply(one_sequence(&model.config, arguments.context));
-    let options = arguments.kv.apply(options);
-    let placement = Placement::choose(&model, options, budget.as_ref(), false)?;
+    let requests = match arguments.serve {
+        true => Room::within(budget.map(|budget| budget.whole)).total(),
+        false => 0,
+    };
+    let budget = budget.map(|budget| budget.beside(requests));
+    let place = |options| Placement::choose(&model, options, budget.as_ref(), false);
+    let placement = place(arguments.options(&model, place))?;
     let board = arguments.board.as_deref().and_then(Board::find);
     let mut report = Report::new(&model, &placement, budget.as_ref(), board);
+    (report.program, report.requests) = (report.program.saturating_sub(requests), requests);
     if arguments.measure {
         report.bounds.extend(Bounds::measured(&model, report.storage_bytes_per_token)?);
     }
     print(&report, arguments.json, |report, out| report.write(out))
+}
+
+impl Arguments {
+    /// What the engine is to hold.
+    fn options(
+        &self,
+        model: &Model<'_>,
+        place: impl Fn(Options) -> Result<Placement, HostError>,
+    ) -> Options {
+        let one = self.head_rows.apply(one_sequence(&model.config, self.context));
+        let one = self.kv.apply(one);
+        let of = |sequences| Options { sequences, logits: sequences, ..one };
+        match (self.serve, self.parallel) {
+            (false, parallel) => of(parallel.unwrap_or(1)),
+            (true, parallel) => {
+                let wanted =
+                    Wanted { may_shorten: self.context.is_none(), ..Wanted::of_service(parallel) };
+                let with_drafts = |sequences| serving(of(sequences), DRAFTS);
+                wanted.choose(with_drafts, place)
+            }
+        }
+    }
 }
 
 impl Report {
@@ -162,12 +201,14 @@ impl Report {
         Report {
             model: model.files.name().into(),
             context: options.context,
+            sequences: options.sequences,
             batch: options.batch,
             dense_weights: plan.weights,
             kv: plan.kv,
             scratch: plan.scratch,
             sampler: plan.sampler,
             program,
+            requests: 0,
             slots: plan.slots,
             total,
             budget: budget.map(|budget| budget.whole),
@@ -188,7 +229,16 @@ impl Report {
         let streaming = self.slots > 0;
         let weights = if streaming { "dense weights" } else { "weights" };
         writeln!(out, "model          {}", line(&self.model))?;
-        writeln!(out, "context        {} positions, {} in a batch", self.context, self.batch)?;
+        let each = if self.sequences > 1 {
+            format!(" in each of {} sequences", self.sequences)
+        } else {
+            String::new()
+        };
+        writeln!(
+            out,
+            "context        {} positions{each}, {} in a batch",
+            self.context, self.batch
+        )?;
         writeln!(out)?;
         for (part, bytes) in [
             (weights, self.dense_weights),
@@ -196,9 +246,13 @@ impl Report {
             ("scratch", self.scratch),
             ("sampler", self.sampler),
             ("program", self.program),
+            ("requests", self.requests),
             ("expert slots", self.slots),
             ("total", self.total),
         ] {
+            if part == "requests" && bytes == 0 {
+                continue;
+            }
             writeln!(out, "{part:13} {:>12}", Mib(bytes).to_string())?;
         }
         if let (Some(bytes), Some(source)) = (self.budget, &self.budget_source) {

@@ -1,6 +1,6 @@
 //! `wick serve`: a model that other programs talk to.
 
-use crate::answering::{AnsweringArguments, naming};
+use crate::answering::{AnsweringArguments, forms, naming};
 use crate::cache::CacheArguments;
 use crate::engine::with_engine;
 use crate::exit::{Exit, Failure, OrExit};
@@ -10,11 +10,13 @@ use crate::listen::ListenArguments;
 use crate::model::{ModelArguments, tokenizer};
 use crate::number;
 use crate::report::note;
+use crate::sequences::Wanted;
 use anyhow::Context;
 use clap::Args;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use wick_serve::Room;
 use wick_serve::http::Warming;
 use wick_serve::service::{Metrics, Queue, Service, State, Worker};
 
@@ -38,9 +40,9 @@ pub(crate) struct Arguments {
     pub(crate) config: Option<PathBuf>,
     #[command(flatten)]
     listen: ListenArguments,
-    /// Requests that are answered side by side, each with a KV cache of its own
-    #[arg(long, value_name = "N", default_value = "2", value_parser = number::up_to(64), env = "WICK_PARALLEL")]
-    parallel: usize,
+    /// Requests that are answered side by side, each with a KV cache of its own [default: up to 4, as memory allows]
+    #[arg(long, value_name = "N", value_parser = number::up_to(64), env = "WICK_PARALLEL")]
+    parallel: Option<usize>,
     #[command(flatten)]
     cache: CacheArguments,
     /// Requests that may wait; more are refused
@@ -68,25 +70,29 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments, interrupt: &Interrupt) -> Result<(), Failure> {
     let Arguments { answering, parallel, .. } = arguments;
     interrupt.loading(Box::new(|| ()));
-    answering.check(*parallel)?;
+    answering.check(parallel.unwrap_or(1))?;
     let files = arguments.model.open()?;
     let model = files.model(arguments.model.overrides())?;
     let tokenizer = tokenizer(&files, model.metadata())?;
     let warm = arguments.cache.read_warm()?;
     let seconds = |number: usize| Duration::from_secs(number as u64);
-    let service = Arc::new(Service::new(arguments.max_queue, seconds(arguments.timeout)));
+    let budget = answering.engine.budget().map(|budget| budget.whole);
+    let room = Room::within(budget);
+    let engine = answering.engine.beside(room.total());
+    let service = Arc::new(Service::new(arguments.max_queue, seconds(arguments.timeout), room));
     let bounds = Bounds {
         grace: seconds(arguments.grace),
         idle: arguments.idle_exit.map(seconds),
-        memory: answering.engine.budget().map(|budget| budget.whole),
+        memory: budget,
     };
     let http = Http::open(&service, &arguments.listen, interrupt, bounds)?;
     note(&format!("{}: {} is being loaded", http.place, files.name()));
 
-    let options = answering.options(&model, *parallel);
-    let done = with_engine(&model, options, None, &answering.engine, |engine, arena| {
+    let forms = forms(tokenizer);
+    let options = answering.choose(&model, Wanted::of_service(*parallel), &engine);
+    let done = with_engine(&model, options, None, &engine, |engine, arena| {
         let silence = Some(seconds(arguments.padding)).filter(|time| !time.is_zero());
-        let ready = Arc::new(answering.ready(&model, &engine, tokenizer, silence)?);
+        let ready = Arc::new(answering.ready(&model, &engine, forms, &service, silence)?);
         let scheduler = answering.scheduler(engine, arena)?;
         let (queue, metrics): (&Queue, &Metrics) = (&service.queue, &service.metrics);
         let stall = seconds(arguments.max_stall);

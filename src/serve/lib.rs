@@ -39,6 +39,7 @@ pub mod constraint;
 pub mod http;
 mod message;
 mod prompt;
+mod room;
 pub mod saved;
 pub mod service;
 pub mod template;
@@ -49,6 +50,7 @@ mod tests;
 pub use chat::{CHATML, Chat, ChatError, choose};
 pub use message::{Message, messages, trust_roles};
 pub use prompt::Prompt;
+pub use room::Room;
 pub use template::{
     Context, Limits, Moment, Template, TemplateError, TemplateErrorKind, Text, Value,
 };

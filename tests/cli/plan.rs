@@ -11,7 +11,7 @@ fn plans_tell_what_memory_is_for() {
     let text = wick(&["plan", "-m", &nano, "--memory", &memory, "--board", "pi5", "--json"]);
     let plan: Value = serde_json::from_str(&stdout(&text)).unwrap();
     let number = |key: &str| plan[key].as_u64().unwrap() as usize;
-    let parts = ["dense_weights", "kv", "scratch", "sampler", "program", "slots"];
+    let parts = ["dense_weights", "kv", "scratch", "sampler", "program", "requests", "slots"];
     let sum: usize = parts.into_iter().map(number).sum();
     // What aligns the arena is no part.
     assert!((sum..sum + 4096).contains(&number("total")), "{plan}");
@@ -34,6 +34,52 @@ fn plans_tell_what_memory_is_for() {
     fails(&wick(&["plan", "--memory", "lots"]), 2, "a size such as 512M");
     fails(&wick(&["plan", "--board", "toaster"]), 2, "pi5");
     fails(&wick(&["plan", "--memory", "100K"]), 4, "is the least that would do");
+}
+
+/// A service takes as many sequences as leave all experts in memory; where there is little, one, then with fewer positions.
+#[test]
+fn a_service_is_planned_by_what_memory_there_is() {
+    let nano = nano();
+    let plan = |options: &[&str]| -> Value {
+        let plan = ["plan", "-m", &nano, "--serve", "--json"];
+        serde_json::from_str(&stdout(&wick(&[&plan[..], options].concat()))).unwrap()
+    };
+    let number = |plan: &Value, key: &str| plan[key].as_u64().unwrap() as usize;
+    let whole = plan(&[]);
+    assert_eq!((number(&whole, "sequences"), number(&whole, "slots")), (4, 0), "{whole}");
+    let requests = number(&whole, "requests");
+    assert!(requests > 10 << 20, "{whole}");
+    assert_eq!(number(&plan(&["--parallel", "3"]), "sequences"), 3);
+    let kib = |plan: &Value, less: usize| format!("{}K", (number(plan, "total") - less) / 1024);
+    // Without 64 KiB, some experts would have to be read: two sequences leave all in memory.
+    let small = plan(&["--memory", "64M"]);
+    let two = plan(&["--memory", &kib(&small, 64 << 10)]);
+    assert_eq!((number(&two, "sequences"), number(&two, "slots")), (2, 0), "{two}");
+    let one = plan(&["--memory", &kib(&plan(&["--parallel", "1", "--memory", "64M"]), 64 << 10)]);
+    assert_eq!(number(&one, "sequences"), 1, "{one}");
+    assert!(number(&one, "slots") > 4 * number(&one, "kv"), "{one}");
+}
+
+/// Where a KV cache of the usual length leaves little for experts, it is shorter, but not where somebody says how long.
+#[test]
+fn a_service_has_fewer_positions_where_memory_is_scarce() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tiny.gguf");
+    let file = path.to_str().unwrap();
+    stdout(&wick(&["synth", "--shape", "tiny,layers=4,context=8192", "--no-run", "-o", file]));
+    let serve = ["plan", "-m", file, "--serve", "--json"];
+    let plan = |memory: &str, options: &[&str]| -> Value {
+        let all = [&serve[..], &["--memory", memory], options].concat();
+        serde_json::from_str(&stdout(&wick(&all))).unwrap()
+    };
+    let refused = wick(&[&serve[..], &["--memory", "1M"]].concat());
+    let memory = format!("{}K", least(&refused) + 100);
+    let short = plan(&memory, &[]);
+    assert_eq!((&short["sequences"], &short["context"]), (&1.into(), &1024.into()), "{short}");
+    let told = plan(&memory, &["--context", "700"]);
+    assert_eq!(told["context"], 700);
+    let whole = plan("1G", &[]);
+    assert_eq!((&whole["sequences"], &whole["context"]), (&4.into(), &4096.into()), "{whole}");
 }
 
 /// The total is one: what `plan` and `inspect` show, with which all is in memory, and what is not taken.

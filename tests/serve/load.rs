@@ -125,6 +125,44 @@ fn who_leaves_frees_a_sequence() {
     assert_eq!(service.metric("wick_generations_total{reason=\"Cancelled\"}"), 2.0);
 }
 
+/// What requests take beside the engine is taken from one room, and given back: bodies of much more memory than bytes are
+/// refused before they are read as JSON, forms wait for each other, and who comes when all is taken is told to come later.
+#[test]
+fn requests_share_bounded_memory() {
+    let service = Service::start(&["--memory", "64M", "--parallel", "1", "--context", "2048"]);
+    let taken = || service.metric("wick_request_bytes");
+    assert_eq!(taken(), 0.0);
+    let before = service.metric("wick_resident_bytes");
+    // 1 MiB that would be 100.
+    let many = format!("{{\"prompt\": [{}[]]}}", "[],".repeat(350_000));
+    for _ in 0..3 {
+        let answer = service.send("POST", "/v1/completions", "", &many);
+        let answer = Answer::read(answer);
+        assert_eq!(answer.status, 413, "{}", answer.body);
+        assert!(answer.body.contains("4 MiB"), "{}", answer.body);
+    }
+    let form = json!({"messages": [{"role": "user", "content": "a"}], "max_tokens": 8, "response_format": {"type": "json_object"}});
+    std::thread::scope(|scope| {
+        let ask = || service.post("/v1/chat/completions", &form).status;
+        let askers = [(); 5].map(|()| scope.spawn(ask));
+        assert_eq!(askers.map(|asker| asker.join().unwrap()), [200; 5]);
+    });
+    let waits = long(1_500).to_string();
+    let waiting: Vec<_> =
+        (0..20).map(|_| service.send("POST", "/v1/completions", "", &waits)).collect();
+    until("all is taken", || {
+        service.metric("wick_http_responses_total{path=\"/v1/completions\",status=\"429\"}") > 0.0
+    });
+    assert!(taken() > 3e6, "{}", taken());
+    let refused = service.post("/v1/completions", &long(1_500));
+    assert_eq!(refused.status, 429);
+    assert!(refused.head.to_ascii_lowercase().contains("retry-after: 5"), "{}", refused.head);
+    drop(waiting);
+    until("it is given back", || taken() == 0.0);
+    let more = service.metric("wick_resident_bytes") - before;
+    assert!(more < 12e6, "{more} bytes");
+}
+
 #[test]
 fn what_is_too_large_or_no_http_is_refused() {
     let service = Service::start(&[]);

@@ -9,7 +9,7 @@ use wick_core::Plan;
 pub struct Budget {
     /// Bytes that the whole process may take.
     pub whole: usize,
-    /// Bytes that it has taken already, its files' pages aside.
+    /// Bytes that it has taken already, its files' pages aside, or promised.
     pub taken: usize,
     /// Who set the limit.
     pub source: Source,
@@ -53,6 +53,11 @@ impl Budget {
         let limit = memory_limit()?;
         let whole = (limit.bytes as usize).saturating_add(taken);
         Some(Budget { whole, taken, source: Source::System(limit.source) })
+    }
+
+    /// The same, with so many bytes promised to something else in the process.
+    pub fn beside(self, bytes: usize) -> Budget {
+        Budget { taken: self.taken + bytes, ..self }
     }
 
     /// Bytes that are kept free.

@@ -102,7 +102,7 @@ fn with_larger_batch(
     left: usize,
 ) -> Result<Options, HostError> {
     // Scratch for the logits of all tokens would grow with the batch.
-    let largest = if options.logits <= options.sequences { STREAMING_BATCH } else { 0 };
+    let largest = if options.logits < options.batch { STREAMING_BATCH } else { 0 };
     let halves = std::iter::successors(Some(largest), |batch| Some(batch / 2));
     for batch in halves.take_while(|batch| *batch > options.batch) {
         let larger = Options { batch: batch.min(options.context), ..options };

@@ -19,6 +19,8 @@ pub struct Setup {
     pub threads: Option<NonZeroUsize>,
     /// Bytes that the whole process may take; by default what the machine and the control group leave.
     pub memory: Option<usize>,
+    /// Bytes of it that something beside the engine will take.
+    pub beside: usize,
     /// Tokens of the prompt that is read first, if that is known: before a short one, weights are not
     /// arranged yet ([`Engine::arrange`](wick_core::Engine::arrange)).
     pub prompt: Option<usize>,
@@ -64,7 +66,7 @@ impl Setup {
 
     /// What a model may take now; `None` if nobody knows.
     pub fn budget(&self) -> Option<Budget> {
-        Budget::of_process(self.memory)
+        Some(Budget::of_process(self.memory)?.beside(self.beside))
     }
 
     /// How experts are read.

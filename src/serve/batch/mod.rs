@@ -19,13 +19,17 @@ pub use output::{Output, OutputError};
 use crate::http::{Access, router, runtime};
 use crate::service::Service;
 use axum::Router;
-use axum::body::{Body, to_bytes};
+use axum::body::{Body, Bytes, to_bytes};
 use axum::http::{Request, StatusCode};
 use serde_json::{Value, json};
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::task::JoinSet;
 use tower::ServiceExt;
+
+/// How long a line rests that the others leave no memory for.
+const REST: Duration = Duration::from_millis(100);
 
 /// Answers lines on this thread, some at once, and shows each answer in the form of OpenAI's batch output, in the order in
 /// which they come.
@@ -57,11 +61,17 @@ pub fn answer_all(
 
 async fn answer(app: Router, line: Line) -> Value {
     let Line { number, custom_id, url, body } = line;
-    let name = format!("batch_req_{number}");
-    let request = Request::post(url).header("content-type", "application/json");
-    let done = match request.body(Body::from(body.to_string())) {
-        Ok(request) => respond(app, request).await,
-        Err(error) => Err(error.to_string()),
+    let (name, body) = (format!("batch_req_{number}"), Bytes::from(body.to_string()));
+    let done = loop {
+        let request = Request::post(&url).header("content-type", "application/json");
+        match request.body(Body::from(body.clone())) {
+            Err(error) => break Err(error.to_string()),
+            Ok(request) => match respond(app.clone(), request).await {
+                // Others have the memory for now.
+                Ok((StatusCode::TOO_MANY_REQUESTS, _)) => tokio::time::sleep(REST).await,
+                done => break done,
+            },
+        }
     };
     let (response, error) = match done {
         Ok((status, body)) => {

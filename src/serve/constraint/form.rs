@@ -4,6 +4,7 @@ use super::error::FormError;
 use super::grammar::Grammar;
 use super::trigger::Trigger;
 use super::vocabulary::Vocabulary;
+use crate::room::{FORM, FormShare};
 use llguidance::api::{ParserLimits, TopLevelGrammar};
 use llguidance::toktrie::{InferenceCapabilities, TokEnv};
 use llguidance::{Matcher, ParserFactory};
@@ -12,10 +13,13 @@ use std::sync::{Arc, OnceLock};
 use wick_session::Constraint;
 use wick_text::Tokenizer;
 
-/// What a form may take: about 40 MB for the states of its lexer, and tens of milliseconds for a token.
+/// States of a form's lexer at most, which take 1 to 2 KB each.
+const MOST_STATES: usize = FORM >> 11;
+
+/// What a form may take: [`FORM`], and tens of milliseconds for a token.
 fn limits() -> ParserLimits {
     ParserLimits {
-        max_lexer_states: 20_000,
+        max_lexer_states: MOST_STATES,
         max_grammar_size: 100_000,
         initial_lexer_fuel: 500_000,
         precompute_large_lexemes: false,
@@ -27,7 +31,7 @@ fn limits() -> ParserLimits {
 /// Texts that many tokens are and that are allowed at once within JSON's strings.
 const SLICE: &str = r#"[^"\\\x00-\x1F\x7F]+"#;
 
-/// Compiles forms for a model. Its tokens are arranged for that when the first form is asked for.
+/// Compiles forms for a model, once its tokens are arranged for that.
 pub struct Forms {
     pub(super) tokenizer: Arc<Tokenizer>,
     factory: OnceLock<Result<ParserFactory, FormError>>,
@@ -39,18 +43,31 @@ impl Forms {
         Forms { tokenizer, factory: OnceLock::new() }
     }
 
+    /// What writes their texts.
+    pub fn tokenizer(&self) -> &Arc<Tokenizer> {
+        &self.tokenizer
+    }
+
+    /// Arranges the tokens, if that is not done yet.
+    pub fn arrange(&self) {
+        let _first = self.factory();
+    }
+
+    fn factory(&self) -> &Result<ParserFactory, FormError> {
+        self.factory.get_or_init(|| factory(&self.tokenizer))
+    }
+
     /// Compiles a grammar.
     ///
     /// # Errors
     /// Something in it is not supported, or it would take too much.
     pub(super) fn compile(&self, grammar: TopLevelGrammar) -> Result<Form, FormError> {
-        let factory = self.factory.get_or_init(|| factory(&self.tokenizer));
-        let factory = factory.as_ref().map_err(FormError::clone)?;
+        let factory = self.factory().as_ref().map_err(FormError::clone)?;
         let parser = factory.create_parser(grammar).map_err(|e| FormError::of_grammar(&e))?;
         let mut matcher = Matcher::new(Ok(parser));
         // Whatever is too much for the first token is found now.
         let _first = matcher.compute_mask().map_err(|e| FormError::of_grammar(&e))?;
-        Ok(Form { matcher, text: None })
+        Ok(Form { matcher, text: None, share: None })
     }
 }
 
@@ -74,13 +91,20 @@ pub struct Form {
     matcher: Matcher,
     /// Who writes the text that may come first, if any may.
     text: Option<Arc<Tokenizer>>,
+    /// Memory that its states may take.
+    share: Option<Arc<FormShare>>,
 }
 
 impl Form {
+    /// The same with memory that its states may take.
+    pub(crate) fn with(self, share: FormShare) -> Form {
+        Form { share: Some(Arc::new(share)), ..self }
+    }
+
     /// What keeps one generation to it, from its beginning.
     pub fn constraint(&self) -> Box<dyn Constraint> {
         let matcher = self.matcher.deep_clone();
-        let grammar = Grammar::new(matcher);
+        let grammar = Grammar::new(matcher, self.share.clone());
         match &self.text {
             None => Box::new(grammar),
             Some(tokenizer) => Box::new(Trigger::new(grammar, Arc::clone(tokenizer))),

@@ -1,20 +1,23 @@
 //! What keeps a generation to a grammar.
 
+use crate::room::FormShare;
 use llguidance::Matcher;
 use llguidance::toktrie::SimpleVob;
 use std::fmt;
+use std::sync::Arc;
 use wick_session::{Constraint, ConstraintError};
 
 /// A grammar, and how far a generation is in it.
 pub(super) struct Grammar {
     matcher: Matcher,
     allowed: SimpleVob,
+    _share: Option<Arc<FormShare>>,
 }
 
 impl Grammar {
-    /// A grammar at its beginning.
-    pub(super) fn new(matcher: Matcher) -> Grammar {
-        Grammar { matcher, allowed: SimpleVob::default() }
+    /// A grammar at its beginning, and the memory that it may take.
+    pub(super) fn new(matcher: Matcher, share: Option<Arc<FormShare>>) -> Grammar {
+        Grammar { matcher, allowed: SimpleVob::default(), _share: share }
     }
 }
 

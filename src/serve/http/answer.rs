@@ -3,6 +3,7 @@
 use super::App;
 use super::error::ApiError;
 use super::guard::Caller;
+use crate::room::Share;
 use crate::service::{Event, Job, Outcome, Refused};
 use axum::http::StatusCode;
 use std::collections::VecDeque;
@@ -17,8 +18,15 @@ pub(crate) struct Asker {
     pub(crate) priority: i32,
 }
 
+/// What is told of a token takes so much until the client has read it, and so much for each that might have come in its place.
+const PER_TOKEN: usize = size_of::<Event>() + 48;
+const PER_LIKELY: usize = 16;
+
 /// An answer that is being written. The sequence is free again when this is dropped.
-pub(crate) struct Answer(UnboundedReceiver<Event>);
+pub(crate) struct Answer {
+    events: UnboundedReceiver<Event>,
+    _share: Share,
+}
 
 /// Answers to several requests. One is asked for after the other, so that a prompt that they share is read once.
 pub(crate) struct Answers {
@@ -63,9 +71,11 @@ impl Answer {
     /// Asks for an answer.
     ///
     /// # Errors
-    /// Too many wait already, or the service is ending.
+    /// Too many wait already, there is no memory for what will be told, or the service is ending.
     pub(crate) fn ask(asker: &Asker, request: Request) -> Result<Answer, ApiError> {
         let Asker { service, owner: Caller(owner), priority } = asker;
+        let likely = request.log_probabilities.unwrap_or(0);
+        let share = service.room.take(request.most * (PER_TOKEN + PER_LIKELY * likely))?;
         let (job, events) = Job::new(Request { owner: *owner, ..request }, *priority);
         service.queue.push(job).map_err(|refused| match refused {
             Refused::Full(waiting) => {
@@ -76,13 +86,13 @@ impl Answer {
             }
             Refused::Closed => ending(),
         })?;
-        Ok(Answer(events))
+        Ok(Answer { events, _share: share })
     }
 
     /// What comes next.
     pub(crate) async fn next(&mut self) -> Event {
         let lost = || Event::Ended(Outcome::of_nothing(0, None));
-        self.0.recv().await.unwrap_or_else(lost)
+        self.events.recv().await.unwrap_or_else(lost)
     }
 
     /// Waits for all of it.

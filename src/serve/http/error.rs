@@ -1,5 +1,6 @@
 //! What goes wrong, in OpenAI's form and in Ollama's.
 
+use crate::room::Crowded;
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
@@ -79,6 +80,26 @@ impl ApiError {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
         }
         response
+    }
+}
+
+impl From<Crowded> for ApiError {
+    fn from(crowded: Crowded) -> ApiError {
+        match crowded {
+            Crowded::Never(bytes) => {
+                let message = format_args!(
+                    "the request takes more than the {} MiB that all have together; --memory says how much they have",
+                    bytes >> 20
+                );
+                ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, message)
+            }
+            Crowded::Now => {
+                let message = "other requests have all the memory that there is; try again later";
+                ApiError::new(StatusCode::TOO_MANY_REQUESTS, message)
+                    .code("rate_limit_exceeded")
+                    .retry_after(5)
+            }
+        }
     }
 }
 

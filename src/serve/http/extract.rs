@@ -1,30 +1,135 @@
-//! Bodies of requests.
+//! Bodies of requests, and the memory that they take.
 
 use super::error::ApiError;
-use axum::body::Bytes;
+use super::{App, LARGEST_BODY};
+use crate::room::{Room, Share};
 use axum::extract::{FromRequest, Request};
 use axum::http::StatusCode;
+use axum::middleware::Next;
+use axum::response::Response;
+use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use serde::de::DeserializeOwned;
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
 use std::time::Duration;
+use tokio_stream::StreamExt;
 
 /// How long a body may take to arrive.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// What is made of a byte of a body: its text in messages, for the template, in the prompt, and as ids.
+const PER_BYTE: usize = 8;
+/// What is made of a value in it beside its text.
+const PER_VALUE: usize = 160;
 
 /// A body as JSON, whatever type the client says it has.
 pub(crate) struct Body<T>(pub(crate) T);
 
-impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
+impl<T: DeserializeOwned> FromRequest<App> for Body<T> {
     type Rejection = ApiError;
 
-    async fn from_request(request: Request, state: &S) -> Result<Body<T>, ApiError> {
-        let bytes = tokio::time::timeout(PATIENCE, Bytes::from_request(request, state));
-        let bytes = bytes.await.map_err(|_| {
+    async fn from_request(mut request: Request, service: &App) -> Result<Body<T>, ApiError> {
+        let held = request.extensions_mut().remove::<Held>();
+        let read = tokio::time::timeout(PATIENCE, read(request, &service.room));
+        let (bytes, mut share) = read.await.map_err(|_| {
             let message = format_args!("the body took more than {} s", PATIENCE.as_secs());
             ApiError::new(StatusCode::REQUEST_TIMEOUT, message)
-        })?;
-        let bytes = bytes.map_err(|error| ApiError::new(error.status(), error.body_text()))?;
+        })??;
+        share.grow_to(PER_BYTE * bytes.len() + PER_VALUE * values(&bytes))?;
+        if let Some(Held(held)) = held {
+            let _only_one = held.set(share);
+        }
         serde_json::from_slice(&bytes).map(Body).map_err(|error| {
             ApiError::new(StatusCode::BAD_REQUEST, format_args!("the body: {error}"))
         })
+    }
+}
+
+/// Reads a body as it comes.
+async fn read(request: Request, room: &Room) -> Result<(Vec<u8>, Share), ApiError> {
+    let (mut parts, mut bytes) = (request.into_body().into_data_stream(), Vec::new());
+    let mut share = room.take(0)?;
+    while let Some(part) = parts.next().await {
+        let part = part.map_err(|error| ApiError::new(StatusCode::BAD_REQUEST, error))?;
+        let len = bytes.len() + part.len();
+        if len > LARGEST_BODY {
+            let message = format_args!("a body of at most {} MiB expected", LARGEST_BODY >> 20);
+            return Err(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, message));
+        }
+        // A list that grows has up to twice the bytes.
+        share.grow_to(2 * len)?;
+        bytes.extend_from_slice(&part);
+    }
+    Ok((bytes, share))
+}
+
+/// Values of a JSON text at most: each but the first stands behind a bracket or a comma.
+fn values(json: &[u8]) -> usize {
+    let (mut count, mut in_string, mut is_escaped) = (1, false, false);
+    for byte in json {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' => is_escaped = in_string,
+            b'"' => in_string = !in_string,
+            b'[' | b'{' | b',' if !in_string => count += 1,
+            _ => {}
+        }
+    }
+    count
+}
+
+/// The memory of a request, from when its body is there until its answer has gone out.
+#[derive(Clone, Debug, Default)]
+struct Held(Arc<OnceLock<Share>>);
+
+/// Keeps what the body of a request takes until the answer has gone out.
+pub(super) async fn hold(mut request: Request, next: Next) -> Response {
+    let held = Held::default();
+    request.extensions_mut().insert(held.clone());
+    let response = next.run(request).await;
+    response.map(|body| axum::body::Body::new(Holding { body, _held: held }))
+}
+
+/// The body of an answer, with the memory of its request.
+struct Holding {
+    body: axum::body::Body,
+    _held: Held,
+}
+
+impl HttpBody for Holding {
+    type Data = axum::body::Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::values;
+
+    #[test]
+    fn values_are_counted_outside_of_texts() {
+        for (json, most) in [
+            ("7", 1),
+            ("[]", 2),
+            ("[1, 2, 3]", 4),
+            (r#"{"a": ["b", {}], "c,[": "\\\"[{,"}"#, 6),
+            (r#"["\\", 1]"#, 3),
+        ] {
+            assert_eq!(values(json.as_bytes()), most, "{json}");
+        }
     }
 }

@@ -62,7 +62,8 @@ impl Fields {
     ) -> Result<Vec<Request>, ApiError> {
         check_prompt(ready, "prompt", &prompt)?;
         let sampling = self.sampling(ready)?;
-        let (most, stop, logit_bias) = (self.most(ready)?, self.stops()?, self.logit_bias(ready)?);
+        let most = self.most(ready)?.min(ready.context);
+        let (stop, logit_bias) = (self.stops()?, self.logit_bias(ready)?);
         if let Some(found) = log_probabilities.filter(|n| *n > MOST_LOG_PROBABILITIES) {
             let message = format_args!("0 to {MOST_LOG_PROBABILITIES} expected, {found} found");
             return Err(ApiError::field("top_logprobs", message));

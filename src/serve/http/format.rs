@@ -52,11 +52,12 @@ pub(crate) async fn compile(
     param: &'static str,
     form: impl FnOnce(&Forms) -> Result<Form, FormError> + Send + 'static,
 ) -> Result<Form, ApiError> {
+    let share = ready.room.take_form().await?;
     let ready = Arc::clone(ready);
     let compiled = tokio::task::spawn_blocking(move || form(&ready.forms)).await;
     let compiled =
         compiled.map_err(|error| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, error))?;
-    compiled.map_err(|error| ApiError::field(param, error))
+    compiled.map(|form| form.with(share)).map_err(|error| ApiError::field(param, error))
 }
 
 /// Gives each choice the form.

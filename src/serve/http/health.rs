@@ -49,6 +49,7 @@ pub(super) async fn health(State(service): State<App>) -> Response {
 /// `GET /metrics`, as Prometheus reads it.
 pub(super) async fn metrics(State(service): State<App>) -> Response {
     service.metrics.queue(service.queue.lengths());
+    service.metrics.requests(service.room.taken());
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, kind)], service.metrics.to_text()).into_response()
 }

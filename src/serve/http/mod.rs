@@ -30,8 +30,7 @@ pub use warm::{WarmError, Warming};
 
 use crate::service::Service;
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{get, post};
 use std::sync::Arc;
 
@@ -69,7 +68,7 @@ pub fn router(service: App, access: Arc<Access>) -> Router {
         .route("/api/embeddings", post(ollama::embed::embed_one))
         .fallback(error::no_such_path)
         .method_not_allowed_fallback(error::no_such_method)
-        .layer(DefaultBodyLimit::max(LARGEST_BODY))
+        .layer(from_fn(extract::hold))
         .layer(from_fn_with_state((access, Arc::clone(&service)), guard::guard))
         .layer(tower::util::option_layer(cors))
         .with_state(service)

@@ -15,8 +15,6 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Semaphore, watch};
 
-/// Connections at a time; more wait until one ends.
-const MOST_CONNECTIONS: usize = 256;
 /// How long the head of a request may take, and how large it may be.
 const HEAD_TIME: Duration = Duration::from_secs(15);
 const HEAD_BYTES: usize = 64 << 10;
@@ -78,9 +76,10 @@ impl Server {
     }
 
     async fn serve(self) -> io::Result<()> {
+        // More wait until one ends.
+        let room = Arc::new(Semaphore::new(self.service.room.connections()));
         let app = router(self.service, self.access);
         let graceful = Arc::new(GracefulShutdown::new());
-        let room = Arc::new(Semaphore::new(MOST_CONNECTIONS));
         let mut tasks = tokio::task::JoinSet::new();
         for listener in self.listeners {
             let connections = Connections {

@@ -43,6 +43,7 @@ pub struct Metrics {
     saved_tokens: Gauge,
     saved_read: Gauge,
     saved_written: Gauge,
+    request_bytes: Gauge,
     resident: Gauge,
     budget: Gauge,
 }
@@ -126,6 +127,8 @@ impl Default for Metrics {
                 .gauge("saved_tokens", "Tokens of prompts that were read from the cache folder"),
             saved_read: all.gauge("saved_read_bytes", "Bytes read from the cache folder"),
             saved_written: all.gauge("saved_written_bytes", "Bytes written to the cache folder"),
+            request_bytes: all
+                .gauge("request_bytes", "Memory that requests have taken beside the engine"),
             resident: all.gauge("resident_bytes", "Memory of the process"),
             budget: all.gauge("budget_bytes", "Memory that the process may take"),
             registry: all.0,
@@ -150,6 +153,11 @@ impl Metrics {
     pub fn queue(&self, (waiting, running): (usize, usize)) {
         self.queued.set(waiting as i64);
         self.running.set(running as i64);
+    }
+
+    /// Memory that requests have taken.
+    pub(crate) fn requests(&self, bytes: usize) {
+        self.request_bytes.set(bytes as i64);
     }
 
     pub(crate) fn saved(&self, figures: &SavedFigures) {

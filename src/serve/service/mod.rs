@@ -18,6 +18,7 @@ pub use worker::Worker;
 
 use crate::chat::Chat;
 use crate::constraint::Forms;
+use crate::room::Room;
 use serde_json::Value as Json;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -32,6 +33,8 @@ pub struct Service {
     pub queue: Queue,
     /// What was done so far.
     pub metrics: Metrics,
+    /// Memory that requests share.
+    pub room: Arc<Room>,
     /// When it was asked for something last.
     pub activity: Activity,
     /// How long a request waits for the model.
@@ -57,6 +60,8 @@ pub struct Ready {
     pub name: String,
     /// Its tokenizer.
     pub tokenizer: Arc<Tokenizer>,
+    /// Memory that requests share.
+    pub room: Arc<Room>,
     /// What answers can be made to look like.
     pub forms: Forms,
     /// How conversations are written; or why they cannot be.
@@ -86,11 +91,12 @@ pub struct Ready {
 }
 
 impl Service {
-    /// A service whose model is still to be loaded, and in which `most` requests may wait.
-    pub fn new(most: usize, load_timeout: Duration) -> Service {
+    /// A service whose model is still to be loaded, in which `most` requests may wait, and share a room.
+    pub fn new(most: usize, load_timeout: Duration, room: Room) -> Service {
         let (state, _) = watch::channel(State::Loading);
         let (metrics, activity) = (Metrics::default(), Activity::default());
-        Service { queue: Queue::new(most), metrics, activity, load_timeout, state }
+        let (queue, room) = (Queue::new(most), Arc::new(room));
+        Service { queue, metrics, room, activity, load_timeout, state }
     }
 
     /// The model is there, or will never be.

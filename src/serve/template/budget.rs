@@ -30,7 +30,7 @@ impl Limits {
     pub fn for_input(bytes: usize) -> Limits {
         Limits {
             steps: 1_000_000 + bytes,
-            bytes: (16 << 20) + 16 * bytes,
+            bytes: (4 << 20) + 16 * bytes,
             output: (4 << 20) + 4 * bytes,
             depth: 96,
         }
