@@ -10,7 +10,7 @@ use anyhow::Context;
 use clap::Args;
 use serde_json::{Value, json};
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use wick_core::{Approximation, Arena, Candidates, Engine, Options, StepError};
@@ -35,7 +35,7 @@ pub(crate) struct AnsweringArguments {
     drafts: usize,
     /// What clients call the model [default: its file's name]
     #[arg(long, value_name = "NAME", env = "WICK_ALIAS")]
-    alias: Option<String>,
+    pub(crate) alias: Option<String>,
     /// File with what the model is told before a conversation that has no system message
     #[arg(long, value_name = "FILE", env = "WICK_SYSTEM")]
     system: Option<PathBuf>,
@@ -107,6 +107,7 @@ impl AnsweringArguments {
         &self,
         model: &Model<'_>,
         engine: &Engine<'_>,
+        name: String,
         forms: Forms,
         service: &Service,
         silence: Option<Duration>,
@@ -122,7 +123,7 @@ impl AnsweringArguments {
         };
         let (config, options) = (engine.config(), engine.options());
         Ok(Ready {
-            name: self.alias.clone().unwrap_or_else(|| name(model)),
+            name,
             chat,
             system: self.system.as_ref().map(read).transpose()?,
             context: options.context,
@@ -155,15 +156,10 @@ pub(crate) fn forms(tokenizer: Tokenizer) -> Forms {
     forms
 }
 
-/// What clients call a model: its file without folder and ending.
-fn name(model: &Model<'_>) -> String {
-    match model.files.parts().first() {
-        None => "nano".into(),
-        Some(part) => part
-            .path()
-            .file_stem()
-            .map_or("model".into(), |stem| stem.to_string_lossy().into_owned()),
-    }
+/// What clients call the model of a file, unless somebody says: its name without folder and ending.
+pub(crate) fn name(path: Option<&Path>) -> String {
+    let stem = |path: &Path| Some(path.file_stem()?.to_string_lossy().into_owned());
+    path.map_or("nano".into(), |path| stem(path).unwrap_or("model".into()))
 }
 
 /// Model, kernels and what the engine has, to be shown.

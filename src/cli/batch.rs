@@ -1,6 +1,6 @@
 //! `wick batch`: requests from a file.
 
-use crate::answering::{AnsweringArguments, forms, naming};
+use crate::answering::{AnsweringArguments, forms, name, naming};
 use crate::engine::with_engine;
 use crate::exit::{Exit, Failure, OrExit};
 use crate::http::STACK;
@@ -22,7 +22,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use wick_serve::Room;
 use wick_serve::batch::{Line, Output, answer_all, read};
-use wick_serve::service::{Service, State, Worker};
+use wick_serve::service::{Models, Service, State, Worker};
 
 /// Requests that are made ready while as many as there are sequences for are answered.
 const AHEAD: usize = 2;
@@ -75,13 +75,15 @@ pub(crate) fn run(arguments: &Arguments, interrupt: &Interrupt) -> Result<(), Fa
     let engine = answering.engine.beside(room.total());
     let wanted = Wanted { parallel: arguments.parallel, most: 8, share: 8, may_shorten: false };
     let options = answering.choose(&model, wanted, &engine);
-    let service = Arc::new(Service::new(options.sequences + AHEAD, Duration::MAX, room));
+    let name = answering.alias.clone().unwrap_or_else(|| name(arguments.model.path()));
+    let models = Models::new(vec![name.clone()]);
+    let service = Arc::new(Service::new(options.sequences + AHEAD, Duration::MAX, room, models));
     let asking = Asking { service: Arc::clone(&service), output, all, start: Instant::now() };
     with_engine(&model, options, None, &engine, |engine, arena| {
-        let ready = Arc::new(answering.ready(&model, &engine, forms, &service, None)?);
+        let ready = Arc::new(answering.ready(&model, &engine, name, forms, &service, None)?);
         let scheduler = answering.scheduler(engine, arena)?;
         let Service { queue, metrics, .. } = &*service;
-        let name = naming(&model);
+        let blame = naming(&model);
         let worker = Worker::new(scheduler, &ready.tokenizer, queue, metrics, Duration::MAX);
         service.set(State::Ready(Arc::clone(&ready)));
         interrupt.busy();
@@ -90,7 +92,7 @@ pub(crate) fn run(arguments: &Arguments, interrupt: &Interrupt) -> Result<(), Fa
             true => ControlFlow::Break(()),
             false => ControlFlow::Continue(()),
         };
-        worker.naming(&name).run(turn)?;
+        worker.naming(&blame).run(turn)?;
         interrupt.check()?;
         let done = asking.join().unwrap_or_else(|_panic| Err(io::Error::other("a thread ended")));
         done.with_context(|| place(out)).or_exit(Exit::Failed)

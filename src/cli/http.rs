@@ -86,6 +86,7 @@ impl<'a> Http<'a> {
                 self.reload();
             }
             if self.thread.is_finished() {
+                self.service.queue.close();
                 return ControlFlow::Break(());
             }
             let is_asked = self.interrupt.check().is_err();
@@ -97,7 +98,11 @@ impl<'a> Http<'a> {
                 self.shutdown.begin();
                 until = Some(Instant::now() + self.bounds.grace);
             }
-            match until.is_some_and(|until| Instant::now() > until) {
+            let is_over = until.is_some_and(|until| Instant::now() > until);
+            if is_over {
+                self.service.queue.close();
+            }
+            match is_over || self.service.models.is_exchanged() {
                 true => ControlFlow::Break(()),
                 false => ControlFlow::Continue(()),
             }

@@ -63,6 +63,11 @@ impl From<GatingArgument> for Gating {
 }
 
 impl ModelArguments {
+    /// The file that was asked for; `None` for nano.
+    pub(crate) fn path(&self) -> Option<&Path> {
+        self.file.path()
+    }
+
     /// Maps the file that was asked for.
     pub(crate) fn open(&self) -> Result<Files, HostError> {
         self.file.open()
@@ -84,11 +89,20 @@ impl GatingArguments {
 impl FileArguments {
     /// Maps the file that was asked for.
     pub(crate) fn open(&self) -> Result<Files, HostError> {
-        open(self.file.as_deref().or(self.model.as_deref()))
+        open(self.path())
+    }
+
+    fn path(&self) -> Option<&Path> {
+        self.file.as_deref().or(self.model.as_deref())
     }
 }
 
 impl FlagArguments {
+    /// The file that was asked for; `None` for nano.
+    pub(crate) fn path(&self) -> Option<&Path> {
+        self.model.as_deref()
+    }
+
     /// Whether no file is named.
     pub(crate) fn is_built_in(&self) -> bool {
         self.model.is_none()
@@ -101,7 +115,7 @@ impl FlagArguments {
 }
 
 /// Maps the file at `path` and its other parts, or takes nano.
-fn open(path: Option<&Path>) -> Result<Files, HostError> {
+pub(crate) fn open(path: Option<&Path>) -> Result<Files, HostError> {
     match path {
         Some(path) => Files::open(path),
         None => Ok(Files::built_in("nano, built in", NANO)),

@@ -1,13 +1,13 @@
 //! `wick serve`: a model that other programs talk to.
 
-use crate::answering::{AnsweringArguments, forms, naming};
+use crate::answering::{AnsweringArguments, forms, name, naming};
 use crate::cache::CacheArguments;
-use crate::engine::with_engine;
+use crate::engine::{EngineArguments, with_engine};
 use crate::exit::{Exit, Failure, OrExit};
 use crate::http::{Bounds, Http};
 use crate::interrupt::Interrupt;
 use crate::listen::ListenArguments;
-use crate::model::{ModelArguments, tokenizer};
+use crate::model::{ModelArguments, open, tokenizer};
 use crate::number;
 use crate::report::note;
 use crate::sequences::Wanted;
@@ -16,9 +16,11 @@ use clap::Args;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use wick_linux::host::Files;
 use wick_serve::Room;
 use wick_serve::http::Warming;
-use wick_serve::service::{Metrics, Queue, Service, State, Worker};
+use wick_serve::service::{Exchange, Metrics, Models, Queue, Service, State, Worker};
+use wick_text::Tokenizer;
 
 /// Answer requests over HTTP: OpenAI's API, and Ollama's
 ///
@@ -35,6 +37,10 @@ use wick_serve::service::{Metrics, Queue, Service, State, Worker};
 pub(crate) struct Arguments {
     #[command(flatten)]
     model: ModelArguments,
+    /// Another model, and the name that requests ask for it with: it takes the place of the one that is loaded, once that
+    /// has answered all; a table `models` in the file with options
+    #[arg(long, value_name = "NAME=FILE", value_parser = also, env = "WICK_ALSO")]
+    also: Vec<Named>,
     /// File with options
     #[arg(long, value_name = "FILE", env = "WICK_CONFIG")]
     pub(crate) config: Option<PathBuf>,
@@ -71,45 +77,151 @@ pub(crate) fn run(arguments: &Arguments, interrupt: &Interrupt) -> Result<(), Fa
     let Arguments { answering, parallel, .. } = arguments;
     interrupt.loading(Box::new(|| ()));
     answering.check(parallel.unwrap_or(1))?;
-    let files = arguments.model.open()?;
-    let model = files.model(arguments.model.overrides())?;
-    let tokenizer = tokenizer(&files, model.metadata())?;
+    let all = arguments.models()?;
+    let first = Opened::of(&all[0], arguments)?;
     let warm = arguments.cache.read_warm()?;
-    let seconds = |number: usize| Duration::from_secs(number as u64);
     let budget = answering.engine.budget().map(|budget| budget.whole);
     let room = Room::within(budget);
     let engine = answering.engine.beside(room.total());
-    let service = Arc::new(Service::new(arguments.max_queue, seconds(arguments.timeout), room));
-    let bounds = Bounds {
-        grace: seconds(arguments.grace),
-        idle: arguments.idle_exit.map(seconds),
-        memory: budget,
-    };
-    let http = Http::open(&service, &arguments.listen, interrupt, bounds)?;
-    note(&format!("{}: {} is being loaded", http.place, files.name()));
-
-    let forms = forms(tokenizer);
-    let options = answering.choose(&model, Wanted::of_service(*parallel), &engine);
-    let done = with_engine(&model, options, None, &engine, |engine, arena| {
-        let silence = Some(seconds(arguments.padding)).filter(|time| !time.is_zero());
-        let ready = Arc::new(answering.ready(&model, &engine, forms, &service, silence)?);
-        let scheduler = answering.scheduler(engine, arena)?;
-        let (queue, metrics): (&Queue, &Metrics) = (&service.queue, &service.metrics);
-        let stall = seconds(arguments.max_stall);
-        let saved = arguments.cache.open(&model, scheduler.engine().options().kv);
-        let worker = Worker::new(scheduler, &ready.tokenizer, queue, metrics, stall);
-        let warming = warm.map(|text| Warming::begin(&text, &ready, queue));
-        let warming = warming.transpose().with_context(|| arguments.cache.warm_name());
-        let _reads_on = warming.or_exit(Exit::Usage)?;
-        let name = naming(&model);
-        interrupt.serving();
-        service.activity.touch();
-        service.set(State::Ready(Arc::clone(&ready)));
-        note(&format!("{}: {} answers", http.place, ready.name));
-        Ok(worker.with_saved(saved).naming(&name).run(http.turn())?)
-    });
+    let models = Models::new(all.iter().map(|named| named.name.clone()).collect());
+    let (most, timeout) = (arguments.max_queue, seconds(arguments.timeout));
+    let service = Arc::new(Service::new(most, timeout, room, models));
+    let (grace, idle) = (seconds(arguments.grace), arguments.idle_exit.map(seconds));
+    let http =
+        Http::open(&service, &arguments.listen, interrupt, Bounds { grace, idle, memory: budget })?;
+    let serving = Serving { arguments, interrupt, engine, service: &service, http: &http, warm };
+    let done = serving.serve_all(&all, first);
     if let Err(failure) = &done {
         service.set(State::Failed(failure.to_string()));
     }
     http.finish(done)
+}
+
+fn seconds(number: usize) -> Duration {
+    Duration::from_secs(number as u64)
+}
+
+/// A model of a service.
+#[derive(Clone, Debug)]
+struct Named {
+    name: String,
+    /// Its file; `None` for nano.
+    path: Option<PathBuf>,
+}
+
+/// A model, as `--also` names it.
+fn also(text: &str) -> Result<Named, String> {
+    match text.split_once('=') {
+        Some((name, path)) if !name.is_empty() && !path.is_empty() => {
+            Ok(Named { name: name.into(), path: Some(path.into()) })
+        }
+        _ => Err("a name and a file expected, NAME=FILE".into()),
+    }
+}
+
+impl Arguments {
+    /// The models, that which is loaded first before the others.
+    fn models(&self) -> Result<Vec<Named>, Failure> {
+        let path = self.model.path();
+        let is_given = path.is_some() || self.also.is_empty();
+        let name = self.answering.alias.clone().unwrap_or_else(|| name(path));
+        let first = is_given.then(|| Named { name, path: path.map(PathBuf::from) });
+        let all: Vec<Named> = first.into_iter().chain(self.also.iter().cloned()).collect();
+        for (i, named) in all.iter().enumerate() {
+            if all[..i].iter().any(|other| other.name == named.name) {
+                let message = format_args!("two models are called {:?}", named.name);
+                return Err(Failure::new(Exit::Usage, message));
+            }
+        }
+        Ok(all)
+    }
+}
+
+/// The files of a model, and its tokenizer.
+struct Opened {
+    files: Files,
+    tokenizer: Tokenizer,
+}
+
+impl Opened {
+    fn of(named: &Named, arguments: &Arguments) -> Result<Opened, Failure> {
+        let files = open(named.path.as_deref())?;
+        let tokenizer = {
+            let model = files.model(arguments.model.overrides())?;
+            tokenizer(&files, model.metadata())?
+        };
+        Ok(Opened { files, tokenizer })
+    }
+}
+
+/// A service, whatever model it has at the moment.
+struct Serving<'a> {
+    arguments: &'a Arguments,
+    interrupt: &'a Interrupt,
+    engine: EngineArguments,
+    service: &'a Service,
+    http: &'a Http<'a>,
+    /// Prompts that are read first.
+    warm: Option<String>,
+}
+
+impl Serving<'_> {
+    /// Serves one model after the other, as they are asked for. Where one cannot be loaded, the one before is again.
+    fn serve_all(&self, all: &[Named], first: Opened) -> Result<(), Failure> {
+        let (mut named, mut opened, mut exchange) = (&all[0], Ok(first), None);
+        loop {
+            let done = opened.and_then(|opened| self.serve(named, opened, &mut exchange));
+            match (done, &mut exchange) {
+                (Err(failure), Some(exchange)) if exchange.is_forward() => {
+                    log::error!("{}: {failure}", named.name);
+                    self.service.models.fail(exchange, format!("{}: {failure}", named.name));
+                }
+                (Err(failure), _) => return Err(failure),
+                (Ok(()), _) if self.service.queue.is_closed() => return Ok(()),
+                (Ok(()), _) => exchange = self.service.models.exchange(),
+            }
+            let Some(exchange) = &exchange else { return Ok(()) };
+            self.service.set(State::Loading);
+            wick_linux::trim();
+            named = &all[exchange.model()];
+            opened = Opened::of(named, self.arguments);
+        }
+    }
+
+    /// Serves a model until the service ends or another one is asked for. The exchange is over once it is loaded.
+    fn serve(
+        &self,
+        named: &Named,
+        opened: Opened,
+        exchange: &mut Option<Exchange>,
+    ) -> Result<(), Failure> {
+        let Serving { arguments, engine, service, http, .. } = self;
+        let (answering, Opened { files, tokenizer }) = (&arguments.answering, opened);
+        note(&format!("{}: {} is being loaded", http.place, files.name()));
+        let model = files.model(arguments.model.overrides())?;
+        let forms = forms(tokenizer);
+        let wanted = Wanted::of_service(arguments.parallel);
+        let options = answering.choose(&model, wanted, engine);
+        with_engine(&model, options, None, engine, |engine, arena| {
+            let silence = Some(seconds(arguments.padding)).filter(|time| !time.is_zero());
+            let name = named.name.clone();
+            let ready = answering.ready(&model, &engine, name, forms, service, silence)?;
+            let ready = Arc::new(ready);
+            let scheduler = answering.scheduler(engine, arena)?;
+            let (queue, metrics): (&Queue, &Metrics) = (&service.queue, &service.metrics);
+            let saved = arguments.cache.open(&model, scheduler.engine().options().kv);
+            let stall = seconds(arguments.max_stall);
+            let worker = Worker::new(scheduler, &ready.tokenizer, queue, metrics, stall);
+            let warming = self.warm.as_ref().map(|text| Warming::begin(text, &ready, queue));
+            let warming = warming.transpose().with_context(|| arguments.cache.warm_name());
+            let _reads_on = warming.or_exit(Exit::Usage)?;
+            self.interrupt.serving();
+            service.activity.touch();
+            service.set(State::Ready(Arc::clone(&ready)));
+            *exchange = None;
+            note(&format!("{}: {} answers", http.place, ready.name));
+            let blame = naming(&model);
+            Ok(worker.with_saved(saved).naming(&blame).run(http.turn())?)
+        })
+    }
 }

@@ -16,12 +16,27 @@ pub(crate) fn options(path: &Path) -> Result<Vec<OsString>, Failure> {
     let table: Table = toml::from_str(&text).with_context(place).or_exit(Exit::Usage)?;
     let mut options = Vec::new();
     for (key, value) in table {
-        if env::var_os(variable(&key)).is_none() {
+        if let ("models", Value::Table(models)) = (&*key, &value) {
+            add_models(&mut options, models)
+                .map_err(|e| Failure::new(Exit::Usage, format_args!("{}: {e}", place())))?;
+        } else if env::var_os(variable(&key)).is_none() {
             add(&mut options, &key, &value)
                 .map_err(|e| Failure::new(Exit::Usage, format_args!("{}: {key}: {e}", place())))?;
         }
     }
     Ok(options)
+}
+
+/// Adds the models of a table: `name = "file"`.
+fn add_models(options: &mut Vec<OsString>, models: &Table) -> Result<(), String> {
+    for (name, file) in models {
+        if name.contains('=') {
+            return Err(format!("models.{name}: a name without = expected"));
+        }
+        let file = file.as_str().ok_or_else(|| format!("models.{name}: a file expected"))?;
+        options.push(format!("--also={name}={file}").into());
+    }
+    Ok(())
 }
 
 /// The variable that says the same as an option.
@@ -56,13 +71,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("wick.toml");
         let text = "model = \"m.gguf\"\nport = 8081\ntemperature = 0.5\ninsecure = true\nno_history = false\n\
-                    cors = [\"https://a\", \"https://b\"]\n";
+                    cors = [\"https://a\", \"https://b\"]\n[models]\nbig = \"b.gguf\"\n";
         fs::write(&path, text).unwrap();
         let mut found = options(&path).unwrap();
         found.sort();
         assert_eq!(
             found,
             [
+                "--also=big=b.gguf",
                 "--cors=https://a",
                 "--cors=https://b",
                 "--insecure",
@@ -71,7 +87,12 @@ mod tests {
                 "--temperature=0.5"
             ]
         );
-        for (text, error) in [("[a]\nb = 1\n", "a: a text"), ("port = ", "wick.toml: ")] {
+        for (text, error) in [
+            ("[a]\nb = 1\n", "a: a text"),
+            ("port = ", "wick.toml: "),
+            ("[models]\n\"a=\" = \"b\"\n", "models.a=: a name without ="),
+            ("[models]\na = 1\n", "models.a: a file expected"),
+        ] {
             fs::write(&path, text).unwrap();
             assert!(options(&path).unwrap_err().to_string().contains(error), "{text}");
         }

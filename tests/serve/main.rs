@@ -7,6 +7,7 @@ mod constraint;
 mod embeddings;
 mod life;
 mod load;
+mod models;
 mod ollama;
 mod openai;
 mod page;

@@ -1,6 +1,7 @@
 //! What goes wrong, in OpenAI's form and in Ollama's.
 
 use crate::room::Crowded;
+use crate::service::NoLease;
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
@@ -42,6 +43,13 @@ impl ApiError {
         let Some((own, other)) = self.param.as_deref().and_then(name) else { return self };
         let rest = self.message.strip_prefix(own).unwrap_or(&self.message);
         ApiError { message: format!("{other}{rest}"), param: Some((*other).into()), ..self }
+    }
+
+    /// There is no model of this name.
+    pub(crate) fn no_model(name: &str) -> ApiError {
+        let message =
+            format_args!("model {name:?} not found; /v1/models names those that there are");
+        ApiError::new(StatusCode::NOT_FOUND, message).code("model_not_found")
     }
 
     pub(crate) fn code(self, code: &'static str) -> ApiError {
@@ -99,6 +107,15 @@ impl From<Crowded> for ApiError {
                     .code("rate_limit_exceeded")
                     .retry_after(5)
             }
+        }
+    }
+}
+
+impl From<NoLease> for ApiError {
+    fn from(error: NoLease) -> ApiError {
+        match error {
+            NoLease::Unknown(name) => ApiError::no_model(&name),
+            NoLease::Failed(reason) => ApiError::new(StatusCode::SERVICE_UNAVAILABLE, reason),
         }
     }
 }

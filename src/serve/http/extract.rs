@@ -3,11 +3,13 @@
 use super::error::ApiError;
 use super::{App, LARGEST_BODY};
 use crate::room::{Room, Share};
+use crate::service::Lease;
 use axum::extract::{FromRequest, Request};
 use axum::http::StatusCode;
 use axum::middleware::Next;
 use axum::response::Response;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
@@ -22,27 +24,59 @@ const PER_BYTE: usize = 8;
 /// What is made of a value in it beside its text.
 const PER_VALUE: usize = 160;
 
-/// A body as JSON, whatever type the client says it has.
+/// A body as JSON, whatever type the client says it has. The model that it asks for stays loaded until the answer has gone
+/// out.
 pub(crate) struct Body<T>(pub(crate) T);
 
-impl<T: DeserializeOwned> FromRequest<App> for Body<T> {
+impl<T: DeserializeOwned + Send> FromRequest<App> for Body<T> {
     type Rejection = ApiError;
 
     async fn from_request(mut request: Request, service: &App) -> Result<Body<T>, ApiError> {
         let held = request.extensions_mut().remove::<Held>();
-        let read = tokio::time::timeout(PATIENCE, read(request, &service.room));
-        let (bytes, mut share) = read.await.map_err(|_| {
-            let message = format_args!("the body took more than {} s", PATIENCE.as_secs());
-            ApiError::new(StatusCode::REQUEST_TIMEOUT, message)
-        })??;
-        share.grow_to(PER_BYTE * bytes.len() + PER_VALUE * values(&bytes))?;
+        let (body, bytes, share) = take(request, service).await?;
+        let name: Named = serde_json::from_slice(&bytes).unwrap_or_default();
+        let lease = service.models.lease(name.model.as_deref());
+        let lease = tokio::time::timeout(service.load_timeout, lease).await;
+        let lease = lease.map_err(|_| super::health::loading())??;
         if let Some(Held(held)) = held {
-            let _only_one = held.set(share);
+            let _only_one = held.set((share, lease));
         }
-        serde_json::from_slice(&bytes).map(Body).map_err(|error| {
-            ApiError::new(StatusCode::BAD_REQUEST, format_args!("the body: {error}"))
-        })
+        Ok(Body(body))
     }
+}
+
+/// The same for what asks nothing of the model.
+pub(crate) struct Facts<T>(pub(crate) T);
+
+impl<T: DeserializeOwned> FromRequest<App> for Facts<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, service: &App) -> Result<Facts<T>, ApiError> {
+        take(request, service).await.map(|(body, ..)| Facts(body))
+    }
+}
+
+/// Which model a body asks for.
+#[derive(Default, Deserialize)]
+struct Named {
+    model: Option<String>,
+}
+
+/// A body, as JSON and as it came.
+async fn take<T: DeserializeOwned>(
+    request: Request,
+    service: &App,
+) -> Result<(T, Vec<u8>, Share), ApiError> {
+    let read = tokio::time::timeout(PATIENCE, read(request, &service.room));
+    let (bytes, mut share) = read.await.map_err(|_| {
+        let message = format_args!("the body took more than {} s", PATIENCE.as_secs());
+        ApiError::new(StatusCode::REQUEST_TIMEOUT, message)
+    })??;
+    share.grow_to(PER_BYTE * bytes.len() + PER_VALUE * values(&bytes))?;
+    let body = serde_json::from_slice(&bytes).map_err(|error| {
+        ApiError::new(StatusCode::BAD_REQUEST, format_args!("the body: {error}"))
+    })?;
+    Ok((body, bytes, share))
 }
 
 /// Reads a body as it comes.
@@ -78,11 +112,11 @@ fn values(json: &[u8]) -> usize {
     count
 }
 
-/// The memory of a request, from when its body is there until its answer has gone out.
+/// The memory of a request and its lease on the model, from when its body is there until its answer has gone out.
 #[derive(Clone, Debug, Default)]
-struct Held(Arc<OnceLock<Share>>);
+struct Held(Arc<OnceLock<(Share, Lease)>>);
 
-/// Keeps what the body of a request takes until the answer has gone out.
+/// Keeps what a request has taken until the answer has gone out.
 pub(super) async fn hold(mut request: Request, next: Next) -> Response {
     let held = Held::default();
     request.extensions_mut().insert(held.clone());
@@ -90,7 +124,7 @@ pub(super) async fn hold(mut request: Request, next: Next) -> Response {
     response.map(|body| axum::body::Body::new(Holding { body, _held: held }))
 }
 
-/// The body of an answer, with the memory of its request.
+/// The body of an answer, with what its request has taken.
 struct Holding {
     body: axum::body::Body,
     _held: Held,

@@ -24,11 +24,14 @@ fn not_ready(state: ServiceState) -> Result<Arc<Ready>, ApiError> {
     let unavailable = |message: String| ApiError::new(StatusCode::SERVICE_UNAVAILABLE, message);
     match state {
         ServiceState::Ready(ready) => Ok(ready),
-        ServiceState::Loading => {
-            Err(unavailable("the model is being loaded".into()).retry_after(5))
-        }
+        ServiceState::Loading => Err(loading()),
         ServiceState::Failed(reason) => Err(unavailable(reason)),
     }
+}
+
+/// The model is not there yet.
+pub(super) fn loading() -> ApiError {
+    ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "the model is being loaded").retry_after(5)
 }
 
 /// `GET /health`: 200 where the model answers, 503 where it does not yet or not any more.

@@ -19,6 +19,9 @@ const SPACE: Duration = Duration::from_secs(10);
 /// How often a stream says that it lives.
 pub(crate) const BEAT: Duration = Duration::from_secs(5);
 
+/// How long a client may read nothing of what waits for it.
+const PATIENCE: Duration = Duration::from_secs(300);
+
 /// Parts of a body that wait for the client.
 const ROOM: usize = 64;
 
@@ -31,7 +34,10 @@ pub(crate) struct Gone;
 
 impl Sink {
     pub(crate) async fn send(&self, part: impl Into<Bytes>) -> Result<(), Gone> {
-        self.0.send(Ok(part.into())).await.map_err(|_| Gone)
+        match tokio::time::timeout(PATIENCE, self.0.send(Ok(part.into()))).await {
+            Ok(Ok(())) => Ok(()),
+            _ => Err(Gone),
+        }
     }
 
     /// Ends the body as one that is not whole.

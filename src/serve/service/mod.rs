@@ -7,12 +7,15 @@ mod activity;
 mod chunk;
 mod job;
 mod metrics;
+mod models;
 mod queue;
 mod worker;
 
 pub use activity::Activity;
 pub use job::{Event, Job, Outcome};
 pub use metrics::Metrics;
+pub use models::{Exchange, Models};
+pub(crate) use models::{Lease, NoLease, base};
 pub use queue::{Queue, Refused};
 pub use worker::Worker;
 
@@ -35,6 +38,8 @@ pub struct Service {
     pub metrics: Metrics,
     /// Memory that requests share.
     pub room: Arc<Room>,
+    /// The models, of which one is loaded at a time.
+    pub models: Models,
     /// When it was asked for something last.
     pub activity: Activity,
     /// How long a request waits for the model.
@@ -91,12 +96,12 @@ pub struct Ready {
 }
 
 impl Service {
-    /// A service whose model is still to be loaded, in which `most` requests may wait, and share a room.
-    pub fn new(most: usize, load_timeout: Duration, room: Room) -> Service {
+    /// A service whose model is still to be loaded, in which `most` requests may wait, and share a room and models.
+    pub fn new(most: usize, load_timeout: Duration, room: Room, models: Models) -> Service {
         let (state, _) = watch::channel(State::Loading);
         let (metrics, activity) = (Metrics::default(), Activity::default());
         let (queue, room) = (Queue::new(most), Arc::new(room));
-        Service { queue, metrics, room, activity, load_timeout, state }
+        Service { queue, metrics, room, models, activity, load_timeout, state }
     }
 
     /// The model is there, or will never be.

@@ -89,7 +89,7 @@ impl<'w, 'e> Worker<'w, 'e> {
     }
 
     /// Answers until the queue is closed and empty, or `turn`, which is called between steps, breaks off; then what
-    /// runs is cancelled.
+    /// runs and waits is cancelled.
     ///
     /// # Errors
     /// The model's file is not any more what it was, so that nothing more can be answered.
@@ -271,7 +271,6 @@ impl<'w, 'e> Worker<'w, 'e> {
 
     /// Ends all that runs and that waits.
     fn cancel(&mut self) {
-        self.queue.close();
         let now = Instant::now();
         for running in std::mem::take(&mut self.running) {
             self.release(&running, Ended::Cancelled, now);

@@ -37,7 +37,7 @@ pub(in crate::http) async fn chat(
 ) -> Result<Response, OllamaError> {
     let Body(body) = body?;
     let ready = ready(&service).await?;
-    super::models::check(&ready, body.model.as_deref())?;
+    super::models::check(&service, body.model.as_deref())?;
     let schema = ollama_format(body.format.as_ref())?;
     let piece = |text: &str| ("message", json!({"role": "assistant", "content": text}));
     if body.messages.is_empty() {

@@ -72,7 +72,7 @@ async fn begin(
 ) -> Result<(Arc<Ready>, Answers), ApiError> {
     let Body(body) = body?;
     let ready = ready(&service).await?;
-    check(&ready, body.model.as_deref())?;
+    check(&service, body.model.as_deref())?;
     check_dimensions(&ready, body.dimensions.filter(|wanted| *wanted != 0))?;
     let mut texts = match body.input {
         None => Vec::new(),

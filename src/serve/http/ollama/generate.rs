@@ -42,7 +42,7 @@ pub(in crate::http) async fn generate(
 ) -> Result<Response, OllamaError> {
     let Body(body) = body?;
     let ready = ready(&service).await?;
-    super::models::check(&ready, body.model.as_deref())?;
+    super::models::check(&service, body.model.as_deref())?;
     check(&body)?;
     let schema = ollama_format(body.format.as_ref())?;
     let piece = |text: &str| ("response", Value::from(text));

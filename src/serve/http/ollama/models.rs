@@ -2,9 +2,9 @@
 
 use crate::http::App;
 use crate::http::error::{ApiError, OllamaError};
-use crate::http::extract::Body;
+use crate::http::extract::Facts;
 use crate::http::health::ready;
-use crate::service::Ready;
+use crate::service::{Ready, base};
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -19,21 +19,13 @@ pub(in crate::http) async fn version() -> Json<Value> {
     Json(json!({"version": "0.9.0", "wick": env!("CARGO_PKG_VERSION")}))
 }
 
-/// A model's name without the tag that Ollama's clients add.
-fn base(name: &str) -> &str {
-    name.strip_suffix(":latest").unwrap_or(name)
-}
-
-/// Refuses another model than the one that there is.
-pub(super) fn check(ready: &Ready, name: Option<&str>) -> Result<(), ApiError> {
+/// The name of a model that there is; others are refused.
+pub(super) fn check<'a>(service: &'a App, name: Option<&str>) -> Result<&'a str, ApiError> {
     let Some(name) = name.filter(|name| !name.is_empty()) else {
         return Err(ApiError::new(StatusCode::BAD_REQUEST, "model is required"));
     };
-    if base(name) == base(&ready.name) {
-        return Ok(());
-    }
-    let message = format_args!("model {name:?} not found; this service has {:?}", ready.name);
-    Err(ApiError::new(StatusCode::NOT_FOUND, message))
+    let known = service.models.names().iter().find(|known| base(known) == base(name));
+    known.map(String::as_str).ok_or_else(|| ApiError::no_model(name))
 }
 
 /// A time as Ollama writes it.
@@ -46,41 +38,49 @@ fn time(seconds: u64) -> String {
     crate::Moment::at(now).format("%Y-%m-%dT%H:%M:%SZ")
 }
 
-fn details(ready: &Ready) -> Value {
+/// What is known of a model: of the one that is loaded, more than of the others.
+fn details(name: &str, ready: &Ready) -> Value {
+    let fact = |key: &str| match name == ready.name {
+        true => ready.facts[key].clone(),
+        false => "".into(),
+    };
     json!({
         "parent_model": "",
         "format": "gguf",
         "family": "smallthinker",
         "families": ["smallthinker"],
-        "parameter_size": ready.facts["parameter_size"],
-        "quantization_level": ready.facts["quantization"],
+        "parameter_size": fact("parameter_size"),
+        "quantization_level": fact("quantization"),
     })
 }
 
-fn describe(ready: &Ready) -> Value {
-    let name = format!("{}:latest", base(&ready.name));
+fn describe(name: &str, ready: &Ready) -> Value {
+    let tagged = format!("{}:latest", base(name));
+    let bytes = if name == ready.name { ready.facts["bytes"].clone() } else { 0.into() };
     json!({
-        "name": name,
-        "model": name,
+        "name": tagged,
+        "model": tagged,
         "modified_at": time(ready.created),
-        "size": ready.facts["bytes"],
+        "size": bytes,
         "digest": "",
-        "details": details(ready),
+        "details": details(name, ready),
     })
 }
 
 /// `GET /api/tags`: the models that there are.
 pub(in crate::http) async fn tags(State(service): State<App>) -> Result<Json<Value>, OllamaError> {
     let ready = ready(&service).await?;
-    Ok(Json(json!({"models": [describe(&ready)]})))
+    let names = service.models.names().iter();
+    let models: Value = names.map(|name| describe(name, &ready)).collect();
+    Ok(Json(json!({"models": models})))
 }
 
-/// `GET /api/ps`: the models that are loaded, which is the same.
+/// `GET /api/ps`: the model that is loaded.
 pub(in crate::http) async fn running(
     State(service): State<App>,
 ) -> Result<Json<Value>, OllamaError> {
     let ready = ready(&service).await?;
-    let mut model = describe(&ready);
+    let mut model = describe(&ready.name, &ready);
     // Never.
     model["expires_at"] = "9999-12-31T23:59:59Z".into();
     model["size_vram"] = 0.into();
@@ -98,21 +98,22 @@ pub(in crate::http) struct Named {
 /// `POST /api/show`.
 pub(in crate::http) async fn show(
     State(service): State<App>,
-    body: Result<Body<Named>, ApiError>,
+    body: Result<Facts<Named>, ApiError>,
 ) -> Result<Json<Value>, OllamaError> {
-    let Body(Named { model, .. }) = body?;
+    let Facts(Named { model, .. }) = body?;
     let ready = ready(&service).await?;
-    check(&ready, model.as_deref())?;
+    let name = check(&service, model.as_deref())?;
+    let mut info = json!({"general.architecture": "smallthinker"});
+    if name == ready.name {
+        info["smallthinker.context_length"] = ready.context.into();
+        info["smallthinker.vocab_size"] = ready.vocab.into();
+    }
     Ok(Json(json!({
         "modelfile": "",
         "parameters": "",
         "template": "",
-        "details": details(&ready),
-        "model_info": {
-            "general.architecture": "smallthinker",
-            "smallthinker.context_length": ready.context,
-            "smallthinker.vocab_size": ready.vocab,
-        },
+        "details": details(name, &ready),
+        "model_info": info,
         "capabilities": ["completion", "tools"],
         "modified_at": time(ready.created),
     })))
@@ -121,11 +122,10 @@ pub(in crate::http) async fn show(
 /// `POST /api/pull` of what is there succeeds.
 pub(in crate::http) async fn pull(
     State(service): State<App>,
-    body: Result<Body<Named>, ApiError>,
+    body: Result<Facts<Named>, ApiError>,
 ) -> Result<String, OllamaError> {
-    let Body(Named { model, stream }) = body?;
-    let ready = ready(&service).await?;
-    check(&ready, model.as_deref())?;
+    let Facts(Named { model, stream }) = body?;
+    check(&service, model.as_deref())?;
     let done = json!({"status": "success"});
     Ok(if stream.unwrap_or(true) { format!("{done}\n") } else { done.to_string() })
 }

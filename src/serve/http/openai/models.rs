@@ -6,22 +6,23 @@ use crate::http::health::ready;
 use crate::service::Ready;
 use axum::Json;
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
 use serde_json::{Value, json};
 
-fn describe(ready: &Ready) -> Value {
-    json!({
-        "id": ready.name,
-        "object": "model",
-        "created": ready.created,
-        "owned_by": "wick",
-        "context_length": ready.context,
-    })
+/// What is known of a model: of the one that is loaded, more than of the others.
+fn describe(name: &str, ready: &Ready) -> Value {
+    let mut model =
+        json!({"id": name, "object": "model", "created": ready.created, "owned_by": "wick"});
+    if name == ready.name {
+        model["context_length"] = ready.context.into();
+    }
+    model
 }
 
 pub(in crate::http) async fn list(State(service): State<App>) -> Result<Json<Value>, ApiError> {
     let ready = ready(&service).await?;
-    Ok(Json(json!({"object": "list", "data": [describe(&ready)]})))
+    let names = service.models.names().iter();
+    let data: Value = names.map(|name| describe(name, &ready)).collect();
+    Ok(Json(json!({"object": "list", "data": data})))
 }
 
 pub(in crate::http) async fn one(
@@ -29,9 +30,8 @@ pub(in crate::http) async fn one(
     Path(name): Path<String>,
 ) -> Result<Json<Value>, ApiError> {
     let ready = ready(&service).await?;
-    if name != ready.name {
-        let message = format_args!("there is no model {name:?}, only {:?}", ready.name);
-        return Err(ApiError::new(StatusCode::NOT_FOUND, message).code("model_not_found"));
+    if !service.models.names().contains(&name) {
+        return Err(ApiError::no_model(&name));
     }
-    Ok(Json(describe(&ready)))
+    Ok(Json(describe(&name, &ready)))
 }
