@@ -16,6 +16,7 @@ mod map;
 mod memory;
 mod open_files;
 mod pool;
+mod progress;
 pub mod reads;
 mod refusal;
 mod slot_memory;
@@ -34,6 +35,7 @@ pub use memory::{
 };
 pub use open_files::TooManyFiles;
 pub use pool::Pool;
+pub use progress::{advance, progress};
 pub use refusal::Refusal;
 pub use slot_memory::Memory;
 pub use store::{Catalogue, CatalogueError, FileStore, LowBit};

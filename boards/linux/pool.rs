@@ -5,6 +5,7 @@
 //! for: the caller goes on with the work and the worker comes too late, which costs nothing.
 
 use crate::cpu::{Cpus, pin};
+use crate::progress::advance;
 use crate::thread::spawn;
 use std::cell::UnsafeCell;
 use std::hint::spin_loop;
@@ -174,6 +175,7 @@ impl Parallel for Pool {
     /// # Panics
     /// If the work panics, on any thread.
     fn run(&self, work: &(dyn Fn() + Sync)) {
+        advance();
         let shared = &*self.shared;
         if self.workers.is_empty() || shared.busy.swap(true, Ordering::Acquire) {
             return work();

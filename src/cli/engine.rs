@@ -253,6 +253,7 @@ pub(crate) fn with_engine<R>(
 fn progress() -> LoadProgress {
     let progress = RefCell::new(None);
     LoadProgress::telling(move |done, all| {
+        wick_linux::advance();
         let mut shown = progress.borrow_mut();
         shown.get_or_insert_with(|| Progress::count("loading", all, "parts")).set(done as u64);
         if done == all {

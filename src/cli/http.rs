@@ -3,6 +3,7 @@
 use crate::exit::{Exit, Failure, OrExit};
 use crate::interrupt::{Interrupt, Leave};
 use crate::listen::{self, ListenArguments, Listening};
+use crate::supervisor;
 use anyhow::Context;
 use std::io;
 use std::ops::ControlFlow;
@@ -78,6 +79,7 @@ impl<'a> Http<'a> {
     pub(crate) fn turn(&self) -> impl FnMut() -> ControlFlow<()> {
         let (mut until, mut looked) = (None, None::<Instant>);
         move || {
+            wick_linux::advance();
             if looked.is_none_or(|looked| looked.elapsed() > LOOK) {
                 looked = Some(Instant::now());
                 self.look();
@@ -96,6 +98,7 @@ impl<'a> Http<'a> {
             if until.is_none() && (is_asked || self.is_idle()) {
                 // What has begun to come in at rest is answered still.
                 self.shutdown.begin();
+                supervisor::stopping();
                 until = Some(Instant::now() + self.bounds.grace);
             }
             let is_over = until.is_some_and(|until| Instant::now() > until);

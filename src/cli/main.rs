@@ -40,6 +40,7 @@ mod serve;
 mod settings;
 mod skills;
 mod streaming;
+mod supervisor;
 mod synth;
 mod template;
 mod terminal;

@@ -11,6 +11,7 @@ use crate::model::{ModelArguments, open, tokenizer};
 use crate::number;
 use crate::report::note;
 use crate::sequences::Wanted;
+use crate::supervisor;
 use anyhow::Context;
 use clap::Args;
 use std::path::PathBuf;
@@ -89,6 +90,7 @@ pub(crate) fn run(arguments: &Arguments, interrupt: &Interrupt) -> Result<(), Fa
     let (grace, idle) = (seconds(arguments.grace), arguments.idle_exit.map(seconds));
     let http =
         Http::open(&service, &arguments.listen, interrupt, Bounds { grace, idle, memory: budget })?;
+    supervisor::watch();
     let serving = Serving { arguments, interrupt, engine, service: &service, http: &http, warm };
     let done = serving.serve_all(&all, first);
     if let Err(failure) = &done {
@@ -197,7 +199,9 @@ impl Serving<'_> {
     ) -> Result<(), Failure> {
         let Serving { arguments, engine, service, http, .. } = self;
         let (answering, Opened { files, tokenizer }) = (&arguments.answering, opened);
-        note(&format!("{}: {} is being loaded", http.place, files.name()));
+        let loading = format!("{}: {} is being loaded", http.place, files.name());
+        supervisor::status(&loading);
+        note(&loading);
         let model = files.model(arguments.model.overrides())?;
         let forms = forms(tokenizer);
         let wanted = Wanted::of_service(arguments.parallel);
@@ -219,7 +223,9 @@ impl Serving<'_> {
             service.activity.touch();
             service.set(State::Ready(Arc::clone(&ready)));
             *exchange = None;
-            note(&format!("{}: {} answers", http.place, ready.name));
+            let answers = format!("{}: {} answers", http.place, ready.name);
+            supervisor::ready(&answers);
+            note(&answers);
             let blame = naming(&model);
             Ok(worker.with_saved(saved).naming(&blame).run(http.turn())?)
         })

@@ -79,13 +79,12 @@ pub(crate) fn until(what: &str, holds: impl Fn() -> bool) {
 impl Service {
     /// Starts a service with these options, at any free port.
     pub(crate) fn start(options: &[&str]) -> Service {
-        let mut child = wick()
-            .args(["serve", "--port", "0"])
-            .args(options)
-            .stdin(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        Service::start_as(wick().args(["serve", "--port", "0"]).args(options))
+    }
+
+    /// Starts a service in this way.
+    pub(crate) fn start_as(command: &mut Command) -> Service {
+        let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let mut stderr = BufReader::new(child.stderr.take().unwrap());
         let (mut said, mut address) = (String::new(), None);
         while !said.ends_with("answers\n") {

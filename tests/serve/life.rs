@@ -1,17 +1,71 @@
 //! How a service begins and ends beside what starts it: signals while it is being loaded, sockets that it is given, rest.
 
-use crate::client::{Answer, Service, damage, little_memory, packed, until, wick};
+use crate::client::{Answer, Service, damage, little_memory, nano, packed, until, wick};
 use crate::service::long;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
 
 const ASK: &str = "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 32\r\n\r\n\
                    {\"prompt\": \"a\", \"max_tokens\": 2}";
+
+/// systemd is told when the model answers and when the service ends, and its watchdog is fed as long as anything goes on: while
+/// nobody asks, in a long answer, and while another model is being loaded.
+#[test]
+fn systemd_is_told_and_its_watchdog_is_fed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let receive = || {
+        let mut bytes = [0; 4096];
+        let len = socket.recv(&mut bytes).unwrap();
+        String::from_utf8_lossy(&bytes[..len]).into_owned()
+    };
+    let also = format!("other={}", nano());
+    let mut command = wick();
+    command.args([
+        "serve",
+        "--port",
+        "0",
+        "--parallel",
+        "1",
+        "--context",
+        "100000",
+        "--also",
+        &also,
+    ]);
+    command.arg(nano()).env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "400000");
+    let service = Service::start_as(&mut command);
+    let fed = |times: usize| (0..times).all(|_| receive().starts_with("WATCHDOG=1"));
+    let told = || loop {
+        let message = receive();
+        if !message.starts_with("WATCHDOG=1") {
+            break message;
+        }
+    };
+    assert!(told().contains("is being loaded"));
+    let ready = told();
+    assert!(ready.contains("READY=1") && ready.contains("nano answers"), "{ready}");
+    assert!(fed(5), "at rest");
+    let running = service.send("POST", "/v1/completions", "", &long(90_000).to_string());
+    until("it runs", || service.metric("wick_running_requests") == 1.0);
+    assert!(fed(20), "in an answer");
+    drop(running);
+    let other =
+        service.post("/v1/completions", &json!({"model": "other", "prompt": [5], "max_tokens": 1}));
+    assert_eq!(other.json()["model"], "other");
+    assert!(told().contains("is being loaded"));
+    assert!(told().contains("other answers"));
+    service.signal(Signal::TERM);
+    assert_eq!(told().trim_end(), "STOPPING=1");
+    assert_eq!(service.end().0, Some(0));
+}
 
 /// A process that does not outlive its test.
 struct Process(Child);

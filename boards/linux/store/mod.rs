@@ -10,6 +10,7 @@ pub use catalogue::{Catalogue, CatalogueError, LowBit};
 
 use crate::block_file::BlockFile;
 use crate::identity::check_all;
+use crate::progress::advance;
 use crate::reads::{self, Reader, Reading, Reads, Request, is_transient};
 use crate::slot_memory::Memory;
 use catalogue::{PARTS, Source, Span};
@@ -197,6 +198,7 @@ impl ExpertStore for FileStore {
 
     fn complete(&mut self, wait: Duration) -> Option<Completion> {
         let reads::Completion { id, result } = self.reads.complete(wait)?;
+        advance();
         let (slot, part) = (SlotId(id as usize / PARTS), Part::ALL[id as usize % PARTS]);
         self.slots[slot.0].is_open[part as usize] = false;
         Some(Completion { slot, part, result: self.arrival(slot, part, result) })
