@@ -23,6 +23,7 @@ mod json;
 mod lines;
 mod listen;
 mod logits;
+mod manual;
 mod memory;
 mod model;
 mod number;
@@ -104,6 +105,8 @@ enum Verb {
     Synth(synth::Arguments),
     Pack(pack::PackArguments),
     Unpack(pack::UnpackArguments),
+    #[command(hide = true)]
+    Manual(manual::Arguments),
 }
 
 impl Arguments {
@@ -198,6 +201,7 @@ fn run(interrupt: &Interrupt, started: Instant) -> Result<(), Failure> {
         Verb::Synth(a) => synth::run(&a, interrupt),
         Verb::Pack(a) => pack::pack(&a, interrupt),
         Verb::Unpack(a) => pack::unpack(&a, interrupt),
+        Verb::Manual(a) => manual::run(&a, Arguments::command()),
     }
 }
 

@@ -12,6 +12,7 @@ mod foreign;
 mod inspect;
 mod limits;
 mod logits;
+mod manual;
 mod memory;
 mod pack;
 mod person;
