@@ -81,14 +81,21 @@ async fn take<T: DeserializeOwned>(
 
 /// Reads a body as it comes.
 async fn read(request: Request, room: &Room) -> Result<(Vec<u8>, Share), ApiError> {
+    let too_large = || {
+        let message = format_args!("a body of at most {} MiB expected", LARGEST_BODY >> 20);
+        ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, message)
+    };
+    // What says that it is too large is not read at all.
+    if request.body().size_hint().lower() > LARGEST_BODY as u64 {
+        return Err(too_large());
+    }
     let (mut parts, mut bytes) = (request.into_body().into_data_stream(), Vec::new());
     let mut share = room.take(0)?;
     while let Some(part) = parts.next().await {
         let part = part.map_err(|error| ApiError::new(StatusCode::BAD_REQUEST, error))?;
         let len = bytes.len() + part.len();
         if len > LARGEST_BODY {
-            let message = format_args!("a body of at most {} MiB expected", LARGEST_BODY >> 20);
-            return Err(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, message));
+            return Err(too_large());
         }
         // A list that grows has up to twice the bytes.
         share.grow_to(2 * len)?;
