@@ -5,6 +5,7 @@ use crate::guidance::{Guidance, is_set};
 use crate::history::History;
 use crate::sampling::Sampling;
 use bytemuck::{Pod, Zeroable};
+use core::cmp::Ordering;
 
 /// A token that may be drawn.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
@@ -14,6 +15,29 @@ pub(crate) struct Candidate {
     pub(crate) score: f32,
     /// While the place tells the id, how often it was drawn.
     pub(crate) id: u32,
+}
+
+/// Falling score, then rising id.
+pub(crate) fn order(a: &Candidate, b: &Candidate) -> Ordering {
+    b.score.total_cmp(&a.score).then(a.id.cmp(&b.id))
+}
+
+/// Logits that are compared at once, and how many of them beside each other.
+const PART: usize = 256;
+const LANES: usize = 16;
+/// For each of the likeliest there is room for so many, so that they are seldom sorted out.
+const ROOM: usize = 8;
+
+/// Whether one of some logits is no less than `least`.
+fn reaches(part: &[f32], least: f32) -> bool {
+    let mut largest = [f32::NEG_INFINITY; LANES];
+    let (rows, rest) = part.as_chunks::<LANES>();
+    for row in rows {
+        for (largest, logit) in largest.iter_mut().zip(row) {
+            *largest = if *logit > *largest { *logit } else { *largest };
+        }
+    }
+    largest.iter().chain(rest).any(|logit| *logit >= least)
 }
 
 /// Room for the tokens that may be drawn, shared by all samplers of a thread.
@@ -36,6 +60,39 @@ impl<'m> Candidates<'m> {
             None => self.copy(finite),
             Some(words) => self.copy(finite.filter(|(_, id)| is_set(words, *id))),
         }
+    }
+
+    /// The same for the `k` likeliest at least, in no order: most logits are only compared, many at once, and never copied.
+    pub(crate) fn fill_likeliest(
+        &mut self,
+        logits: &[f32],
+        allowed: Option<&[u32]>,
+        k: usize,
+    ) -> &mut [Candidate] {
+        let room = k.saturating_mul(ROOM);
+        if room >= logits.len().min(self.0.len()) {
+            return self.fill(logits, allowed);
+        }
+        let (mut count, mut least) = (0, f32::NEG_INFINITY);
+        for (part, first) in logits.chunks(PART).zip((0..).step_by(PART)) {
+            if !reaches(part, least) {
+                continue;
+            }
+            for (score, id) in part.iter().zip(first..) {
+                let is_likely = score.is_finite() && score.total_cmp(&least).is_gt();
+                if !is_likely || allowed.is_some_and(|words| !is_set(words, id)) {
+                    continue;
+                }
+                self.0[count] = Candidate { score: *score, id };
+                count += 1;
+                if count == room {
+                    // Those that come have higher ids, so that one of the same score is no likelier.
+                    let (_, last, _) = self.0[..count].select_nth_unstable_by(k - 1, order);
+                    (count, least) = (k, last.score);
+                }
+            }
+        }
+        &mut self.0[..count]
     }
 
     fn copy<'l>(&mut self, logits: impl Iterator<Item = (&'l f32, u32)>) -> &mut [Candidate] {
@@ -185,6 +242,41 @@ mod tests {
                 let finite = logits.iter().zip(0..).filter(|(logit, _)| logit.is_finite());
                 let expected = finite.map(|(l, id)| (id, naive(id, *l, &text, bias, &sampling)));
                 assert!(expected.map(bits).eq(found.iter().map(|c| bits((c.id, c.score)))));
+            }
+        }
+    }
+
+    /// Also where many are alike, some are not finite, and some are not allowed.
+    #[test]
+    fn the_likeliest_are_those_of_all() {
+        const MANY: usize = 5000;
+        let mut memory = [[0; 8 * MANY + 128]; 2];
+        let [mut first, mut second] =
+            memory.each_mut().map(|m| Candidates::new(MANY, &mut Arena::new(m)).unwrap());
+        let mut words = [0; MANY.div_ceil(32)];
+        words.iter_mut().zip(numbers(5)).for_each(|(word, number)| *word = number << 8 | number);
+        for (seed, alike) in (0..).zip([1.0, 0.0, 8.0, 4096.0]) {
+            let mut logits = [0.0; MANY];
+            let mut numbers = numbers(seed).map(|n| n as f32 / (1 << 19) as f32 - 16.0);
+            for (i, logit) in logits.iter_mut().enumerate() {
+                let x = numbers.next().unwrap();
+                *logit = match i % 97 {
+                    5 => f32::INFINITY,
+                    6 => f32::NAN,
+                    7 => f32::NEG_INFINITY,
+                    _ if alike == 0.0 => x * 0.0,
+                    _ => libm::floorf(x * alike) / alike,
+                };
+            }
+            for allowed in [None, Some(&words[..])] {
+                for k in [1, 2, 20, 300, 700, MANY] {
+                    let all = first.fill(&logits, allowed);
+                    all.sort_unstable_by(order);
+                    let some = second.fill_likeliest(&logits, allowed, k);
+                    some.sort_unstable_by(order);
+                    let all = all.iter().take(k).map(|c| bits((c.id, c.score)));
+                    assert!(all.eq(some.iter().take(k).map(|c| bits((c.id, c.score)))), "{k}");
+                }
             }
         }
     }

@@ -1,10 +1,9 @@
 //! Choosing the next token from its logits.
 
-use crate::candidates::{Candidate, Candidates};
+use crate::candidates::{Candidate, Candidates, order};
 use crate::guidance::Guidance;
 use crate::history::History;
 use crate::sampling::Sampling;
-use core::cmp::Ordering;
 use core::fmt;
 
 /// Draws tokens; holds its random state. Which tokens came before is for its caller to say.
@@ -39,7 +38,10 @@ impl Sampler {
     ) -> Result<u32, SampleError> {
         let Sampling { temperature, top_k, top_p, min_p, .. } = self.sampling;
         let candidates = if guidance.bias.is_empty() && !self.sampling.has_penalties() {
-            candidates.fill(logits, guidance.allowed)
+            match self.sampling.top() {
+                0 => candidates.fill(logits, guidance.allowed),
+                k => candidates.fill_likeliest(logits, guidance.allowed, k),
+            }
         } else {
             candidates.weigh(logits, history, guidance, &self.sampling)
         };
@@ -56,11 +58,6 @@ impl Sampler {
         let total: f32 = kept.iter().map(|c| c.score).sum();
         Ok(draw(kept, self.random.unit() * total))
     }
-}
-
-/// Falling score, then rising id.
-fn order(a: &Candidate, b: &Candidate) -> Ordering {
-    b.score.total_cmp(&a.score).then(a.id.cmp(&b.id))
 }
 
 fn likelier(a: Candidate, b: Candidate) -> Candidate {
