@@ -151,9 +151,14 @@ pub(crate) fn serving(options: Options, drafts: usize) -> Options {
 /// What answers can be made to look like, arranged before anybody knows how much memory is left.
 pub(crate) fn forms(tokenizer: Tokenizer) -> Forms {
     let forms = Forms::new(Arc::new(tokenizer));
+    arrange(&forms);
+    forms
+}
+
+/// Arranges forms, and gives back what only that took.
+pub(crate) fn arrange(forms: &Forms) {
     forms.arrange();
     wick_linux::trim();
-    forms
 }
 
 /// What clients call the model of a file, unless somebody says: its name without folder and ending.

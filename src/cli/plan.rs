@@ -1,6 +1,6 @@
 //! `wick plan`: what a model takes of a board's memory, and how fast it can be there.
 
-use crate::answering::{DRAFTS, forms, serving};
+use crate::answering::{DRAFTS, arrange, serving};
 use crate::engine::{HeadRowsArguments, KvArguments};
 use crate::exit::{Exit, Failure, OrExit};
 use crate::memory::{MemoryArguments, Mib};
@@ -14,6 +14,7 @@ use clap::Args;
 use clap::builder::PossibleValuesParser;
 use serde::Serialize;
 use std::io::{self, Write};
+use std::sync::Arc;
 use std::time::Duration;
 use wick_core::{Config, Options, Traffic, Weights};
 use wick_linux::host::{Budget, Footprint, HostError, Model, Placement, one_sequence};
@@ -21,6 +22,7 @@ use wick_linux::reads::{SpeedSample, measure_reads};
 use wick_linux::{Board, Catalogue};
 use wick_prepare::Statistics;
 use wick_serve::Room;
+use wick_serve::constraint::Forms;
 
 /// Show what a model takes of a memory, and what bounds its speed
 ///
@@ -141,7 +143,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let model = files.model(arguments.model.overrides())?;
     // Held while the process is measured, as it will be.
     let tokenizer = tokenizer(&files, model.metadata()).ok();
-    let _forms = tokenizer.map(|tokenizer| arguments.serve.then(|| forms(tokenizer)));
+    let held = tokenizer.map(|tokenizer| Forms::new(Arc::new(tokenizer)));
+    held.iter().filter(|_| arguments.serve).for_each(arrange);
     let budget = Budget::of_process(arguments.memory.bytes());
     let requests = match arguments.serve {
         true => Room::within(budget.map(|budget| budget.whole)).total(),

@@ -1,9 +1,10 @@
 //! What systemd is told of a service, and its watchdog.
 
-use crate::http::STACK;
 use sd_notify::{NotifyState, notify, watchdog_enabled};
 use std::thread::sleep;
 
+/// Bytes of the stack of the thread that feeds the watchdog.
+const STACK: usize = 128 << 10;
 /// How often progress is looked for in the time that the watchdog waits.
 const LOOKS: u32 = 4;
 

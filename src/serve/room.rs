@@ -95,7 +95,7 @@ impl Room {
     /// # Errors
     /// There are not so many, or others have them.
     pub(crate) fn take(&self, bytes: usize) -> Result<Share, Crowded> {
-        let permits = self.permits(bytes)?;
+        let permits = permits(bytes, self.bytes)?;
         let permit = Arc::clone(&self.free).try_acquire_many_owned(permits);
         let permit = permit.map_err(|_| Crowded::Now)?;
         Ok(Share { free: Arc::clone(&self.free), bytes: self.bytes, permit })
@@ -111,10 +111,6 @@ impl Room {
             Ok(Ok(permit)) => Ok(FormShare { _permit: permit }),
             _ => Err(Crowded::Now),
         }
-    }
-
-    fn permits(&self, bytes: usize) -> Result<u32, Crowded> {
-        permits(bytes, self.bytes)
     }
 }
 

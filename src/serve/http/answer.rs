@@ -79,10 +79,7 @@ impl Answer {
         let (job, events) = Job::new(Request { owner: *owner, ..request }, *priority);
         service.queue.push(job).map_err(|refused| match refused {
             Refused::Full(waiting) => {
-                let message = format_args!("{waiting} requests wait already; try again later");
-                ApiError::new(StatusCode::TOO_MANY_REQUESTS, message)
-                    .code("rate_limit_exceeded")
-                    .retry_after(5)
+                ApiError::busy(format_args!("{waiting} requests wait already; try again later"))
             }
             Refused::Closed => ending(),
         })?;

@@ -45,6 +45,12 @@ impl ApiError {
         ApiError { message: format!("{other}{rest}"), param: Some((*other).into()), ..self }
     }
 
+    /// It may go better in a while.
+    pub(crate) fn busy(message: impl fmt::Display) -> ApiError {
+        let error = ApiError::new(StatusCode::TOO_MANY_REQUESTS, message);
+        error.code("rate_limit_exceeded").retry_after(5)
+    }
+
     /// There is no model of this name.
     pub(crate) fn no_model(name: &str) -> ApiError {
         let message =
@@ -102,10 +108,7 @@ impl From<Crowded> for ApiError {
                 ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, message)
             }
             Crowded::Now => {
-                let message = "other requests have all the memory that there is; try again later";
-                ApiError::new(StatusCode::TOO_MANY_REQUESTS, message)
-                    .code("rate_limit_exceeded")
-                    .retry_after(5)
+                ApiError::busy("other requests have all the memory that there is; try again later")
             }
         }
     }

@@ -34,7 +34,11 @@ impl<T: DeserializeOwned + Send> FromRequest<App> for Body<T> {
     async fn from_request(mut request: Request, service: &App) -> Result<Body<T>, ApiError> {
         let held = request.extensions_mut().remove::<Held>();
         let (body, bytes, share) = take(request, service).await?;
-        let name: Named = serde_json::from_slice(&bytes).unwrap_or_default();
+        // Where there is one model, any name is taken for it.
+        let name: Named = match service.models.names().len() {
+            1 => Named::default(),
+            _ => serde_json::from_slice(&bytes).unwrap_or_default(),
+        };
         let lease = service.models.lease(name.model.as_deref());
         let lease = tokio::time::timeout(service.load_timeout, lease).await;
         let lease = lease.map_err(|_| super::health::loading())??;

@@ -51,7 +51,7 @@ impl Models {
     }
 
     /// Which one is asked for by this name; `None` where any will do.
-    pub(crate) fn find(&self, name: Option<&str>) -> Result<Option<usize>, NoLease> {
+    fn find(&self, name: Option<&str>) -> Result<Option<usize>, NoLease> {
         let name = name.map(base).filter(|name| !name.is_empty());
         let Some(name) = name.filter(|_| self.names.len() > 1) else { return Ok(None) };
         let found = self.names.iter().position(|known| base(known) == name);
