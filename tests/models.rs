@@ -364,7 +364,6 @@ fn plain(kind: Kind) -> BoxedStrategy<Value> {
     }
 }
 
-/// A value of any type, with arrays as deep as they are read.
 /// With all experts and all neurons everything is read but the other rows of the embedding; an
 /// inactive neuron saves its row of `up`, and of `down` where that has one for it.
 #[test]
@@ -384,9 +383,14 @@ fn a_token_reads_what_it_uses() {
         let down = if neuron_has_down { rows(layer.down.matrices()) } else { 0 };
         let saved = traffic(all).total() - traffic(all - 1).total();
         assert_eq!(saved, config.layers as u64 * (rows(&layer.up) + down), "{name}");
+
+        // Two tokens share everything but their rows of the embedding.
+        let two = Traffic::of_step(&weights, 2, |_| config.experts, 2 * config.vocab, |_| all);
+        assert_eq!(two.total(), traffic(all).total() + row as u64, "{name}");
     }
 }
 
+/// A value of any type, with arrays as deep as they are read.
 fn value() -> BoxedStrategy<Value> {
     let kind = prop::sample::select(Kind::ALL.to_vec());
     let kind = kind.prop_filter("arrays are added below", |kind| *kind != Kind::Array);

@@ -1,19 +1,21 @@
 //! `wick bench`: how fast a model runs here, and what bounds it.
 
+mod rounds;
+
 use crate::engine::{EngineArguments, HeadRowsArguments, with_engine};
-use crate::exit::{Exit, Failure, OrExit};
+use crate::exit::{Exit, Failure};
 use crate::memory::Mib;
 use crate::model::{ModelArguments, tokenizer};
 use crate::number;
-use crate::progress::Progress;
 use crate::report::print;
 use crate::screen::line;
-use crate::streaming::{Streamed, Streaming};
+use crate::streaming::Streamed;
 use clap::Args;
+use rounds::{Rounds, rounds};
 use serde::Serialize;
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
-use wick_core::{Config, Engine, Sampling, Token, Traffic};
+use wick_core::{Config, Engine, Options, Traffic};
 use wick_linux::host::one_sequence;
 
 /// Tokens of the prompt where there is room for them.
@@ -25,8 +27,11 @@ const PROMPT: usize = 512;
 /// the same. Weights are the bytes of the model that a decoded token reads; next to them stands how
 /// fast the same threads read memory when they do nothing else, which no decoding can exceed.
 ///
+/// With --parallel, sequences decode side by side as in a service, and rates are those of all together.
+///
 ///   wick bench model.gguf
 ///   wick bench model.gguf -p 16 -n 128 --json
+///   wick bench model.gguf --memory 1G --parallel 4
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Arguments {
@@ -41,7 +46,10 @@ pub(crate) struct Arguments {
     /// Rounds
     #[arg(short, long, value_name = "N", default_value = "3", value_parser = number::up_to(1_000_000_000))]
     rounds: usize,
-    /// Positions for prompt and decoded tokens together [default: as many as are used]
+    /// Sequences that decode side by side, each with a prompt of its own
+    #[arg(long, value_name = "N", default_value = "1", value_parser = number::up_to(64))]
+    parallel: usize,
+    /// Positions of a sequence, for prompt and decoded tokens [default: as many as are used]
     #[arg(short, long, value_name = "N", value_parser = number::context())]
     context: Option<usize>,
     #[command(flatten)]
@@ -62,6 +70,8 @@ struct Report {
     model: String,
     kernels: &'static str,
     threads: usize,
+    sequences: usize,
+    /// Tokens of a sequence.
     prompt: usize,
     decoded: usize,
     rounds: usize,
@@ -76,6 +86,8 @@ struct Report {
     active_neurons: f64,
     /// Share of the rows of the LM head that were multiplied.
     output_rows: f64,
+    /// Mean of the different experts that a layer computed for all sequences in a step.
+    experts: f64,
     /// Bytes of weights per second at the median speed of decoding.
     decode_bandwidth: f64,
     /// Bytes per second that the same threads read from memory.
@@ -98,7 +110,7 @@ struct Rate {
     max: f64,
 }
 
-/// Mean bytes of weights that a decoded token reads.
+/// Mean bytes of weights that a decoded token reads; of several in a step, its share at most.
 #[derive(Serialize)]
 struct Weights {
     dense: u64,
@@ -126,6 +138,12 @@ impl Arguments {
             context => Ok((prompt, context.unwrap_or(used))),
         }
     }
+
+    /// As many sequences of this length as were asked for.
+    fn options(&self, one: Options) -> Options {
+        let sequences = self.parallel;
+        Options { sequences, batch: one.batch.max(sequences), logits: sequences, ..one }
+    }
 }
 
 /// `started` is when the process did.
@@ -135,95 +153,14 @@ pub(crate) fn run(arguments: &Arguments, started: Instant) -> Result<(), Failure
     // Not needed, but part of what it takes to load a model that answers.
     let _tokenizer = tokenizer(&files, model.metadata()).ok();
     let (prompt, context) = arguments.room(&model.config)?;
-    let options = arguments.output.apply(one_sequence(&model.config, Some(context)));
+    let options =
+        arguments.options(arguments.output.apply(one_sequence(&model.config, Some(context))));
     let report = with_engine(&model, options, Some(prompt), &arguments.engine, |mut engine, _| {
         let load = started.elapsed();
         let rounds = rounds(&mut engine, arguments, prompt, started)?;
         report(&engine, arguments, prompt, (files.name(), load), &rounds)
     })?;
     print(&report, arguments.json, |report, out| report.write(out))
-}
-
-/// What the rounds took and used.
-#[derive(Default)]
-struct Rounds {
-    /// When the logits of the first prompt were there. A short one is read once more, before weights
-    /// are arranged.
-    first_token: Option<Duration>,
-    prefill: Vec<Duration>,
-    decode: Vec<Duration>,
-    /// Sums over all decoded tokens.
-    traffic: Traffic,
-    neurons: usize,
-    output_rows: usize,
-    /// What reading experts took in prefill and in decoding, round by round, if they were read.
-    streamed: Vec<(Streamed, Streamed)>,
-}
-
-fn rounds(
-    engine: &mut Engine<'_>,
-    arguments: &Arguments,
-    prompt: usize,
-    started: Instant,
-) -> Result<Rounds, Failure> {
-    let n = arguments.n;
-    let ids = ids(prompt + n, engine.config().vocab);
-    let (prompt, drawn) = ids.split_at(prompt);
-    let logits = arguments.output.head_rows().logits(Sampling::default().top());
-    let read = |engine: &mut Engine<'_>| {
-        prompt.chunks(engine.options().batch).try_for_each(|chunk| engine.prefill(0, chunk, logits))
-    };
-    let mut rounds = Rounds::default();
-    let mut progress = Progress::count("measuring", arguments.rounds * ids.len(), "tokens");
-    let mut done = 0;
-    let approximation = arguments.engine.approximation();
-    if engine.arrange(0) > 0 {
-        read(engine)?;
-        rounds.first_token = Some(started.elapsed());
-        engine.arrange(usize::MAX);
-    }
-    for _ in 0..arguments.rounds {
-        engine.truncate(0, 0).or_exit(Exit::Failed)?;
-        let before = Streaming::of(engine);
-        let start = Instant::now();
-        read(engine)?;
-        rounds.prefill.push(start.elapsed());
-        done += prompt.len() as u64;
-        progress.set(done);
-        rounds.first_token.get_or_insert_with(|| started.elapsed());
-        let filled = Streaming::of(engine);
-        let start = Instant::now();
-        for id in drawn {
-            engine.step(&[Token { approximation, ..Token::new(*id, 0, logits) }])?;
-            rounds.count(engine);
-            done += 1;
-            progress.set(done);
-        }
-        rounds.decode.push(start.elapsed());
-        if let (Some(before), Some(filled), Some(done)) = (before, filled, Streaming::of(engine)) {
-            rounds.streamed.push((filled.since(&before, prompt.len()), done.since(&filled, n)));
-        }
-    }
-    Ok(rounds)
-}
-
-impl Rounds {
-    /// Adds what the last step used, a few hundred additions that do not show in its time.
-    fn count(&mut self, engine: &Engine<'_>) {
-        let config = engine.config();
-        let neurons = |layer| engine.active_neurons(layer);
-        let rows = engine.lm_head_rows();
-        self.traffic += Traffic::of_token(engine.weights(), config.active, rows, neurons);
-        self.output_rows += rows;
-        self.neurons += (0..config.layers).map(neurons).sum::<usize>();
-    }
-}
-
-/// `n` ids below `vocab`, of a linear congruential generator.
-fn ids(n: usize, vocab: usize) -> Vec<u32> {
-    let next = |seed: &u32| Some(seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223));
-    let seeds = std::iter::successors(Some(12_345), next);
-    seeds.skip(1).take(n).map(|seed| ((seed >> 8) as usize % vocab) as u32).collect()
 }
 
 fn report(
@@ -234,10 +171,12 @@ fn report(
     rounds: &Rounds,
 ) -> Result<Report, Failure> {
     let decoded = arguments.n;
-    let (config, tokens) = (engine.config(), decoded * arguments.rounds);
+    let (config, parallel) = (engine.config(), arguments.parallel);
+    let steps = decoded * arguments.rounds;
+    let tokens = steps * parallel;
     // Before memory for the bandwidth is taken.
     let (resident, peak_resident) = (wick_linux::resident(), wick_linux::peak_resident());
-    let decode = Rate::new(decoded, &rounds.decode);
+    let decode = Rate::new(decoded * parallel, &rounds.decode);
     let weights = Weights::mean(&rounds.traffic, tokens as u64);
     let neurons = tokens * config.layers * config.active * config.expert_width;
     let bandwidth = || wick_linux::read_bandwidth(engine.parallel());
@@ -245,17 +184,19 @@ fn report(
         model: model.into(),
         kernels: engine.kernels().name(),
         threads: engine.parallel().threads(),
+        sequences: parallel,
         prompt,
         decoded,
         rounds: arguments.rounds,
         load_seconds: load.as_secs_f64(),
         first_token_seconds: rounds.first_token.unwrap_or(load).as_secs_f64(),
-        prefill: Rate::new(prompt, &rounds.prefill),
+        prefill: Rate::new(prompt * parallel, &rounds.prefill),
         decode_bandwidth: weights.total as f64 * decode.median,
         decode,
         weights,
         active_neurons: rounds.neurons as f64 / neurons as f64,
         output_rows: rounds.output_rows as f64 / (tokens * config.vocab) as f64,
+        experts: rounds.experts as f64 / (steps * config.layers) as f64,
         memory_bandwidth: (!arguments.no_bandwidth).then(bandwidth).flatten(),
         prefill_experts: rounds.streamed.last().map(|(prefill, _)| *prefill),
         decode_experts: rounds.streamed.last().map(|(_, decode)| *decode),
@@ -293,9 +234,13 @@ impl Report {
     /// The report for people.
     fn write(&self, out: &mut impl Write) -> io::Result<()> {
         let mib = |bytes: u64| Mib(bytes as usize);
+        let each = match self.sequences {
+            1 => String::new(),
+            n => format!(" in each of {n} sequences"),
+        };
         let rate = |tokens, Rate { median, min, max }: &Rate| {
             format!(
-                "{median:.2} tokens/s ({min:.2} to {max:.2} in {} rounds of {tokens} tokens)",
+                "{median:.2} tokens/s ({min:.2} to {max:.2} in {} rounds of {tokens} tokens{each})",
                 self.rounds
             )
         };
@@ -320,6 +265,9 @@ impl Report {
             mib(w.output)
         )?;
         writeln!(out, "neurons    {:.1} % active", 100.0 * self.active_neurons)?;
+        if self.sequences > 1 {
+            writeln!(out, "experts    {:.1} different ones in a layer of a step", self.experts)?;
+        }
         writeln!(out, "LM head    {:.2} % of the rows", 100.0 * self.output_rows)?;
         self.write_bandwidth(out)?;
         for (phase, streamed) in

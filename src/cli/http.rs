@@ -15,8 +15,6 @@ use wick_serve::service::{Service, State};
 
 /// Stack of a thread that handles requests.
 pub(crate) const STACK: usize = 1 << 20;
-/// How often the memory of the process is looked at.
-const LOOK: Duration = Duration::from_secs(1);
 /// How long those who wait for a model are told that there will be none, once the service is to end.
 const LEAVE: Duration = Duration::from_secs(1);
 
@@ -69,21 +67,17 @@ impl<'a> Http<'a> {
         };
         interrupt.loading(leave(Arc::clone(&service), shutdown.clone(), ended, remove_early));
         let thread = wick_linux::spawn("wick-http", STACK, serve).or_exit(Exit::Failed)?;
+        service.metrics.memory(wick_linux::resident, bounds.memory.map(|bytes| bytes as u64));
         let http =
             Http { service, access, listen, interrupt, shutdown, thread, bounds, place, remove };
-        http.look();
         Ok(http)
     }
 
     /// What is looked at between steps: signals, whether HTTP is still spoken, and whether anybody asks for anything.
     pub(crate) fn turn(&self) -> impl FnMut() -> ControlFlow<()> {
-        let (mut until, mut looked) = (None, None::<Instant>);
+        let mut until = None::<Instant>;
         move || {
             wick_linux::advance();
-            if looked.is_none_or(|looked| looked.elapsed() > LOOK) {
-                looked = Some(Instant::now());
-                self.look();
-            }
             if self.interrupt.reload() {
                 self.reload();
             }
@@ -110,12 +104,6 @@ impl<'a> Http<'a> {
                 false => ControlFlow::Continue(()),
             }
         }
-    }
-
-    /// Tells what memory the process has, and may have.
-    fn look(&self) {
-        let budget = self.bounds.memory.map(|bytes| bytes as u64);
-        self.service.metrics.memory(wick_linux::resident(), budget);
     }
 
     fn is_idle(&self) -> bool {

@@ -35,13 +35,26 @@ impl Traffic {
         lm_head_rows: usize,
         active_neurons: impl Fn(usize) -> usize,
     ) -> Traffic {
+        Traffic::of_step(weights, 1, |_| experts, lm_head_rows, active_neurons)
+    }
+
+    /// The same for a step of `tokens` tokens, which share what they read: of `experts(layer)` different experts. A neuron
+    /// that is active for several tokens counts for each, so that this is what the step reads at most.
+    pub fn of_step(
+        weights: &Weights<'_>,
+        tokens: usize,
+        experts: impl Fn(usize) -> usize,
+        lm_head_rows: usize,
+        active_neurons: impl Fn(usize) -> usize,
+    ) -> Traffic {
+        let rows = lm_head_rows.min(weights.lm_head().rows());
         let mut traffic = Traffic {
-            dense: weights.embedding.row_bytes(0, 1).len() as u64,
-            lm_head: lm_head_bytes(weights, lm_head_rows),
+            dense: (tokens * weights.embedding.row_bytes(0, 1).len()) as u64,
+            lm_head: lm_head_bytes(weights, rows),
             ..Traffic::default()
         };
         for (i, layer) in weights.layers.iter().enumerate() {
-            let (experts, neurons) = (experts as u64, active_neurons(i) as u64);
+            let (experts, neurons) = (experts(i) as u64, active_neurons(i) as u64);
             traffic.dense += layer.dense_bytes() as u64;
             traffic.gate += experts * expert_bytes(&layer.gate);
             traffic.up += neurons * row_bytes(&layer.up);

@@ -33,6 +33,31 @@ fn speed_is_measured() {
     assert!(number(&found["resident"]) <= number(&found["peak_resident"]), "{json}");
 }
 
+/// Side by side, sequences share what they read.
+#[test]
+fn sequences_are_measured_side_by_side() {
+    let bench = |more: &[&str]| {
+        let bench = ["bench", "-p", "3", "-n", "4", "-r", "1", "--no-bandwidth"];
+        stdout(&wick(&[&bench[..], more].concat()))
+    };
+    let json = |more: &[&str]| -> Value {
+        serde_json::from_str(&bench(&[more, &["--json"]].concat())).unwrap()
+    };
+    let (one, three) = (json(&[]), json(&["--parallel", "3"]));
+    assert_eq!((&one["sequences"], &three["sequences"]), (&1.into(), &3.into()));
+    let number = |value: &Value| value.as_f64().unwrap_or_else(|| panic!("{value}"));
+    // Of nano's 16 experts, 4 are chosen for a token.
+    assert_eq!(number(&one["experts"]), 4.0, "{one}");
+    assert!((4.0..=12.0).contains(&number(&three["experts"])), "{three}");
+    let dense = |found: &Value| number(&found["weights"]["dense"]);
+    assert!((0.3..0.4).contains(&(dense(&three) / dense(&one))), "{one} {three}");
+    let total = |found: &Value| number(&found["weights"]["total"]);
+    assert!(total(&three) < total(&one), "{one} {three}");
+    let text = bench(&["--parallel", "3"]);
+    assert!(text.contains("rounds of 4 tokens in each of 3 sequences"), "{text}");
+    assert!(text.contains(" different ones in a layer of a step"), "{text}");
+}
+
 #[test]
 fn a_device_can_be_emulated_and_results_approximated() {
     let nano = nano();

@@ -9,6 +9,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Metric, Registry};
+use std::sync::OnceLock;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 use wick_core::Engine;
@@ -21,6 +22,8 @@ type Seconds = Counter<f64, AtomicU64>;
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
+    /// What tells the memory of the process.
+    look: OnceLock<fn() -> Option<u64>>,
     /// Answers by path and status.
     responses: Family<Response, Counter>,
     ended: Family<End, Counter>,
@@ -131,6 +134,7 @@ impl Default for Metrics {
                 .gauge("request_bytes", "Memory that requests have taken beside the engine"),
             resident: all.gauge("resident_bytes", "Memory of the process"),
             budget: all.gauge("budget_bytes", "Memory that the process may take"),
+            look: OnceLock::new(),
             registry: all.0,
         }
     }
@@ -142,11 +146,10 @@ impl Metrics {
         self.responses.get_or_create(&Response { path: path.into(), status }).inc();
     }
 
-    /// Memory of the process, and what it may take, if somebody knows.
-    pub fn memory(&self, resident: Option<u64>, budget: Option<u64>) {
-        let set = |gauge: &Gauge, bytes: Option<u64>| bytes.map(|bytes| gauge.set(bytes as i64));
-        set(&self.resident, resident);
-        set(&self.budget, budget);
+    /// What tells the memory of the process, each time that somebody wants to know, and what it may take.
+    pub fn memory(&self, resident: fn() -> Option<u64>, budget: Option<u64>) {
+        self.look.get_or_init(|| resident);
+        budget.into_iter().for_each(|bytes| _ = self.budget.set(bytes as i64));
     }
 
     /// Requests that wait, and that run.
@@ -209,6 +212,8 @@ impl Metrics {
 
     /// All of it as text, in OpenMetrics' format.
     pub fn to_text(&self) -> String {
+        let resident = self.look.get().and_then(|look| look());
+        resident.into_iter().for_each(|bytes| _ = self.resident.set(bytes as i64));
         let mut text = String::new();
         let _infallible = encode(&mut text, &self.registry);
         text
