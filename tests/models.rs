@@ -385,7 +385,7 @@ fn a_token_reads_what_it_uses() {
         assert_eq!(saved, config.layers as u64 * (rows(&layer.up) + down), "{name}");
 
         // Two tokens share everything but their rows of the embedding.
-        let two = Traffic::of_step(&weights, 2, |_| config.experts, 2 * config.vocab, |_| all);
+        let two = Traffic::of_step(weights, 2, |_| config.experts, 2 * config.vocab, |_| all);
         assert_eq!(two.total(), traffic(all).total() + row as u64, "{name}");
     }
 }

@@ -28,6 +28,7 @@ pub use arrange::{ArrangedMemory, Arranging};
 pub use bandwidth::read_bandwidth;
 pub use block_file::{ALIGNMENT, BlockFile, Caching};
 pub use board::Board;
+pub use cgroup::has_memory_groups;
 pub use cpu::{Cpus, all_kernels, features, kernels};
 pub use map::{MapError, ModelFile};
 pub use memory::{

@@ -15,8 +15,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use wick_core::{Approximation, Arena, Candidates, Engine, Options, StepError};
 use wick_linux::host::{Model, one_sequence};
+use wick_serve::Chat;
 use wick_serve::constraint::Forms;
-use wick_serve::service::{Ready, Service, now};
+use wick_serve::service::{Ready, Service, Usual, now};
 use wick_session::{Failure as SessionFailure, Scheduler};
 use wick_text::Tokenizer;
 
@@ -28,16 +29,16 @@ pub(crate) const DRAFTS: usize = 15;
 pub(crate) struct AnsweringArguments {
     /// Positions for prompt and answer of a request together [default: 4096, the model's own if that is less, or fewer where
     /// memory is scarce]
-    #[arg(short, long, value_name = "N", value_parser = number::context(), env = "WICK_CONTEXT")]
+    #[arg(short, long, value_name = "N", value_parser = number::context())]
     context: Option<usize>,
     /// Tokens drafted for an answer in a step, where it says again what stood before it; 0 for none. The text is the same
-    #[arg(long, value_name = "N", default_value_t = DRAFTS, value_parser = number::none_to(64), env = "WICK_DRAFTS")]
+    #[arg(long, value_name = "N", default_value_t = DRAFTS, value_parser = number::none_to(64))]
     drafts: usize,
     /// What clients call the model [default: its file's name]
-    #[arg(long, value_name = "NAME", env = "WICK_ALIAS")]
+    #[arg(long, value_name = "NAME")]
     pub(crate) alias: Option<String>,
     /// File with what the model is told before a conversation that has no system message
-    #[arg(long, value_name = "FILE", env = "WICK_SYSTEM")]
+    #[arg(long, value_name = "FILE")]
     system: Option<PathBuf>,
     #[command(flatten)]
     template: TemplateArguments,
@@ -49,8 +50,7 @@ pub(crate) struct AnsweringArguments {
         value_name = "N",
         default_value = "-1",
         value_parser = number::tokens,
-        allow_negative_numbers = true,
-        env = "WICK_TOKENS"
+        allow_negative_numbers = true
     )]
     n: usize,
     #[command(flatten)]
@@ -69,6 +69,16 @@ impl AnsweringArguments {
         }
         let message = "what approximations give depends on who else is served: --parallel 1 expected beside them";
         Err(Failure::new(Exit::Usage, message))
+    }
+
+    /// How tokens are drawn where a request does not say.
+    pub(crate) fn usual(&self) -> Usual {
+        Usual::new(self.sampling.usual())
+    }
+
+    /// The same from now on, as other arguments say.
+    pub(crate) fn change(&self, usual: &Usual) {
+        usual.set(self.sampling.usual());
     }
 
     /// What an engine holds for as many answers side by side as are wanted, or as memory allows.
@@ -102,6 +112,23 @@ impl AnsweringArguments {
         Ok(scheduler)
     }
 
+    /// How conversations are written, or why they cannot be, and what the model is told before them.
+    pub(crate) fn open_texts(
+        &self,
+        model: &Model<'_>,
+        tokenizer: &Tokenizer,
+    ) -> Result<(Result<Chat, String>, Option<String>), Failure> {
+        let chat = match self.template.open(model, tokenizer)? {
+            Some(template) => Ok(template.into_chat()),
+            None => Err("the model has no chat template".into()),
+        };
+        let read = |path: &PathBuf| {
+            let place = || path.display().to_string();
+            fs::read_to_string(path).with_context(place).or_exit(Exit::Usage)
+        };
+        Ok((chat, self.system.as_ref().map(read).transpose()?))
+    }
+
     /// A model that answers.
     pub(crate) fn ready(
         &self,
@@ -113,30 +140,23 @@ impl AnsweringArguments {
         silence: Option<Duration>,
     ) -> Result<Ready, Failure> {
         let tokenizer = Arc::clone(forms.tokenizer());
-        let chat = match self.template.open(model, &tokenizer)? {
-            Some(template) => Ok(template.into_chat()),
-            None => Err("the model has no chat template".into()),
-        };
-        let read = |path: &PathBuf| {
-            let place = || path.display().to_string();
-            fs::read_to_string(path).with_context(place).or_exit(Exit::Usage)
-        };
+        let (chat, system) = self.open_texts(model, &tokenizer)?;
         let (config, options) = (engine.config(), engine.options());
         Ok(Ready {
             name,
             chat,
-            system: self.system.as_ref().map(read).transpose()?,
+            system,
             context: options.context,
             vocab: config.vocab.min(tokenizer.len()),
             hidden: config.hidden,
             sequences: options.sequences,
-            sampling: self.sampling.sampling(),
             head_rows: options.head_rows,
             most: self.n,
             silence,
             created: now(),
             facts: facts(model, engine),
             room: Arc::clone(&service.room),
+            usual: Arc::clone(&service.usual),
             forms,
             tokenizer,
         })

@@ -48,7 +48,7 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     gating: GatingArguments,
     /// Requests that are answered side by side [default: up to 8, as memory allows]
-    #[arg(long, value_name = "N", value_parser = number::up_to(64), env = "WICK_PARALLEL")]
+    #[arg(long, value_name = "N", value_parser = number::up_to(64))]
     parallel: Option<usize>,
     #[command(flatten)]
     answering: AnsweringArguments,
@@ -77,7 +77,9 @@ pub(crate) fn run(arguments: &Arguments, interrupt: &Interrupt) -> Result<(), Fa
     let options = answering.choose(&model, wanted, &engine);
     let name = answering.alias.clone().unwrap_or_else(|| name(arguments.model.path()));
     let models = Models::new(vec![name.clone()]);
-    let service = Arc::new(Service::new(options.sequences + AHEAD, Duration::MAX, room, models));
+    let most = options.sequences + AHEAD;
+    let service = Service::new(most, Duration::MAX, room, models, answering.usual());
+    let service = Arc::new(service);
     let asking = Asking { service: Arc::clone(&service), output, all, start: Instant::now() };
     with_engine(&model, options, None, &engine, |engine, arena| {
         let ready = Arc::new(answering.ready(&model, &engine, name, forms, &service, None)?);
@@ -87,7 +89,7 @@ pub(crate) fn run(arguments: &Arguments, interrupt: &Interrupt) -> Result<(), Fa
         let worker = Worker::new(scheduler, &ready.tokenizer, queue, metrics, Duration::MAX);
         service.set(State::Ready(Arc::clone(&ready)));
         interrupt.busy();
-        let asking = asking.begin(left, options.sequences + AHEAD)?;
+        let asking = asking.begin(left, most)?;
         let turn = || match asking.is_finished() || interrupt.check().is_err() {
             true => ControlFlow::Break(()),
             false => ControlFlow::Continue(()),

@@ -11,11 +11,11 @@ use crate::report::print;
 use crate::screen::line;
 use crate::streaming::Streamed;
 use clap::Args;
-use rounds::{Rounds, rounds};
+use rounds::{Measurement, Rounds, rounds};
 use serde::Serialize;
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
-use wick_core::{Config, Engine, Options, Traffic};
+use wick_core::{Config, Engine, Options, Sampling, Traffic};
 use wick_linux::host::one_sequence;
 
 /// Tokens of the prompt where there is room for them.
@@ -139,6 +139,17 @@ impl Arguments {
         }
     }
 
+    fn measurement(&self, prompt: usize) -> Measurement {
+        Measurement {
+            rounds: self.rounds,
+            sequences: self.parallel,
+            prompt,
+            decoded: self.n,
+            logits: self.output.head_rows().logits(Sampling::default().top()),
+            approximation: self.engine.approximation(),
+        }
+    }
+
     /// As many sequences of this length as were asked for.
     fn options(&self, one: Options) -> Options {
         let sequences = self.parallel;
@@ -157,7 +168,7 @@ pub(crate) fn run(arguments: &Arguments, started: Instant) -> Result<(), Failure
         arguments.options(arguments.output.apply(one_sequence(&model.config, Some(context))));
     let report = with_engine(&model, options, Some(prompt), &arguments.engine, |mut engine, _| {
         let load = started.elapsed();
-        let rounds = rounds(&mut engine, arguments, prompt, started)?;
+        let rounds = rounds(&mut engine, &arguments.measurement(prompt), started)?;
         report(&engine, arguments, prompt, (files.name(), load), &rounds)
     })?;
     print(&report, arguments.json, |report, out| report.write(out))

@@ -18,17 +18,17 @@ const PROMPTS: &str = "Prompts that come again";
 pub(crate) struct CacheArguments {
     /// Folder in which the KV cache of prompts is kept: after a restart, and when others took their place in memory, they
     /// are read instead of computed
-    #[arg(long, value_name = "FOLDER", help_heading = PROMPTS, env = "WICK_CACHE_DIR")]
+    #[arg(long, value_name = "FOLDER", help_heading = PROMPTS)]
     cache_dir: Option<PathBuf>,
     /// Most bytes of it; what was not used for longest goes
-    #[arg(long, value_name = "SIZE", default_value = "1G", help_heading = PROMPTS, env = "WICK_CACHE_SIZE")]
+    #[arg(long, value_name = "SIZE", default_value = "1G", help_heading = PROMPTS)]
     cache_size: Size,
     /// Most bytes that are written to it in a day, since flash wears
-    #[arg(long, value_name = "SIZE", default_value = "2G", help_heading = PROMPTS, env = "WICK_CACHE_WRITES")]
+    #[arg(long, value_name = "SIZE", default_value = "2G", help_heading = PROMPTS)]
     cache_writes: Size,
     /// File with prompts that are read at the start, for all keys: a request a line, {"messages": […]} with "tools" if
     /// there are any, or {"prompt": "…"}
-    #[arg(long, value_name = "FILE", help_heading = PROMPTS, env = "WICK_WARM")]
+    #[arg(long, value_name = "FILE", help_heading = PROMPTS)]
     warm: Option<PathBuf>,
 }
 

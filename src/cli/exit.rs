@@ -1,6 +1,7 @@
 //! How the process ends, and why.
 
 use crate::screen;
+use log::Level;
 use std::fmt;
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -74,7 +75,7 @@ impl Failure {
     /// left to tell.
     pub(crate) fn report(&self) {
         if !self.exit.is_signal() && !self.error.is::<Told>() {
-            let _nobody_listens = writeln!(io::stderr(), "wick: {self}");
+            let _nobody_listens = writeln!(io::stderr(), "{}{self}", screen::prefix(Level::Error));
         }
     }
 

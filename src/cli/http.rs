@@ -3,6 +3,7 @@
 use crate::exit::{Exit, Failure, OrExit};
 use crate::interrupt::{Interrupt, Leave};
 use crate::listen::{self, ListenArguments, Listening};
+use crate::report::note;
 use crate::supervisor;
 use anyhow::Context;
 use std::io;
@@ -73,13 +74,15 @@ impl<'a> Http<'a> {
         Ok(http)
     }
 
-    /// What is looked at between steps: signals, whether HTTP is still spoken, and whether anybody asks for anything.
-    pub(crate) fn turn(&self) -> impl FnMut() -> ControlFlow<()> {
+    /// What is looked at between steps: signals, whether HTTP is still spoken, and whether anybody asks for anything. At SIGHUP
+    /// keys are read again, and `read_again` what else can be.
+    pub(crate) fn turn(&self, read_again: &impl Fn()) -> impl FnMut() -> ControlFlow<()> {
         let mut until = None::<Instant>;
         move || {
             wick_linux::advance();
             if self.interrupt.reload() {
                 self.reload();
+                read_again();
             }
             if self.thread.is_finished() {
                 self.service.queue.close();
@@ -117,7 +120,7 @@ impl<'a> Http<'a> {
         match self.listen.read_keys() {
             Ok(Some(text)) => {
                 self.access.keys.set(&text);
-                log::warn!("the keys were read again");
+                note("the keys were read again");
             }
             Ok(None) => {}
             Err(failure) => log::warn!("the keys are those that they were: {failure}"),

@@ -39,16 +39,16 @@ impl Listening {
 #[derive(Args)]
 pub(crate) struct ListenArguments {
     /// Address to listen at; any but this machine's own needs --api-key-file
-    #[arg(long, value_name = "HOST", default_value = "127.0.0.1", help_heading = HTTP, env = "WICK_HOST")]
+    #[arg(long, value_name = "HOST", default_value = "127.0.0.1", help_heading = HTTP)]
     host: String,
     /// Port to listen at; 0 for any that is free
-    #[arg(long, value_name = "PORT", default_value_t = 8080, help_heading = HTTP, env = "WICK_PORT")]
+    #[arg(long, value_name = "PORT", default_value_t = 8080, help_heading = HTTP)]
     port: u16,
     /// Listen at a Unix socket instead, which user and group may use
-    #[arg(long, value_name = "PATH", help_heading = HTTP, env = "WICK_UNIX")]
+    #[arg(long, value_name = "PATH", help_heading = HTTP)]
     unix: Option<PathBuf>,
     /// File with keys, one a line, of which a request must have one; read again at SIGHUP
-    #[arg(long, value_name = "FILE", help_heading = HTTP, env = "WICK_API_KEY_FILE")]
+    #[arg(long, value_name = "FILE", help_heading = HTTP)]
     api_key_file: Option<PathBuf>,
     /// Listen beyond this machine without keys
     #[arg(long, help_heading = HTTP)]
@@ -101,26 +101,43 @@ impl ListenArguments {
         let inherited = inherited()?;
         if !inherited.is_empty() {
             let mut addresses = inherited.iter().filter_map(address);
-            addresses.try_for_each(|address| self.check(address, keys))?;
+            addresses.try_for_each(|address| self.refuse(address, keys))?;
             return Ok(Listening { listeners: inherited, made: None });
         }
         if let Some(path) = &self.unix {
             let listeners = vec![Listener::Unix(bind_unix(path)?)];
             return Ok(Listening { listeners, made: Some(path.clone()) });
         }
-        let place = || format!("{}:{}", self.host, self.port);
-        let addresses = (self.host.as_str(), self.port).to_socket_addrs();
         let mut listeners = Vec::new();
-        for address in addresses.with_context(place).or_exit(Exit::Usage)? {
-            self.check(address, keys)?;
+        for address in self.addresses(keys)? {
             let listener = TcpListener::bind(address).with_context(|| address.to_string());
             listeners.push(Listener::Tcp(listener.or_exit(Exit::Failed)?));
         }
         Ok(Listening { listeners, made: None })
     }
 
+    /// Where the service would listen, for people. Nobody is there yet, so that a service that runs already is no hindrance.
+    pub(crate) fn check(&self) -> Result<String, Failure> {
+        let keys = self.keys()?;
+        if let Some(path) = &self.unix {
+            return Ok(path.display().to_string());
+        }
+        let places = self.addresses(&keys)?;
+        let places: Vec<_> = places.iter().map(|address| format!("http://{address}")).collect();
+        Ok(places.join(", "))
+    }
+
+    /// The addresses that were asked for.
+    fn addresses(&self, keys: &Keys) -> Result<Vec<SocketAddr>, Failure> {
+        let place = || format!("{}:{}", self.host, self.port);
+        let addresses = (self.host.as_str(), self.port).to_socket_addrs();
+        let addresses: Vec<_> = addresses.with_context(place).or_exit(Exit::Usage)?.collect();
+        addresses.iter().try_for_each(|address| self.refuse(*address, keys))?;
+        Ok(addresses)
+    }
+
     /// Refuses an address beyond this machine without keys.
-    fn check(&self, address: SocketAddr, keys: &Keys) -> Result<(), Failure> {
+    fn refuse(&self, address: SocketAddr, keys: &Keys) -> Result<(), Failure> {
         if address.ip().to_canonical().is_loopback() || !keys.is_empty() || self.insecure {
             return Ok(());
         }

@@ -47,10 +47,11 @@ mod template;
 mod terminal;
 mod tokenize;
 mod trial;
+mod unit;
 
-use crate::exit::{Exit, Failure};
+use crate::exit::{Exit, Failure, OrExit};
 use crate::interrupt::Interrupt;
-use clap::{Arg, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{Arg, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 use log::{Level, LevelFilter};
 use std::env;
 use std::ffi::OsString;
@@ -110,30 +111,43 @@ enum Verb {
 }
 
 impl Arguments {
-    /// What a command line says. A value of an option may be a negative number, so that what refuses it can say
-    /// which numbers there are.
+    /// What a command line says, and variables beside it.
     fn try_read(words: impl IntoIterator<Item = OsString>) -> Result<Arguments, clap::Error> {
-        let allow = |argument: Arg| {
-            let is_value = argument.get_action().takes_values() && !argument.is_positional();
-            argument.allow_negative_numbers(is_value)
-        };
-        let command = Arguments::command();
-        let verbs: Vec<String> = command.get_subcommands().map(|v| v.get_name().into()).collect();
-        let command = verbs.into_iter().fold(command, |command, verb| {
-            command.mut_subcommand(verb, |verb| verb.mut_args(allow))
-        });
-        Arguments::from_arg_matches(&command.try_get_matches_from(words)?)
+        Arguments::from_arg_matches(&command().try_get_matches_from(words)?)
     }
 
     /// The same with what the file of settings says, if there is one, before the rest of the command line.
-    fn with_settings(self) -> Result<Arguments, Failure> {
-        let Verb::Serve(serve) = &self.verb else { return Ok(self) };
-        let Some(path) = &serve.config else { return Ok(self) };
+    fn with_settings(self) -> Result<Result<Arguments, clap::Error>, Failure> {
+        let Verb::Serve(serve) = &self.verb else { return Ok(Ok(self)) };
+        let Some(path) = &serve.config else { return Ok(Ok(self)) };
         let given: Vec<OsString> = env::args_os().collect();
         let verb = given.iter().position(|word| word == "serve").unwrap_or(1);
         let (before, after) = given.split_at(given.len().min(verb + 1));
         let words = [before, &settings::options(path)?, after].concat();
-        Ok(Arguments::try_read(words).unwrap_or_else(|error| error.exit()))
+        Ok(Arguments::try_read(words))
+    }
+}
+
+/// All verbs with their options. A value of an option may be a negative number, so that what refuses it can say which
+/// numbers there are.
+fn command() -> Command {
+    let allow = |argument: Arg| {
+        let is_value = argument.get_action().takes_values() && !argument.is_positional();
+        argument.allow_negative_numbers(is_value)
+    };
+    let command = settings::with_variables(Arguments::command());
+    let verbs: Vec<String> = command.get_subcommands().map(|v| v.get_name().into()).collect();
+    verbs
+        .into_iter()
+        .fold(command, |command, verb| command.mut_subcommand(verb, |verb| verb.mut_args(allow)))
+}
+
+/// What the command line, variables and file of settings of a service say now.
+fn settings_again() -> Result<Box<serve::Arguments>, Failure> {
+    let read = Arguments::try_read(env::args_os()).or_exit(Exit::Usage)?;
+    match read.with_settings()?.or_exit(Exit::Usage)?.verb {
+        Verb::Serve(arguments) => Ok(arguments),
+        _ => Err(Failure::new(Exit::Usage, "wick serve expected")),
     }
 }
 
@@ -180,7 +194,7 @@ fn start() -> Exit {
 /// Does what the command line says.
 fn run(interrupt: &Interrupt, started: Instant) -> Result<(), Failure> {
     let arguments = match Arguments::try_read(env::args_os()) {
-        Ok(arguments) => arguments.with_settings()?,
+        Ok(arguments) => arguments.with_settings()?.unwrap_or_else(|error| error.exit()),
         Err(error) if error.use_stderr() => error.exit(),
         Err(help) => return Ok(help.print()?),
     };
@@ -189,7 +203,7 @@ fn run(interrupt: &Interrupt, started: Instant) -> Result<(), Failure> {
     match arguments.verb {
         Verb::Run(a) => run::run(&a, interrupt, verbose),
         Verb::Chat(a) => chat::run(&a, interrupt, verbose),
-        Verb::Serve(a) => serve::run(&a, interrupt),
+        Verb::Serve(a) => serve::run(&a, interrupt, settings_again),
         Verb::Batch(a) => batch::run(&a, interrupt),
         Verb::Tokenize(a) => tokenize::run(&a),
         Verb::Detokenize(a) => detokenize::run(&a),
@@ -201,7 +215,7 @@ fn run(interrupt: &Interrupt, started: Instant) -> Result<(), Failure> {
         Verb::Synth(a) => synth::run(&a, interrupt),
         Verb::Pack(a) => pack::pack(&a, interrupt),
         Verb::Unpack(a) => pack::unpack(&a, interrupt),
-        Verb::Manual(a) => manual::run(&a, Arguments::command()),
+        Verb::Manual(a) => manual::run(&a, command()),
     }
 }
 
@@ -215,7 +229,8 @@ fn start_log(verbose: u8) {
         .filter_level(level)
         .format(|line, record| {
             let kind = if record.level() <= Level::Warn { "warning: " } else { "" };
-            writeln!(line, "wick: {kind}{}", screen::line(&record.args().to_string()))
+            let (prefix, text) = (screen::prefix(record.level()), record.args().to_string());
+            writeln!(line, "{prefix}{kind}{}", screen::line(&text))
         })
         .init();
 }

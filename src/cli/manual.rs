@@ -43,7 +43,7 @@ pub(crate) fn run(arguments: &Arguments, mut command: Command) -> Result<(), Fai
 fn settings(verb: &Command) -> String {
     let mut text = String::from(
         "# Settings of wick serve: a key is an option of its command line (man wick-serve). Variables such as WICK_PORT\n\
-         # go before this file. SIGHUP (systemctl reload wick) has the keys read again; the rest needs a restart.\n",
+         # go before this file. SIGHUP (systemctl reload wick) has keys and sampling read again; the rest needs a restart.\n",
     );
     for argument in verb.get_arguments().filter(|argument| is_setting(argument)) {
         let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
@@ -59,7 +59,9 @@ fn settings(verb: &Command) -> String {
 /// Whether an option is of use in a file.
 fn is_setting(argument: &Arg) -> bool {
     let name = argument.get_long();
-    name.is_some_and(|name| !["help", "version", "verbose", "config", "also"].contains(&name))
+    name.is_some_and(|name| {
+        !["help", "version", "verbose", "config", "check", "also"].contains(&name)
+    })
 }
 
 /// An option with its default, or with what it takes.

@@ -63,11 +63,6 @@ impl From<GatingArgument> for Gating {
 }
 
 impl ModelArguments {
-    /// The file that was asked for; `None` for nano.
-    pub(crate) fn path(&self) -> Option<&Path> {
-        self.file.path()
-    }
-
     /// Maps the file that was asked for.
     pub(crate) fn open(&self) -> Result<Files, HostError> {
         self.file.open()

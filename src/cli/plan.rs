@@ -1,26 +1,23 @@
 //! `wick plan`: what a model takes of a board's memory, and how fast it can be there.
 
+mod report;
+
 use crate::answering::{DRAFTS, arrange, serving};
 use crate::engine::{HeadRowsArguments, KvArguments};
-use crate::exit::{Exit, Failure, OrExit};
-use crate::memory::{MemoryArguments, Mib};
+use crate::exit::Failure;
+use crate::memory::MemoryArguments;
 use crate::model::{ModelArguments, tokenizer};
 use crate::number;
 use crate::report::print;
-use crate::screen::line;
 use crate::sequences::Wanted;
-use anyhow::Context;
 use clap::Args;
 use clap::builder::PossibleValuesParser;
-use serde::Serialize;
-use std::io::{self, Write};
+use report::Bounds;
+pub(crate) use report::Report;
 use std::sync::Arc;
-use std::time::Duration;
-use wick_core::{Config, Options, Traffic, Weights};
-use wick_linux::host::{Budget, Footprint, HostError, Model, Placement, one_sequence};
-use wick_linux::reads::{SpeedSample, measure_reads};
-use wick_linux::{Board, Catalogue};
-use wick_prepare::Statistics;
+use wick_core::Options;
+use wick_linux::Board;
+use wick_linux::host::{Budget, HostError, Model, Placement, one_sequence};
 use wick_serve::Room;
 use wick_serve::constraint::Forms;
 
@@ -63,81 +60,6 @@ pub(crate) struct Arguments {
     json: bool,
 }
 
-/// Everything that is shown.
-#[derive(Serialize)]
-struct Report {
-    model: String,
-    context: usize,
-    sequences: usize,
-    batch: usize,
-    /// Bytes of each part.
-    dense_weights: usize,
-    kv: usize,
-    scratch: usize,
-    sampler: usize,
-    program: usize,
-    requests: usize,
-    slots: usize,
-    total: usize,
-    /// Bytes that the process may take, and who says so.
-    budget: Option<usize>,
-    budget_source: Option<String>,
-    /// Experts of the model, those that have a slot, and bytes of a slot.
-    experts: usize,
-    expert_slots: usize,
-    slot_bytes: usize,
-    slots_per_layer: f64,
-    /// Share of wanted experts that a slot holds, expected.
-    hit_rate: f64,
-    /// Bytes that a decoded token reads, expected.
-    memory_bytes_per_token: f64,
-    storage_bytes_per_token: f64,
-    bounds: Vec<Bounds>,
-}
-
-/// Tokens per second, at most, and what says so.
-#[derive(Serialize)]
-struct Bounds {
-    source: String,
-    memory: Option<f64>,
-    storage: Option<f64>,
-}
-
-impl Bounds {
-    /// By the nominal figures of a board.
-    fn of_board(board: &Board, memory: f64, storage: f64) -> Bounds {
-        Bounds {
-            source: board.title.into(),
-            memory: Some(board.memory / memory),
-            storage: (storage > 0.0).then(|| board.storage / storage),
-        }
-    }
-
-    /// By reading from the model's file; `None` if there is none, or it is too small to tell.
-    fn measured(model: &Model<'_>, storage: f64) -> Result<Option<Bounds>, Failure> {
-        let Some(file) = model.files.parts().first() else {
-            log::warn!("--measure: {} has no file to read from", model.files.name());
-            return Ok(None);
-        };
-        let measured = measure_reads(file.path(), Duration::from_secs(2));
-        let Some(speed) = measured.context("measuring reads").or_exit(Exit::Failed)? else {
-            log::warn!("--measure: {} is too small a file to tell", file.path().display());
-            return Ok(None);
-        };
-        let SpeedSample { depth, size, bandwidth } = speed.best;
-        let how = if speed.is_direct { "" } else { ", through the page cache" };
-        Ok(Some(Bounds {
-            source: format!(
-                "this file: {:.0} MB/s with {depth} reads of {} KiB in flight{how}",
-                bandwidth / 1e6,
-                size >> 10
-            ),
-            memory: None,
-            storage: (storage > 0.0).then(|| bandwidth / storage),
-        }))
-    }
-}
-
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let files = arguments.model.open()?;
     let model = files.model(arguments.model.overrides())?;
@@ -154,8 +76,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let place = |options| Placement::choose(&model, options, budget.as_ref(), false);
     let placement = place(arguments.options(&model, place))?;
     let board = arguments.board.as_deref().and_then(Board::find);
-    let mut report = Report::new(&model, &placement, budget.as_ref(), board);
-    (report.program, report.requests) = (report.program.saturating_sub(requests), requests);
+    let mut report = Report::new(&model, &placement, budget.as_ref(), requests, board);
     if arguments.measure {
         report.bounds.extend(Bounds::measured(&model, report.storage_bytes_per_token)?);
     }
@@ -182,141 +103,4 @@ impl Arguments {
             }
         }
     }
-}
-
-impl Report {
-    fn new(
-        model: &Model<'_>,
-        placement: &Placement,
-        budget: Option<&Budget>,
-        board: Option<&'static Board>,
-    ) -> Report {
-        let Model { config, weights, .. } = model;
-        let statistics = Statistics::report(config);
-        let experts = config.layers * config.experts;
-        let Placement { options, plan, catalogue } = placement;
-        let slot_bytes = catalogue.as_ref().map_or(weights.slot_bytes(), Catalogue::slot_bytes);
-        let expert_slots = if plan.slots == 0 { experts } else { plan.slots / slot_bytes };
-        let (hit_rate, storage) = expected_misses(weights, &statistics, expert_slots);
-        let memory = expected_traffic(config, weights, &statistics);
-        let Footprint { program, total } = placement.footprint(budget);
-        let bounds = board.map(|board| Bounds::of_board(board, memory, storage));
-        Report {
-            model: model.files.name().into(),
-            context: options.context,
-            sequences: options.sequences,
-            batch: options.batch,
-            dense_weights: plan.weights,
-            kv: plan.kv,
-            scratch: plan.scratch,
-            sampler: plan.sampler,
-            program,
-            requests: 0,
-            slots: plan.slots,
-            total,
-            budget: budget.map(|budget| budget.whole),
-            budget_source: budget.map(|budget| budget.source.to_string()),
-            experts,
-            expert_slots,
-            slot_bytes,
-            slots_per_layer: expert_slots as f64 / config.layers as f64,
-            hit_rate,
-            memory_bytes_per_token: memory,
-            storage_bytes_per_token: storage,
-            bounds: bounds.into_iter().collect(),
-        }
-    }
-
-    /// The report for people.
-    fn write(&self, out: &mut impl Write) -> io::Result<()> {
-        let streaming = self.slots > 0;
-        let weights = if streaming { "dense weights" } else { "weights" };
-        writeln!(out, "model          {}", line(&self.model))?;
-        let each = if self.sequences > 1 {
-            format!(" in each of {} sequences", self.sequences)
-        } else {
-            String::new()
-        };
-        writeln!(
-            out,
-            "context        {} positions{each}, {} in a batch",
-            self.context, self.batch
-        )?;
-        writeln!(out)?;
-        for (part, bytes) in [
-            (weights, self.dense_weights),
-            ("KV cache", self.kv),
-            ("scratch", self.scratch),
-            ("sampler", self.sampler),
-            ("program", self.program),
-            ("requests", self.requests),
-            ("expert slots", self.slots),
-            ("total", self.total),
-        ] {
-            if part == "requests" && bytes == 0 {
-                continue;
-            }
-            writeln!(out, "{part:13} {:>12}", Mib(bytes).to_string())?;
-        }
-        if let (Some(bytes), Some(source)) = (self.budget, &self.budget_source) {
-            writeln!(out, "{:13} {:>12} ({source})", "may take", Mib(bytes).to_string())?;
-        }
-        writeln!(out)?;
-        let share = 100.0 * self.expert_slots as f64 / self.experts as f64;
-        writeln!(
-            out,
-            "experts        {} of {} in memory ({share:.1} %), {:.1} a layer, {} each",
-            self.expert_slots,
-            self.experts,
-            self.slots_per_layer,
-            Mib(self.slot_bytes)
-        )?;
-        writeln!(
-            out,
-            "expected       {:.1} % of wanted experts in memory; a token reads {} of memory and {} of \
-             storage",
-            100.0 * self.hit_rate,
-            Mib(self.memory_bytes_per_token as usize),
-            Mib(self.storage_bytes_per_token as usize)
-        )?;
-        self.bounds.iter().try_for_each(|bounds| bounds.write(out))
-    }
-}
-
-impl Bounds {
-    fn write(&self, out: &mut impl Write) -> io::Result<()> {
-        writeln!(out, "by             {}", self.source)?;
-        let by = |what, rate: f64| format!("{rate:.1} tokens/s by {what}");
-        let bounds = [self.memory.map(|r| by("memory", r)), self.storage.map(|r| by("storage", r))];
-        let bounds: Vec<String> = bounds.into_iter().flatten().collect();
-        if bounds.is_empty() {
-            Ok(())
-        } else {
-            writeln!(out, "at most        {}", bounds.join(", "))
-        }
-    }
-}
-
-/// The share of wanted experts that slots hold if they hold those that are wanted most, and the bytes
-/// that a token reads for the others.
-fn expected_misses(weights: &Weights<'_>, statistics: &Statistics, slots: usize) -> (f64, f64) {
-    let mut experts: Vec<(f64, usize)> = Vec::new();
-    for (frequency, layer) in statistics.frequency.iter().zip(&weights.layers) {
-        experts.extend(frequency.iter().map(|f| (*f, layer.slot_bytes())));
-    }
-    experts.sort_by(|a, b| b.0.total_cmp(&a.0));
-    let (held, missed) = experts.split_at(slots.min(experts.len()));
-    let wanted = |some: &[(f64, usize)]| some.iter().map(|(f, _)| f).sum::<f64>();
-    // The sum of nothing is -0.
-    let bytes = 0.0 + missed.iter().map(|(f, bytes)| f * *bytes as f64).sum::<f64>();
-    (wanted(held) / wanted(&experts), bytes)
-}
-
-/// The bytes of weights that a decoded token reads from memory.
-fn expected_traffic(config: &Config, weights: &Weights<'_>, statistics: &Statistics) -> f64 {
-    let neurons = |layer: usize| {
-        let all = (config.active * config.expert_width) as f64;
-        (all * (1.0 - statistics.sparsity[layer])) as usize
-    };
-    Traffic::of_token(weights, config.active, config.vocab, neurons).total() as f64
 }

@@ -2,6 +2,7 @@
 
 use crate::exit::{Exit, Failure, OrExit};
 use crate::screen;
+use log::Level;
 use serde::Serialize;
 use std::fmt;
 use std::fs;
@@ -35,7 +36,8 @@ pub(crate) fn print_line(value: &impl Serialize) -> Result<(), Failure> {
 
 /// A line on stderr. It is said beside what a verb does, which does not fail where nobody can hear it.
 pub(crate) fn note(line: &str) {
-    let _nobody_listens = writeln!(io::stderr(), "wick: {}", screen::line(line));
+    let _nobody_listens =
+        writeln!(io::stderr(), "{}{}", screen::prefix(Level::Info), screen::line(line));
 }
 
 /// Says what a file that was written is like: on stdout, if that is not where the file went.

@@ -3,6 +3,7 @@
 use crate::number;
 use clap::Args;
 use wick_core::Sampling;
+use wick_serve::service::SamplingDefaults;
 
 /// Where `--help` lists how tokens are drawn.
 const SAMPLING: &str = "Sampling";
@@ -104,6 +105,11 @@ impl SamplingArguments {
             frequency_penalty: self.frequency_penalty,
             seed: self.seed.unwrap_or_else(clock_seed),
         }
+    }
+
+    /// The same for requests, each with a seed of its own unless one was asked for.
+    pub(crate) fn usual(&self) -> SamplingDefaults {
+        SamplingDefaults { sampling: self.sampling(), seed: self.seed }
     }
 }
 

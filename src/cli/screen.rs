@@ -1,7 +1,9 @@
 //! Text from elsewhere on a terminal, to which control characters are commands.
 
+use log::Level;
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, StdoutLock, Write};
+use std::sync::LazyLock;
 
 /// The text with control characters but line breaks and tabs as escapes, such as `\x1b`.
 pub(crate) fn tame(text: &str) -> String {
@@ -11,6 +13,29 @@ pub(crate) fn tame(text: &str) -> String {
 /// The text on one line, with all control characters as escapes.
 pub(crate) fn line(text: &str) -> String {
     escape(text, |_| true)
+}
+
+/// What a line on stderr begins with: its priority, where the journal reads it (sd-daemon(3)), and who says it.
+pub(crate) fn prefix(level: Level) -> &'static str {
+    if !is_journal() {
+        return "wick: ";
+    }
+    match level {
+        Level::Error => "<3>",
+        Level::Warn => "<4>",
+        Level::Info => "<6>",
+        Level::Debug | Level::Trace => "<7>",
+    }
+}
+
+/// Whether stderr goes to systemd's journal: `JOURNAL_STREAM` names the device and the file that it reads (systemd.exec(5)).
+fn is_journal() -> bool {
+    static IS_JOURNAL: LazyLock<bool> = LazyLock::new(|| {
+        let named = std::env::var("JOURNAL_STREAM").unwrap_or_default();
+        let found = rustix::fs::fstat(io::stderr());
+        found.is_ok_and(|found| named == format!("{}:{}", found.st_dev, found.st_ino))
+    });
+    *IS_JOURNAL
 }
 
 fn escape(text: &str, is_escaped: impl Fn(char) -> bool) -> String {

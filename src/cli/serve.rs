@@ -7,13 +7,17 @@ use crate::exit::{Exit, Failure, OrExit};
 use crate::http::{Bounds, Http};
 use crate::interrupt::Interrupt;
 use crate::listen::ListenArguments;
-use crate::model::{ModelArguments, open, tokenizer};
+use crate::model::{GatingArguments, open, tokenizer};
 use crate::number;
+use crate::plan::Report;
 use crate::report::note;
+use crate::screen::line;
 use crate::sequences::Wanted;
 use crate::supervisor;
+use crate::unit;
 use anyhow::Context;
 use clap::Args;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,7 +32,7 @@ use wick_text::Tokenizer;
 /// The same request and seed give the same text, whoever else is served. Every option can stand in a file for
 /// --config (key = value, in TOML) and in a variable (WICK_PORT for --port); the command line goes before the
 /// variable, and that before the file. SIGTERM ends the service once all is answered that was asked, SIGHUP has it
-/// read its keys again.
+/// read its keys again, and how tokens are drawn where a request does not say.
 ///
 ///   wick serve
 ///   wick serve model.gguf --memory 1G --parallel 2
@@ -36,45 +40,60 @@ use wick_text::Tokenizer;
 #[derive(Args)]
 #[command(verbatim_doc_comment, args_override_self = true)]
 pub(crate) struct Arguments {
+    /// GGUF file of the model, the first one if it is split [default: nano, built in]
+    file: Option<PathBuf>,
+    /// The same as FILE, which goes before it
+    #[arg(short, long, value_name = "FILE")]
+    model: Option<PathBuf>,
     #[command(flatten)]
-    model: ModelArguments,
+    gating: GatingArguments,
     /// Another model, and the name that requests ask for it with: it takes the place of the one that is loaded, once that
     /// has answered all; a table `models` in the file with options
-    #[arg(long, value_name = "NAME=FILE", value_parser = also, env = "WICK_ALSO")]
+    #[arg(long, value_name = "NAME=FILE", value_parser = also)]
     also: Vec<Named>,
     /// File with options
-    #[arg(long, value_name = "FILE", env = "WICK_CONFIG")]
+    #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
+    /// Show how models would be served, and what speaks against it, and end
+    #[arg(long)]
+    check: bool,
     #[command(flatten)]
     listen: ListenArguments,
     /// Requests that are answered side by side, each with a KV cache of its own [default: up to 4, as memory allows]
-    #[arg(long, value_name = "N", value_parser = number::up_to(64), env = "WICK_PARALLEL")]
+    #[arg(long, value_name = "N", value_parser = number::up_to(64))]
     parallel: Option<usize>,
     #[command(flatten)]
     cache: CacheArguments,
     /// Requests that may wait; more are refused
-    #[arg(long, value_name = "N", default_value = "32", value_parser = number::up_to(10_000), env = "WICK_MAX_QUEUE")]
+    #[arg(long, value_name = "N", default_value = "32", value_parser = number::up_to(10_000))]
     max_queue: usize,
     /// How long requests wait for the model to be loaded
-    #[arg(long, value_name = "SECONDS", default_value = "300", value_parser = number::up_to(86_400), env = "WICK_TIMEOUT")]
+    #[arg(long, value_name = "SECONDS", default_value = "300", value_parser = number::up_to(86_400))]
     timeout: usize,
     /// How long requests may go on after SIGTERM
-    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = number::up_to(86_400), env = "WICK_GRACE")]
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = number::up_to(86_400))]
     grace: usize,
     /// End when nobody has asked for anything for so long; a socket of systemd's starts the service again [default: never]
-    #[arg(long, value_name = "SECONDS", value_parser = number::up_to(1 << 30), env = "WICK_IDLE_EXIT")]
+    #[arg(long, value_name = "SECONDS", value_parser = number::up_to(1 << 30))]
     idle_exit: Option<usize>,
     /// Where experts are read as they are wanted: how long an answer may wait for a part of another's prompt
-    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = number::up_to(86_400), env = "WICK_MAX_STALL")]
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = number::up_to(86_400))]
     max_stall: usize,
     /// How long a plain answer may take before white space goes ahead of it, so that clients and proxies wait; 0 for none
-    #[arg(long, value_name = "SECONDS", default_value = "20", value_parser = number::none_to(86_400), env = "WICK_PADDING")]
+    #[arg(long, value_name = "SECONDS", default_value = "20", value_parser = number::none_to(86_400))]
     padding: usize,
     #[command(flatten)]
     answering: AnsweringArguments,
 }
 
-pub(crate) fn run(arguments: &Arguments, interrupt: &Interrupt) -> Result<(), Failure> {
+/// What reads the arguments again.
+pub(crate) type Again = fn() -> Result<Box<Arguments>, Failure>;
+
+pub(crate) fn run(
+    arguments: &Arguments,
+    interrupt: &Interrupt,
+    again: Again,
+) -> Result<(), Failure> {
     let Arguments { answering, parallel, .. } = arguments;
     interrupt.loading(Box::new(|| ()));
     answering.check(parallel.unwrap_or(1))?;
@@ -84,19 +103,57 @@ pub(crate) fn run(arguments: &Arguments, interrupt: &Interrupt) -> Result<(), Fa
     let budget = answering.engine.budget().map(|budget| budget.whole);
     let room = Room::within(budget);
     let engine = answering.engine.beside(room.total());
+    if arguments.check {
+        return check(arguments, &all, first, &engine, room.total());
+    }
     let models = Models::new(all.iter().map(|named| named.name.clone()).collect());
     let (most, timeout) = (arguments.max_queue, seconds(arguments.timeout));
-    let service = Arc::new(Service::new(most, timeout, room, models));
+    let service = Arc::new(Service::new(most, timeout, room, models, answering.usual()));
     let (grace, idle) = (seconds(arguments.grace), arguments.idle_exit.map(seconds));
     let http =
         Http::open(&service, &arguments.listen, interrupt, Bounds { grace, idle, memory: budget })?;
     supervisor::watch();
-    let serving = Serving { arguments, interrupt, engine, service: &service, http: &http, warm };
+    let serving =
+        Serving { arguments, again, interrupt, engine, service: &service, http: &http, warm };
     let done = serving.serve_all(&all, first);
     if let Err(failure) = &done {
         service.set(State::Failed(failure.to_string()));
     }
     http.finish(done)
+}
+
+/// Shows how each model would be served.
+fn check(
+    arguments: &Arguments,
+    all: &[Named],
+    first: Opened,
+    engine: &EngineArguments,
+    requests: usize,
+) -> Result<(), Failure> {
+    let Arguments { answering, listen, .. } = arguments;
+    let mut out = io::stdout();
+    writeln!(out, "listens        {}", listen.check()?)?;
+    let mut first = Some(first);
+    for named in all {
+        let opened = first.take().map_or_else(|| Opened::of(named, arguments), Ok)?;
+        let Opened { files, tokenizer } = opened;
+        let model = files.model(arguments.gating.overrides())?;
+        let forms = forms(tokenizer);
+        let (chat, _) = answering.open_texts(&model, forms.tokenizer())?;
+        chat.err().into_iter().for_each(|reason| log::warn!("{}: {reason}", named.name));
+        let wanted = Wanted::of_service(arguments.parallel);
+        let options = answering.choose(&model, wanted, engine);
+        let placement = engine.place(&model, options)?;
+        let budget = engine.budget();
+        let report = Report::new(&model, &placement, budget.as_ref(), requests, None);
+        writeln!(out, "name           {}", line(&named.name))?;
+        report.write(&mut out)?;
+        writeln!(out)?;
+    }
+    for line in unit::compare(answering.engine.budget().as_ref()) {
+        writeln!(out, "{line}")?;
+    }
+    Ok(())
 }
 
 fn seconds(number: usize) -> Duration {
@@ -124,7 +181,7 @@ fn also(text: &str) -> Result<Named, String> {
 impl Arguments {
     /// The models, that which is loaded first before the others.
     fn models(&self) -> Result<Vec<Named>, Failure> {
-        let path = self.model.path();
+        let path = self.file.as_deref().or(self.model.as_deref());
         let is_given = path.is_some() || self.also.is_empty();
         let name = self.answering.alias.clone().unwrap_or_else(|| name(path));
         let first = is_given.then(|| Named { name, path: path.map(PathBuf::from) });
@@ -149,7 +206,7 @@ impl Opened {
     fn of(named: &Named, arguments: &Arguments) -> Result<Opened, Failure> {
         let files = open(named.path.as_deref())?;
         let tokenizer = {
-            let model = files.model(arguments.model.overrides())?;
+            let model = files.model(arguments.gating.overrides())?;
             tokenizer(&files, model.metadata())?
         };
         Ok(Opened { files, tokenizer })
@@ -159,6 +216,7 @@ impl Opened {
 /// A service, whatever model it has at the moment.
 struct Serving<'a> {
     arguments: &'a Arguments,
+    again: Again,
     interrupt: &'a Interrupt,
     engine: EngineArguments,
     service: &'a Service,
@@ -202,7 +260,7 @@ impl Serving<'_> {
         let loading = format!("{}: {} is being loaded", http.place, files.name());
         supervisor::status(&loading);
         note(&loading);
-        let model = files.model(arguments.model.overrides())?;
+        let model = files.model(arguments.gating.overrides())?;
         let forms = forms(tokenizer);
         let wanted = Wanted::of_service(arguments.parallel);
         let options = answering.choose(&model, wanted, engine);
@@ -227,7 +285,18 @@ impl Serving<'_> {
             supervisor::ready(&answers);
             note(&answers);
             let blame = naming(&model);
-            Ok(worker.with_saved(saved).naming(&blame).run(http.turn())?)
+            Ok(worker.with_saved(saved).naming(&blame).run(http.turn(&|| self.read_again()))?)
         })
+    }
+
+    /// Has tokens drawn from now on as the settings say, which may have changed.
+    fn read_again(&self) {
+        match (self.again)() {
+            Ok(arguments) => {
+                arguments.answering.change(&self.service.usual);
+                note("how tokens are drawn was read again");
+            }
+            Err(failure) => log::warn!("tokens are drawn as they were: {failure}"),
+        }
     }
 }

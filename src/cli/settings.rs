@@ -1,7 +1,9 @@
-//! Settings of a service from a file, as if they stood on the command line.
+//! Settings of a service from a file, as if they stood on the command line, and from variables.
 
 use crate::exit::{Exit, Failure, OrExit};
 use anyhow::Context;
+use clap::builder::BoolishValueParser;
+use clap::{Arg, ArgAction, Command};
 use std::env;
 use std::ffi::OsString;
 use std::fs;
@@ -27,6 +29,30 @@ pub(crate) fn options(path: &Path) -> Result<Vec<OsString>, Failure> {
     Ok(options)
 }
 
+/// `command` with variables for all options of `wick serve`, and for those of `wick batch` that are the same.
+pub(crate) fn with_variables(mut command: Command) -> Command {
+    let serve = command.find_subcommand("serve").map(Command::get_arguments);
+    let names: Vec<String> =
+        serve.into_iter().flatten().filter_map(Arg::get_long).map(String::from).collect();
+    for verb in ["serve", "batch"] {
+        command = command.mut_subcommand(verb, |verb| {
+            verb.mut_args(|argument| match argument.get_long().map(String::from) {
+                Some(name) if names.contains(&name) => with_variable(argument, &name),
+                _ => argument,
+            })
+        });
+    }
+    command
+}
+
+fn with_variable(argument: Arg, name: &str) -> Arg {
+    let argument = match argument.get_action() {
+        ArgAction::SetTrue => argument.value_parser(BoolishValueParser::new()),
+        _ => argument,
+    };
+    argument.env(variable(name))
+}
+
 /// Adds the models of a table: `name = "file"`.
 fn add_models(options: &mut Vec<OsString>, models: &Table) -> Result<(), String> {
     for (name, file) in models {
@@ -40,7 +66,7 @@ fn add_models(options: &mut Vec<OsString>, models: &Table) -> Result<(), String>
 }
 
 /// The variable that says the same as an option.
-fn variable(key: &str) -> String {
+pub(crate) fn variable(key: &str) -> String {
     format!("WICK_{}", key.replace('-', "_").to_ascii_uppercase())
 }
 

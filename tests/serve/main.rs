@@ -14,4 +14,5 @@ mod page;
 mod responses;
 mod saved;
 mod service;
+mod settings;
 mod tools;

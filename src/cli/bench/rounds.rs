@@ -1,12 +1,25 @@
 //! The rounds of a measurement: prompts are read, and tokens decoded after them.
 
-use super::Arguments;
 use crate::exit::{Exit, Failure, OrExit};
 use crate::progress::Progress;
 use crate::streaming::{Streamed, Streaming};
 use std::ops::Range;
 use std::time::{Duration, Instant};
-use wick_core::{Approximation, Engine, Logits, Sampling, Token, Traffic};
+use wick_core::{Approximation, Engine, Logits, Token, Traffic};
+
+/// What is to be measured.
+#[derive(Clone, Copy)]
+pub(super) struct Measurement {
+    pub(super) rounds: usize,
+    pub(super) sequences: usize,
+    /// Tokens that each sequence reads.
+    pub(super) prompt: usize,
+    /// Tokens that each decodes.
+    pub(super) decoded: usize,
+    /// Which logits a token wants.
+    pub(super) logits: Logits,
+    pub(super) approximation: Approximation,
+}
 
 /// What the rounds took and used.
 #[derive(Default)]
@@ -55,22 +68,21 @@ impl Work<'_> {
     }
 }
 
-/// Reads and decodes; `prompt` is how many tokens each sequence reads, and `started` is when the process did.
+/// Reads and decodes; `started` is when the process did.
 pub(super) fn rounds(
     engine: &mut Engine<'_>,
-    arguments: &Arguments,
-    prompt: usize,
+    measurement: &Measurement,
     started: Instant,
 ) -> Result<Rounds, Failure> {
-    let (n, parallel) = (arguments.n, arguments.parallel);
+    let Measurement { sequences: parallel, prompt, decoded: n, .. } = *measurement;
     let ids = ids((prompt + n) * parallel, engine.config().vocab);
     let work = Work {
         sequences: ids.chunks(prompt + n).map(|ids| ids.split_at(prompt)).collect(),
-        logits: arguments.output.head_rows().logits(Sampling::default().top()),
-        approximation: arguments.engine.approximation(),
+        logits: measurement.logits,
+        approximation: measurement.approximation,
     };
     let mut rounds = Rounds::default();
-    let mut progress = Progress::count("measuring", arguments.rounds * ids.len(), "tokens");
+    let mut progress = Progress::count("measuring", measurement.rounds * ids.len(), "tokens");
     let mut done = 0;
     if engine.arrange(0) > 0 {
         work.read(engine, 0..1)?;
@@ -78,7 +90,7 @@ pub(super) fn rounds(
         engine.arrange(usize::MAX);
     }
     let mut step = Vec::with_capacity(parallel);
-    for _ in 0..arguments.rounds {
+    for _ in 0..measurement.rounds {
         let before = Streaming::of(engine);
         let start = Instant::now();
         work.read(engine, 0..1)?;

@@ -1,7 +1,7 @@
 //! What a request says of how its tokens are drawn.
 
 use super::error::ApiError;
-use crate::service::Ready;
+use crate::service::{Ready, SamplingDefaults};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
@@ -80,7 +80,7 @@ impl Fields {
     }
 
     fn sampling(&self, ready: &Ready) -> Result<Sampling, ApiError> {
-        let usual = ready.sampling;
+        let SamplingDefaults { sampling: usual, seed } = ready.usual.get();
         Ok(Sampling {
             temperature: number("temperature", self.temperature, usual.temperature, 0.0, 1000.0)?,
             top_k: match self.top_k {
@@ -106,7 +106,7 @@ impl Fields {
                 self.frequency_penalty,
                 usual.frequency_penalty,
             )?,
-            seed: self.seed.map_or_else(random, |seed| seed as u64),
+            seed: self.seed.map(|seed| seed as u64).or(seed).unwrap_or_else(random),
         })
     }
 

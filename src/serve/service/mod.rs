@@ -9,6 +9,7 @@ mod job;
 mod metrics;
 mod models;
 mod queue;
+mod usual;
 mod worker;
 
 pub use activity::Activity;
@@ -17,6 +18,7 @@ pub use metrics::Metrics;
 pub use models::{Exchange, Models};
 pub(crate) use models::{Lease, NoLease, base};
 pub use queue::{Queue, Refused};
+pub use usual::{SamplingDefaults, Usual};
 pub use worker::Worker;
 
 use crate::chat::Chat;
@@ -26,7 +28,7 @@ use serde_json::Value as Json;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
-use wick_core::{HeadRows, Sampling};
+use wick_core::HeadRows;
 use wick_text::Tokenizer;
 
 /// What stands between clients and the engine's thread.
@@ -38,6 +40,8 @@ pub struct Service {
     pub metrics: Metrics,
     /// Memory that requests share.
     pub room: Arc<Room>,
+    /// How tokens are drawn where a request does not say.
+    pub usual: Arc<Usual>,
     /// The models, of which one is loaded at a time.
     pub models: Models,
     /// When it was asked for something last.
@@ -67,6 +71,8 @@ pub struct Ready {
     pub tokenizer: Arc<Tokenizer>,
     /// Memory that requests share.
     pub room: Arc<Room>,
+    /// How tokens are drawn where a request does not say.
+    pub usual: Arc<Usual>,
     /// What answers can be made to look like.
     pub forms: Forms,
     /// How conversations are written; or why they cannot be.
@@ -81,8 +87,6 @@ pub struct Ready {
     pub hidden: usize,
     /// Sequences side by side.
     pub sequences: usize,
-    /// How tokens are drawn where a request does not say.
-    pub sampling: Sampling,
     /// Which logits are computed.
     pub head_rows: HeadRows,
     /// Most tokens of an answer where a request does not say.
@@ -96,12 +100,18 @@ pub struct Ready {
 }
 
 impl Service {
-    /// A service whose model is still to be loaded, in which `most` requests may wait, and share a room and models.
-    pub fn new(most: usize, load_timeout: Duration, room: Room, models: Models) -> Service {
+    /// A service whose model is still to be loaded, in which `most` requests may wait, and share all else.
+    pub fn new(
+        most: usize,
+        load_timeout: Duration,
+        room: Room,
+        models: Models,
+        usual: Usual,
+    ) -> Service {
         let (state, _) = watch::channel(State::Loading);
         let (metrics, activity) = (Metrics::default(), Activity::default());
-        let (queue, room) = (Queue::new(most), Arc::new(room));
-        Service { queue, metrics, room, models, activity, load_timeout, state }
+        let (queue, room, usual) = (Queue::new(most), Arc::new(room), Arc::new(usual));
+        Service { queue, metrics, room, usual, models, activity, load_timeout, state }
     }
 
     /// The model is there, or will never be.
