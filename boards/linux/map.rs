@@ -72,6 +72,11 @@ impl ModelFile {
         }
     }
 
+    /// Whether another file lies where this one lay when it was mapped, or one that was written to since.
+    pub fn is_replaced(&self) -> bool {
+        fs::metadata(&self.path).is_ok_and(|found| Identity::of(&found) != self.identity)
+    }
+
     /// Where the file lies.
     pub fn path(&self) -> &Path {
         &self.path
@@ -288,9 +293,11 @@ mod tests {
         let mapped = ModelFile::open(&path).unwrap();
         let other = path.with_extension("new");
         fs::write(&other, vec![1; 40 * page_size()]).unwrap();
+        assert!(!mapped.is_replaced());
         fs::rename(&other, &path).unwrap();
-        assert!(mapped.is_unchanged().unwrap());
+        assert!(mapped.is_unchanged().unwrap() && mapped.is_replaced());
         fs::remove_file(&path).unwrap();
+        assert!(!mapped.is_replaced());
         assert!(mapped.is_unchanged().unwrap() && mapped[30 * page_size()] == 7);
     }
 

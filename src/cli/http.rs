@@ -76,7 +76,7 @@ impl<'a> Http<'a> {
 
     /// What is looked at between steps: signals, whether HTTP is still spoken, and whether anybody asks for anything. At SIGHUP
     /// keys are read again, and `read_again` what else can be.
-    pub(crate) fn turn(&self, read_again: &impl Fn()) -> impl FnMut() -> ControlFlow<()> {
+    pub(crate) fn turn(&self, read_again: impl Fn()) -> impl FnMut() -> ControlFlow<()> {
         let mut until = None::<Instant>;
         move || {
             wick_linux::advance();

@@ -17,14 +17,19 @@ use crate::supervisor;
 use crate::unit;
 use anyhow::Context;
 use clap::Args;
+use std::cell::Cell;
 use std::io::{self, Write};
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
-use wick_linux::host::Files;
+use std::thread;
+use std::time::{Duration, Instant};
+use wick_core::StepError;
+use wick_linux::host::{Files, Model};
 use wick_serve::Room;
 use wick_serve::http::Warming;
 use wick_serve::service::{Exchange, Metrics, Models, Queue, Service, State, Worker};
+use wick_session::Failure as SessionFailure;
 use wick_text::Tokenizer;
 
 /// Answer requests over HTTP: OpenAI's API, and Ollama's
@@ -85,6 +90,11 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     answering: AnsweringArguments,
 }
+
+/// How often a file is looked for that cannot be read any more.
+const RETRY: Duration = Duration::from_secs(1);
+/// How often signals are looked for meanwhile.
+const TURN: Duration = Duration::from_millis(20);
 
 /// What reads the arguments again.
 pub(crate) type Again = fn() -> Result<Box<Arguments>, Failure>;
@@ -213,6 +223,14 @@ impl Opened {
     }
 }
 
+/// Why a model is not served any more.
+enum Served {
+    /// The service ends, or another model was asked for.
+    Asked,
+    /// Its file cannot be read any more.
+    Lost(Failure),
+}
+
 /// A service, whatever model it has at the moment.
 struct Serving<'a> {
     arguments: &'a Arguments,
@@ -226,9 +244,11 @@ struct Serving<'a> {
 }
 
 impl Serving<'_> {
-    /// Serves one model after the other, as they are asked for. Where one cannot be loaded, the one before is again.
+    /// Serves one model after the other, as they are asked for. Where one cannot be loaded, the one before is again. A model
+    /// whose file has changed or gone is loaded again once that can be read.
     fn serve_all(&self, all: &[Named], first: Opened) -> Result<(), Failure> {
         let (mut named, mut opened, mut exchange) = (&all[0], Ok(first), None);
+        let mut is_lost = false;
         loop {
             let done = opened.and_then(|opened| self.serve(named, opened, &mut exchange));
             match (done, &mut exchange) {
@@ -236,9 +256,20 @@ impl Serving<'_> {
                     log::error!("{}: {failure}", named.name);
                     self.service.models.fail(exchange, format!("{}: {failure}", named.name));
                 }
-                (Err(failure), _) => return Err(failure),
-                (Ok(()), _) if self.service.queue.is_closed() => return Ok(()),
-                (Ok(()), _) => exchange = self.service.models.exchange(),
+                (Err(failure), _) if !is_lost => return Err(failure),
+                (Ok(_), _) if self.service.queue.is_closed() => return Ok(()),
+                (Ok(Served::Lost(failure)) | Err(failure), _) => {
+                    is_lost = true;
+                    if let Some(again) = self.open_again(named, &failure) {
+                        opened = Ok(again);
+                        continue;
+                    }
+                    exchange = self.service.models.exchange();
+                }
+                (Ok(Served::Asked), _) => {
+                    is_lost = false;
+                    exchange = self.service.models.exchange();
+                }
             }
             let Some(exchange) = &exchange else { return Ok(()) };
             self.service.set(State::Loading);
@@ -248,13 +279,37 @@ impl Serving<'_> {
         }
     }
 
-    /// Serves a model until the service ends or another one is asked for. The exchange is over once it is loaded.
+    /// Waits until a model can be opened that was lost; `None` if the service ends before, or another one is asked for.
+    fn open_again(&self, named: &Named, failure: &Failure) -> Option<Opened> {
+        log::error!("{failure}; the model is loaded again once it can be read");
+        self.service.set(State::Failed(failure.to_string()));
+        wick_linux::trim();
+        let mut turn = self.http.turn(|| self.read_again());
+        let mut last = Instant::now();
+        loop {
+            if turn().is_break() {
+                return None;
+            }
+            thread::sleep(TURN);
+            if last.elapsed() < RETRY {
+                continue;
+            }
+            last = Instant::now();
+            if let Ok(opened) = Opened::of(named, self.arguments) {
+                self.service.set(State::Loading);
+                return Some(opened);
+            }
+        }
+    }
+
+    /// Serves a model until the service ends, or another one is asked for, or its file is lost. The exchange is over once
+    /// it is loaded.
     fn serve(
         &self,
         named: &Named,
         opened: Opened,
         exchange: &mut Option<Exchange>,
-    ) -> Result<(), Failure> {
+    ) -> Result<Served, Failure> {
         let Serving { arguments, engine, service, http, .. } = self;
         let (answering, Opened { files, tokenizer }) = (&arguments.answering, opened);
         let loading = format!("{}: {} is being loaded", http.place, files.name());
@@ -284,9 +339,46 @@ impl Serving<'_> {
             let answers = format!("{}: {} answers", http.place, ready.name);
             supervisor::ready(&answers);
             note(&answers);
-            let blame = naming(&model);
-            Ok(worker.with_saved(saved).naming(&blame).run(http.turn(&|| self.read_again()))?)
+            Ok(self.answer(worker.with_saved(saved), &model))
         })
+    }
+
+    /// Answers with a model until the service ends, or another one is asked for, or its file is lost: it is not any more what
+    /// it was, or cannot be read while another one lies in its place.
+    fn answer(&self, worker: Worker<'_, '_>, model: &Model<'_>) -> Served {
+        let unread = Cell::new(None);
+        let say = naming(model);
+        let name = |failure: &SessionFailure| {
+            let said = say(failure);
+            if let SessionFailure::Step(StepError::Store(_)) = failure {
+                unread.set(Some(said.clone()));
+            }
+            said
+        };
+        let mut turn = self.http.turn(|| self.read_again());
+        let (mut looked, mut lost) = (Instant::now(), None);
+        let done = worker.naming(&name).run(|| {
+            if let Some(said) = unread.take() {
+                let is_time = looked.elapsed() > RETRY;
+                if is_time {
+                    looked = Instant::now();
+                }
+                if is_time && model.files.are_replaced() {
+                    lost = Some(said);
+                    return ControlFlow::Break(());
+                }
+                unread.set(Some(said));
+            }
+            turn()
+        });
+        match (done, lost) {
+            (Err(error), _) => {
+                let said = say(&SessionFailure::Step(error));
+                Served::Lost(Failure::new(Exit::Model, said))
+            }
+            (Ok(()), Some(said)) => Served::Lost(Failure::new(Exit::Model, said)),
+            (Ok(()), None) => Served::Asked,
+        }
     }
 
     /// Has tokens drawn from now on as the settings say, which may have changed.

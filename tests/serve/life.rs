@@ -204,6 +204,49 @@ fn a_request_that_comes_slowly_is_answered_at_rest() {
 }
 
 /// An expert that cannot be read fails the requests that want it, and is named; the service stays.
+/// Whoever updates a model need not start the service again: one that was written over fails what is answered at the moment, and
+/// is loaded again as soon as it can be; the service says meanwhile what it waits for.
+#[test]
+fn a_model_that_is_written_over_is_loaded_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = packed(folder.path());
+    let whole = std::fs::read(&model).unwrap();
+    let service = Service::start(&["--parallel", "1", &model]);
+    let ask = || service.post("/v1/completions", &json!({"prompt": "a b c", "seed": 1}));
+    let text = ask().json()["choices"][0]["text"].clone();
+    std::fs::write(&model, &whole[..whole.len() / 2]).unwrap();
+    let answer = ask();
+    assert!(matches!(answer.status, 500 | 503), "{answer:?}");
+    until("it is not ready", || service.get("/health").status == 503);
+    let health = service.get("/health").body;
+    assert!(health.contains("packed.gguf"), "{health}");
+    let refused = service.post("/v1/completions", &json!({"prompt": "a"}));
+    assert_eq!(refused.status, 503, "{refused:?}");
+    std::fs::write(&model, &whole).unwrap();
+    until("it answers again", || service.get("/health").status == 200);
+    assert_eq!(ask().json()["choices"][0]["text"], text);
+    service.signal(Signal::TERM);
+    let (code, said) = service.end();
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("is loaded again once it can be read"), "{said}");
+}
+
+/// The same for one that cannot be read any more, such as on a device that has gone, once another file lies in its place.
+#[test]
+fn a_model_that_cannot_be_read_is_looked_for_in_its_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = packed(folder.path());
+    let whole = damage(&model);
+    let service = Service::start(&["--memory", &little_memory(&model), &model]);
+    let ask = || service.post("/v1/completions", &json!({"prompt": "a b c", "max_tokens": 4}));
+    assert_eq!(ask().status, 500);
+    assert_eq!(service.get("/health").status, 200);
+    let other = folder.path().join("other");
+    std::fs::write(&other, whole).unwrap();
+    std::fs::rename(other, &model).unwrap();
+    until("it answers", || ask().status == 200);
+}
+
 #[test]
 fn a_file_that_cannot_be_read_is_named() {
     let folder = tempfile::tempdir().unwrap();

@@ -71,6 +71,11 @@ impl Files {
         check_all(unchanged).map_err(|error| self.unread(error))
     }
 
+    /// Whether other files lie where these lay, so that opening them again may help where they cannot be read any more.
+    pub fn are_replaced(&self) -> bool {
+        self.parts.iter().any(ModelFile::is_replaced)
+    }
+
     /// An error in the model, with the name of its file.
     pub fn blame(&self, error: impl Display) -> HostError {
         blame(&self.name, error)

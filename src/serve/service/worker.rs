@@ -92,8 +92,16 @@ impl<'w, 'e> Worker<'w, 'e> {
     /// runs and waits is cancelled.
     ///
     /// # Errors
-    /// The model's file is not any more what it was, so that nothing more can be answered.
-    pub fn run(&mut self, mut turn: impl FnMut() -> ControlFlow<()>) -> Result<(), StepError> {
+    /// The model's file is not any more what it was, so that nothing more can be answered; what runs and waits is cancelled then, too.
+    pub fn run(&mut self, turn: impl FnMut() -> ControlFlow<()>) -> Result<(), StepError> {
+        let done = self.answer(turn);
+        if done.is_err() {
+            self.cancel();
+        }
+        done
+    }
+
+    fn answer(&mut self, mut turn: impl FnMut() -> ControlFlow<()>) -> Result<(), StepError> {
         loop {
             if turn().is_break() {
                 self.cancel();
