@@ -123,7 +123,7 @@ impl AnsweringArguments {
             None => Err("the model has no chat template".into()),
         };
         let read = |path: &PathBuf| {
-            let place = || path.display().to_string();
+            let place = || format!("--system: the file {}", path.display());
             fs::read_to_string(path).with_context(place).or_exit(Exit::Usage)
         };
         Ok((chat, self.system.as_ref().map(read).transpose()?))

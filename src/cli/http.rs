@@ -118,10 +118,8 @@ impl<'a> Http<'a> {
 
     fn reload(&self) {
         match self.listen.read_keys() {
-            Ok(Some(text)) => {
-                self.access.keys.set(&text);
-                note("the keys were read again");
-            }
+            Ok(Some(text)) if self.access.keys.set(&text) => note("the keys were read again"),
+            Ok(Some(_)) => log::warn!("the keys are those that they were: no key in the file"),
             Ok(None) => {}
             Err(failure) => log::warn!("the keys are those that they were: {failure}"),
         }

@@ -72,13 +72,10 @@ impl ListenArguments {
     /// The keys; none if nobody needs one.
     pub(crate) fn keys(&self) -> Result<Keys, Failure> {
         let keys = Keys::default();
-        if let Some(text) = self.read_keys()? {
-            keys.set(&text);
-            if keys.is_empty() {
-                let path = self.api_key_file.as_deref().unwrap_or(Path::new(""));
-                let message = format_args!("{}: no key in it; one a line expected", path.display());
-                return Err(Failure::new(Exit::Usage, message));
-            }
+        if self.read_keys()?.is_some_and(|text| !keys.set(&text)) {
+            let path = self.api_key_file.as_deref().unwrap_or(Path::new(""));
+            let message = format_args!("{}: no key in it; one a line expected", path.display());
+            return Err(Failure::new(Exit::Usage, message));
         }
         Ok(keys)
     }
@@ -110,7 +107,8 @@ impl ListenArguments {
         }
         let mut listeners = Vec::new();
         for address in self.addresses(keys)? {
-            let listener = TcpListener::bind(address).with_context(|| address.to_string());
+            let bound = TcpListener::bind(address);
+            let listener = bound.with_context(|| format!("{address} (--port takes another one)"));
             listeners.push(Listener::Tcp(listener.or_exit(Exit::Failed)?));
         }
         Ok(Listening { listeners, made: None })
@@ -138,7 +136,11 @@ impl ListenArguments {
 
     /// Refuses an address beyond this machine without keys.
     fn refuse(&self, address: SocketAddr, keys: &Keys) -> Result<(), Failure> {
-        if address.ip().to_canonical().is_loopback() || !keys.is_empty() || self.insecure {
+        if address.ip().to_canonical().is_loopback() || !keys.is_empty() {
+            return Ok(());
+        }
+        if self.insecure {
+            log::warn!("{address} can be reached from elsewhere, by anybody (--insecure)");
             return Ok(());
         }
         let message = format_args!(

@@ -120,10 +120,19 @@ impl Arguments {
     fn with_settings(self) -> Result<Result<Arguments, clap::Error>, Failure> {
         let Verb::Serve(serve) = &self.verb else { return Ok(Ok(self)) };
         let Some(path) = &serve.config else { return Ok(Ok(self)) };
+        let options = settings::options(path)?;
+        let alone = ["wick", "serve"].into_iter().map(OsString::from).chain(options.clone());
+        if let Err(error) = Arguments::try_read(alone) {
+            let said = error.to_string();
+            let first = said.lines().next().unwrap_or_default();
+            let first = first.strip_prefix("error: ").unwrap_or(first);
+            let place = path.display();
+            return Err(Failure::new(Exit::Usage, format_args!("{place}: {first}")));
+        }
         let given: Vec<OsString> = env::args_os().collect();
         let verb = given.iter().position(|word| word == "serve").unwrap_or(1);
         let (before, after) = given.split_at(given.len().min(verb + 1));
-        let words = [before, &settings::options(path)?, after].concat();
+        let words = [before, &options, after].concat();
         Ok(Arguments::try_read(words))
     }
 }

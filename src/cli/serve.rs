@@ -109,6 +109,14 @@ pub(crate) fn run(
     answering.check(parallel.unwrap_or(1))?;
     let all = arguments.models()?;
     let first = Opened::of(&all[0], arguments)?;
+    for Named { name, path } in &all[1..] {
+        if let Some(path) = path.as_ref().filter(|path| !path.exists()) {
+            log::warn!(
+                "{name}: there is no file {}, so that who asks for it is refused",
+                path.display()
+            );
+        }
+    }
     let warm = arguments.cache.read_warm()?;
     let budget = answering.engine.budget().map(|budget| budget.whole);
     let room = Room::within(budget);

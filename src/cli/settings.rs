@@ -19,6 +19,9 @@ pub(crate) fn options(path: &Path) -> Result<Vec<OsString>, Failure> {
     let mut options = Vec::new();
     for (key, value) in table {
         if let ("models", Value::Table(models)) = (&*key, &value) {
+            if env::var_os(variable("also")).is_some() {
+                continue;
+            }
             add_models(&mut options, models)
                 .map_err(|e| Failure::new(Exit::Usage, format_args!("{}: {e}", place())))?;
         } else if env::var_os(variable(&key)).is_none() {

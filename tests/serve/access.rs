@@ -2,6 +2,7 @@
 
 use crate::client::{Answer, Service, wick};
 use rustix::process::Signal;
+use serde_json::Value;
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
@@ -46,6 +47,26 @@ fn a_key_is_needed_where_there_are_keys() {
         false
     }));
     assert_eq!(models(&service, "Authorization: Bearer second\r\n").status, 401);
+
+    // A file without keys, as an editor leaves it for a moment, lets nobody in.
+    for text in ["", "# none yet\n"] {
+        std::fs::write(&path, text).unwrap();
+        service.signal(Signal::HUP);
+        std::thread::sleep(Duration::from_millis(200));
+        assert_eq!(models(&service, "").status, 401, "{text:?}");
+        assert!(is_read(), "{text:?}");
+    }
+    // Ollama's clients show what they are told in their own form.
+    let refused = service.get("/api/tags");
+    let body: Value = serde_json::from_str(&refused.body).unwrap();
+    assert_eq!(refused.status, 401);
+    assert!(body["error"].as_str().is_some_and(|error| error.contains("API key")), "{body}");
+    let headers = "Authorization: Bearer third\r\n";
+    for (method, path, status) in [("POST", "/api/copy", 404), ("DELETE", "/api/tags", 405)] {
+        let refused = Answer::read(service.send(method, path, headers, ""));
+        let body: Value = serde_json::from_str(&refused.body).unwrap();
+        assert!(refused.status == status && body["error"].is_string(), "{refused:?}");
+    }
 }
 
 #[test]
@@ -98,8 +119,9 @@ fn a_socket_serves_as_well() {
     let service = Service::start(&["--unix", &socket]);
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
     let mut stream = UnixStream::connect(&path).unwrap();
+    // No page can ask there, whatever it calls the service.
     stream
-        .write_all(b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        .write_all(b"GET /v1/models HTTP/1.1\r\nHost: wick\r\nConnection: close\r\n\r\n")
         .unwrap();
     let mut text = String::new();
     stream.read_to_string(&mut text).unwrap();

@@ -199,4 +199,11 @@ fn what_is_no_batch_is_refused_before_anything_is_answered() {
     let (code, said) = files.run();
     assert!(code == Some(2) && said.contains("line 1 answers no request"), "{said}");
     assert_eq!(std::fs::read_to_string(&files.out).unwrap(), "my notes\n");
+    // Nor is a pipe, which nobody can go on with, and reading which would have no end.
+    for out in ["/dev/stdout", "-"] {
+        let input = files.input.to_str().unwrap();
+        let output = wick().args(["batch", input, "-o", out]).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(2) && said.contains("a file expected"), "{said}");
+    }
 }

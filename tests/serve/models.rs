@@ -52,10 +52,13 @@ fn the_model_that_is_asked_for_answers() {
         Value::from_iter(names)
     };
     let all = service.get("/v1/models").json();
-    assert_eq!(names(&all["data"], "id"), json!(["nano", "broken", "tiny"]));
+    assert_eq!(names(&all["data"], "id"), json!(["nano", "tiny", "broken"]));
     let all = service.get("/api/tags").json();
-    let tagged = json!(["nano:latest", "broken:latest", "tiny:latest"]);
+    let tagged = json!(["nano:latest", "tiny:latest", "broken:latest"]);
     assert_eq!(names(&all["models"], "name"), tagged);
+    for name in ["tiny", "tiny:latest"] {
+        assert_eq!(service.get(&format!("/v1/models/{name}")).json()["id"], "tiny");
+    }
     // What only asks of a model has none loaded.
     assert_eq!(service.post("/api/show", &json!({"model": "tiny"})).status, 200);
     assert_eq!(service.get("/api/ps").json()["models"][0]["name"], "nano:latest");

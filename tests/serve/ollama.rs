@@ -59,7 +59,7 @@ fn models_are_shown() {
     assert_eq!(service.get("/api/tags").json()["models"][0]["name"], "lamp:latest");
     assert_eq!(service.get("/api/ps").json()["models"][0]["context_length"], 512);
     let shown = service.post("/api/show", &json!({"model": "lamp"})).json();
-    assert_eq!(shown["capabilities"], json!(["completion", "tools"]));
+    assert_eq!(shown["capabilities"], json!(["completion", "tools", "embedding"]));
     assert_eq!(service.post("/api/pull", &json!({"model": "lamp"})).json()["status"], "success");
     for path in ["/api/show", "/api/pull", "/api/chat", "/api/generate"] {
         let answer = service.post(path, &json!({"model": "other", "prompt": "hi"}));

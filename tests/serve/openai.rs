@@ -56,8 +56,18 @@ fn a_conversation_is_answered() {
     );
     let ids = service.post("/tokenize", &json!({"content": "abc"})).json()["tokens"].clone();
     let body = json!({"prompt": [ids, ids], "max_tokens": 3, "temperature": 0, "n": 2});
-    let texts = service.post("/v1/completions", &body).json()["choices"].clone();
+    let answer = service.post("/v1/completions", &body).json();
+    let texts = answer["choices"].clone();
     assert_eq!(texts.as_array().unwrap().len(), 4);
+    // Each prompt counts once.
+    let read = ids.as_array().unwrap().len();
+    assert_eq!(answer["usage"]["prompt_tokens"], 2 * read);
+    assert_eq!(answer["usage"]["completion_tokens"], 12);
+    let streamed = json!({
+        "prompt": [ids, ids], "max_tokens": 3, "n": 2, "stream": true, "stream_options": {"include_usage": true}
+    });
+    let events = service.post("/v1/completions", &streamed).events();
+    assert_eq!(events.last().unwrap()["usage"]["prompt_tokens"], 2 * read);
     assert!(
         texts.as_array().unwrap().iter().all(|choice| choice["text"] == text["choices"][0]["text"])
     );

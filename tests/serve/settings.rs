@@ -125,6 +125,17 @@ fn sampling_is_read_again() {
     write("temperature = 0\n");
     service.signal(Signal::HUP);
     until("it is read again", || ask(&service) == cold);
+    // What is wrong in the file is told with its name.
+    let other = folder.path().join("other.toml");
+    for (text, error) in [
+        ("prt = 8082\n", "other.toml: unexpected argument '--prt'"),
+        ("port = \"eight\"\n", "other.toml: invalid value 'eight' for '--port"),
+    ] {
+        fs::write(&other, text).unwrap();
+        let output = check(&["--config", other.to_str().unwrap()], &[]);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(2) && said.contains(error), "{said}");
+    }
     for broken in ["temperature = \"hot\"\n", "temperature = ", "no_such_option = 1\n"] {
         write(broken);
         service.signal(Signal::HUP);

@@ -26,6 +26,8 @@ pub enum OutputError {
     Busy,
     /// It is the file of requests.
     Input,
+    /// It is a pipe or a terminal, which cannot be gone on with.
+    NoFile,
     /// A line of it is no answer to a request of this batch.
     Stranger {
         /// Which line, from 1 on.
@@ -39,6 +41,9 @@ impl fmt::Display for OutputError {
             OutputError::File(error) => error.fmt(f),
             OutputError::Busy => f.write_str("another process writes it"),
             OutputError::Input => f.write_str("this is the file of requests; name another one"),
+            OutputError::NoFile => f.write_str(
+                "a file expected, since a batch is gone on with by what stands there already",
+            ),
             OutputError::Stranger { line } => write!(
                 f,
                 "line {line} answers no request of this batch; name another file, or remove this one"
@@ -65,6 +70,9 @@ impl Output {
         let place = |path| fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
         if place(path).is_some_and(|out| Some(out) == place(input)) {
             return Err(OutputError::Input);
+        }
+        if path == Path::new("-") || fs::metadata(path).is_ok_and(|found| !found.is_file()) {
+            return Err(OutputError::NoFile);
         }
         let mut options = OpenOptions::new();
         let mut file = options.read(true).write(true).create(true).truncate(false).open(path)?;

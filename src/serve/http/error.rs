@@ -53,8 +53,9 @@ impl ApiError {
 
     /// There is no model of this name.
     pub(crate) fn no_model(name: &str) -> ApiError {
-        let message =
-            format_args!("model {name:?} not found; /v1/models names those that there are");
+        let message = format_args!(
+            "model {name:?} not found; /v1/models and /api/tags name those that there are"
+        );
         ApiError::new(StatusCode::NOT_FOUND, message).code("model_not_found")
     }
 
@@ -82,6 +83,14 @@ impl ApiError {
     pub(crate) fn to_json(&self) -> serde_json::Value {
         let ApiError { message, code, param, .. } = self;
         json!({"error": {"message": message, "type": self.kind(), "param": param, "code": code}})
+    }
+
+    /// The answer at an address, in the form that is spoken there.
+    pub(crate) fn at(self, uri: &Uri) -> Response {
+        match uri.path().starts_with("/api/") {
+            true => OllamaError(self).into_response(),
+            false => self.into_response(),
+        }
     }
 
     fn respond(&self, body: serde_json::Value) -> Response {
@@ -146,11 +155,12 @@ impl IntoResponse for OllamaError {
     }
 }
 
-pub(super) async fn no_such_path(uri: Uri) -> ApiError {
-    ApiError::new(StatusCode::NOT_FOUND, format_args!("there is nothing at {}", uri.path()))
+pub(super) async fn no_such_path(uri: Uri) -> Response {
+    let message = format_args!("there is nothing at {}", uri.path());
+    ApiError::new(StatusCode::NOT_FOUND, message).at(&uri)
 }
 
-pub(super) async fn no_such_method(uri: Uri) -> ApiError {
+pub(super) async fn no_such_method(uri: Uri) -> Response {
     let message = format_args!("{} is there, but not for this method", uri.path());
-    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, message)
+    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, message).at(&uri)
 }

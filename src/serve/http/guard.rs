@@ -7,7 +7,7 @@ use super::page;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use sha2::{Digest, Sha256};
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -30,12 +30,17 @@ pub struct Access {
 pub struct Keys(RwLock<Vec<(String, Caller)>>);
 
 impl Keys {
-    /// Lets in who has one of these: a key a line, empty lines and lines that begin with `#` left out.
-    pub fn set(&self, text: &str) {
+    /// Lets in who has one of these: a key a line, empty lines and lines that begin with `#` left out. Where there is none,
+    /// which would let all in, nothing changes. Returns whether there was one.
+    pub fn set(&self, text: &str) -> bool {
         let lines = text.lines().map(str::trim);
         let keys = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) =
-            keys.map(|key| (key.to_owned(), Caller::with(key))).collect();
+        let keys: Vec<_> = keys.map(|key| (key.to_owned(), Caller::with(key))).collect();
+        let is_any = !keys.is_empty();
+        if is_any {
+            *self.0.write().unwrap_or_else(PoisonError::into_inner) = keys;
+        }
+        is_any
     }
 
     /// Whether all are let in.
@@ -76,6 +81,10 @@ impl Caller {
     }
 }
 
+/// A request that no page can have sent: it came over a Unix socket.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct NoBrowser;
+
 /// Refuses who may not ask, and counts what is answered.
 pub(super) async fn guard(
     State((access, service)): State<(Arc<Access>, App)>,
@@ -83,6 +92,7 @@ pub(super) async fn guard(
     next: Next,
 ) -> Response {
     let path = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
+    let what = format!("{} {}", request.method(), request.uri().path());
     // Who looks after the service asks again and again.
     let is_watching = matches!(request.uri().path(), "/health" | "/metrics");
     let _asking = (!is_watching).then(|| service.activity.begin());
@@ -91,9 +101,11 @@ pub(super) async fn guard(
             request.extensions_mut().insert(caller);
             next.run(request).await
         }
-        Err(error) => error.into_response(),
+        Err(error) => error.at(request.uri()),
     };
-    service.metrics.response(path.as_deref().unwrap_or("other"), response.status().as_u16());
+    let status = response.status().as_u16();
+    log::info!("{what}: {status}");
+    service.metrics.response(path.as_deref().unwrap_or("other"), status);
     response
 }
 
@@ -102,7 +114,8 @@ fn admit(access: &Access, request: &Request) -> Result<Caller, ApiError> {
         let refused = |message: &str| Err(ApiError::new(StatusCode::FORBIDDEN, message));
         if !is_known_host(access, request) {
             return refused(
-                "the Host header names none of this service's hosts; use localhost, or set a key",
+                "the Host header names none of this service's hosts; use localhost, start the service with --allow-host for \
+                 this one, or set a key",
             );
         }
         if !is_known_origin(access, request) {
@@ -159,6 +172,9 @@ fn is_known_origin(access: &Access, request: &Request) -> bool {
 
 /// Whether a request is for this machine by a name that nobody else can give it.
 fn is_known_host(access: &Access, request: &Request) -> bool {
+    if request.extensions().get::<NoBrowser>().is_some() {
+        return true;
+    }
     let header = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
     let Some(host) = header.or_else(|| request.uri().host()) else { return true };
     let name = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {

@@ -1,7 +1,9 @@
 //! Connections, and how they end.
 
+use super::guard::NoBrowser;
 use super::{Access, router};
 use crate::service::Service;
+use axum::Extension;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
@@ -125,7 +127,7 @@ struct Connections {
 }
 
 impl Connections {
-    async fn accept(self, listener: Listener) -> io::Result<()> {
+    async fn accept(mut self, listener: Listener) -> io::Result<()> {
         match listener {
             Listener::Tcp(listener) => {
                 listener.set_nonblocking(true)?;
@@ -145,6 +147,7 @@ impl Connections {
             Listener::Unix(listener) => {
                 listener.set_nonblocking(true)?;
                 let listener = tokio::net::UnixListener::from_std(listener)?;
+                self.app = self.app.layer(Extension(NoBrowser));
                 loop {
                     let permit = Arc::clone(&self.room).acquire_owned().await;
                     match listener.accept().await {

@@ -61,7 +61,7 @@ def test_tools(client):
 def test_models(client):
     assert [model.model for model in client.list().models] == ["nano:latest"]
     assert [model.model for model in client.ps().models] == ["nano:latest"]
-    assert client.show("nano").capabilities == ["completion", "tools"]
+    assert client.show("nano").capabilities == ["completion", "tools", "embedding"]
     assert client.pull("nano").status == "success"
 
 

@@ -27,6 +27,7 @@ pub(in crate::http) struct GenerateRequest {
     suffix: Option<String>,
     template: Option<String>,
     images: Option<Vec<Value>>,
+    context: Option<Vec<Value>>,
     /// Whether the prompt is continued as it stands.
     #[serde(default)]
     raw: bool,
@@ -70,6 +71,9 @@ fn check(body: &GenerateRequest) -> Result<(), ApiError> {
     let is_given = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
     if is_given(&body.suffix) {
         return Err(ApiError::unsupported("suffix", "this model cannot fill in the middle"));
+    }
+    if body.context.as_ref().is_some_and(|context| !context.is_empty()) {
+        return Err(ApiError::unsupported("context", "a conversation goes on at /api/chat"));
     }
     if is_given(&body.template) {
         return Err(ApiError::unsupported("template", "the service is started with its template"));

@@ -114,7 +114,7 @@ pub(in crate::http) async fn show(
         "template": "",
         "details": details(name, &ready),
         "model_info": info,
-        "capabilities": ["completion", "tools"],
+        "capabilities": ["completion", "tools", "embedding"],
         "modified_at": time(ready.created),
     })))
 }

@@ -119,7 +119,7 @@ impl Choices {
         let (mut choices, mut usage) = (Vec::new(), Usage::default());
         while let Some(answer) = self.answers.next()? {
             let Collected { text, log_probabilities, outcome } = answer.collect().await?;
-            usage.add(&outcome);
+            usage.add(&outcome, choices.is_empty());
             let told = self.with_log_probabilities;
             let logprobs = told.then(|| of_chat(&self.ready.tokenizer, &log_probabilities));
             let (content, calls) = if self.with_calls { read(&text) } else { (text, Vec::new()) };
@@ -183,7 +183,7 @@ impl Choices {
                         if let Err(error) = failure(&outcome) {
                             return send_error(&sink, &error).await;
                         }
-                        usage.add(&outcome);
+                        usage.add(&outcome, index == 0);
                         let rest = deltas(reader.finish(), &mut calls);
                         for part in self.parts(index, rest, None) {
                             send_event(&sink, &part).await?;

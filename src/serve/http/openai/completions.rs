@@ -42,15 +42,17 @@ pub(in crate::http) async fn complete(
 ) -> Result<Response, ApiError> {
     let ready = ready(&service).await?;
     check(&body)?;
-    let mut requests = Vec::new();
-    for prompt in body.prompt.encode(&ready, "prompt", MOST_PROMPTS)? {
+    let prompts = body.prompt.encode(&ready, "prompt", MOST_PROMPTS)?;
+    let (mut requests, count) = (Vec::new(), prompts.len());
+    for prompt in prompts {
         requests.extend(body.fields.requests(&ready, prompt, body.logprobs)?);
     }
+    let each = (requests.len() / count.max(1)).max(1);
     let priority = body.fields.priority.unwrap_or(0);
     let answers = Answers::ask(Asker { service, owner, priority }, requests)?;
     let (id, created) = (id("cmpl"), now());
     let with_log_probabilities = body.logprobs.is_some();
-    let choices = Choices { answers, ready, id, created, with_log_probabilities };
+    let choices = Choices { answers, ready, id, created, each, with_log_probabilities };
     if body.stream.unwrap_or(false) {
         let options = body.stream_options.unwrap_or_default();
         return Ok(stream(EVENTS, move |sink| choices.stream(sink, options)));
@@ -78,6 +80,8 @@ struct Choices {
     ready: Arc<Ready>,
     id: String,
     created: u64,
+    /// Choices of a prompt.
+    each: usize,
     with_log_probabilities: bool,
 }
 
@@ -86,7 +90,7 @@ impl Choices {
         let (mut choices, mut usage) = (Vec::new(), Usage::default());
         while let Some(answer) = self.answers.next()? {
             let Collected { text, log_probabilities, outcome } = answer.collect().await?;
-            usage.add(&outcome);
+            usage.add(&outcome, choices.len() % self.each == 0);
             let told = self.with_log_probabilities;
             let told = told.then(|| of_completion(&self.ready.tokenizer, &log_probabilities, 0));
             let reason = finish_reason(&outcome);
@@ -128,7 +132,7 @@ impl Choices {
                         if let Err(error) = failure(&outcome) {
                             return send_error(&sink, &error).await;
                         }
-                        usage.add(&outcome);
+                        usage.add(&outcome, index % self.each == 0);
                         let reason = finish_reason(&outcome).into();
                         let part = self.part(vec![choice(index, "", None, reason)]);
                         send_event(&sink, &part).await?;

@@ -34,10 +34,11 @@ struct Usage {
 }
 
 impl Usage {
-    /// Adds a choice; all have one prompt.
-    fn add(&mut self, outcome: &Outcome) {
-        if self.prompt == 0 {
-            (self.prompt, self.cached) = (outcome.prompt, outcome.cached);
+    /// Adds a choice: the first one of its prompt, or another one.
+    fn add(&mut self, outcome: &Outcome, is_first: bool) {
+        if is_first {
+            self.prompt += outcome.prompt;
+            self.cached += outcome.cached;
         }
         self.drawn += outcome.drawn;
     }

@@ -30,8 +30,9 @@ pub(in crate::http) async fn one(
     Path(name): Path<String>,
 ) -> Result<Json<Value>, ApiError> {
     let ready = ready(&service).await?;
-    if !service.models.names().contains(&name) {
-        return Err(ApiError::no_model(&name));
-    }
-    Ok(Json(describe(&name, &ready)))
+    // As Ollama's clients call it, too.
+    let known = |known: &&String| **known == name || format!("{known}:latest") == name;
+    let name =
+        service.models.names().iter().find(known).ok_or_else(|| ApiError::no_model(&name))?;
+    Ok(Json(describe(name, &ready)))
 }
