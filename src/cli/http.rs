@@ -117,7 +117,7 @@ impl<'a> Http<'a> {
     }
 
     fn reload(&self) {
-        match self.listen.read_keys() {
+        match self.listen.read_keys_again() {
             Ok(Some(text)) if self.access.keys.set(&text) => note("the keys were read again"),
             Ok(Some(_)) => log::warn!("the keys are those that they were: no key in the file"),
             Ok(None) => {}

@@ -69,6 +69,17 @@ impl ListenArguments {
         fs::read_to_string(path).with_context(place).or_exit(Exit::Usage).map(Some)
     }
 
+    /// The text of the file as it is now. A pipe, which has been read, has no more keys and no end.
+    pub(crate) fn read_keys_again(&self) -> Result<Option<String>, Failure> {
+        match &self.api_key_file {
+            Some(path) if !path.is_file() => {
+                let message = format_args!("{}: a file expected", path.display());
+                Err(Failure::new(Exit::Usage, message))
+            }
+            _ => self.read_keys(),
+        }
+    }
+
     /// The keys; none if nobody needs one.
     pub(crate) fn keys(&self) -> Result<Keys, Failure> {
         let keys = Keys::default();

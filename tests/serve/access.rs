@@ -106,9 +106,19 @@ fn strange_hosts_are_refused() {
     {
         assert_eq!(ask(host), 200, "{host}");
     }
-    for host in ["evil.example", "evil.example:8080", "localhost.evil.example", "1.2.3.4.example"] {
+    for host in [
+        "evil.example",
+        "evil.example:8080",
+        "localhost.evil.example",
+        "1.2.3.4.example",
+        "[127.0.0.1].evil.example",
+    ] {
         assert_eq!(ask(host), 403, "{host}");
     }
+    let mut stream = service.connect();
+    let request = b"GET /v1/models HTTP/1.1\r\nHost: \xff\r\nConnection: close\r\n\r\n";
+    stream.write_all(request).unwrap();
+    assert_eq!(Answer::read(stream).status, 403);
 }
 
 #[test]

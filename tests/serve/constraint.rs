@@ -213,6 +213,8 @@ fn what_cannot_be_kept_is_refused() {
             object(json!({"x": {"type": "number", "exclusiveMinimum": 0, "maximum": 0.5}})),
             "less than 1",
         ),
+        (object(json!({"x": {"type": "string", "maxLength": 1500}})), "at most 512 characters"),
+        (json!({"type": "string", "minLength": 2000}), "at most 512 characters"),
         (json!(7), "a schema"),
         (json!({"enum": ["x".repeat(70_000)]}), "bytes of schema"),
         (json!({"oneOf": [{"type": "integer"}, {"type": "number"}]}), "oneOf"),

@@ -164,6 +164,27 @@ fn requests_share_bounded_memory() {
     assert!(more < 12e6 || is_emulated(), "{more} bytes");
 }
 
+/// All parts of a request that was taken are answered: others who come between, and the end of the service, refuse none of them.
+#[test]
+fn who_was_taken_is_answered_to_the_end() {
+    let service = Service::start(&["--parallel", "1", "--max-queue", "1"]);
+    let body = json!({"prompt": "a b c", "n": 8, "max_tokens": 40, "temperature": 1.5, "top_k": 0, "logit_bias": {"2045": -100, "2047": -100}});
+    let plain = service.send("POST", "/v1/completions", "", &body.to_string());
+    until("it runs", || service.metric("wick_running_requests") == 1.0);
+    let others: Vec<_> = (0..20)
+        .map(|_| service.send("POST", "/v1/completions", "", &long(20).to_string()))
+        .collect();
+    service.signal(rustix::process::Signal::TERM);
+    let choices = Answer::read(plain).json()["choices"].clone();
+    assert_eq!(choices.as_array().unwrap().len(), 8);
+    for other in others {
+        let mut bytes = Vec::new();
+        let mut other = other;
+        let _reset = other.read_to_end(&mut bytes);
+    }
+    assert_eq!(service.end().0, Some(0));
+}
+
 #[test]
 fn what_is_too_large_or_no_http_is_refused() {
     let service = Service::start(&[]);

@@ -230,3 +230,48 @@ fn what_is_wrong_is_said_in_openais_form() {
     // All that did no harm.
     assert_eq!(content(&ask(&service, LIGHT, json!({}))), ON);
 }
+
+/// What is told of tokens is told of those that the text is made of, each at its place, in a stream as in one piece.
+#[test]
+fn log_probabilities_are_those_of_the_text() {
+    let service = Service::start(&[]);
+    // Text is held back for the stop string, and comes when the text ends.
+    let body = json!({"messages": user(LIGHT), "temperature": 0, "logprobs": true, "stop": ["}}"]});
+    let answer = service.post("/v1/chat/completions", &body).json();
+    let told = answer["choices"][0]["logprobs"]["content"].as_array().unwrap();
+    let bytes = |entry: &Value| entry["bytes"].as_array().unwrap().clone();
+    let said: Vec<u8> =
+        told.iter().flat_map(bytes).map(|byte| byte.as_u64().unwrap() as u8).collect();
+    assert_eq!(String::from_utf8(said).unwrap(), content(&answer));
+    assert_eq!(answer["usage"]["completion_tokens"], told.len());
+
+    // Some ids for control, which are no part of the text, and many stop strings that nearly come.
+    for seed in 0..20 {
+        let mut body = json!({
+            "prompt": [3, 4, 5], "max_tokens": 60, "seed": seed, "temperature": 3, "top_k": 0, "logprobs": 0, "stop": ["e "]
+        });
+        let plain = service.post("/v1/completions", &body).json()["choices"][0].clone();
+        let (text, told) = (plain["text"].as_str().unwrap(), &plain["logprobs"]);
+        let characters: Vec<char> = text.chars().collect();
+        let tokens = told["tokens"].as_array().unwrap().iter().map(|token| token.as_str().unwrap());
+        // A character that was begun and not finished counts for the token that comes next.
+        let mut is_whole = true;
+        for (token, offset) in tokens.zip(told["text_offset"].as_array().unwrap()) {
+            let rest = characters.get(offset.as_u64().unwrap() as usize..).unwrap_or_default();
+            let is_there = rest.iter().zip(token.chars()).all(|(a, b)| *a == b);
+            let is_text = !token.starts_with("<|") && !token.contains('\u{fffd}');
+            assert!(is_there || !is_text || !is_whole, "{token:?} at {offset} of {text:?}");
+            is_whole = !token.contains('\u{fffd}');
+        }
+        body["stream"] = true.into();
+        let events = service.post("/v1/completions", &body).events();
+        let offsets = events
+            .iter()
+            .filter_map(|event| event["choices"][0]["logprobs"]["text_offset"].as_array().cloned());
+        assert_eq!(
+            Value::from(offsets.flatten().collect::<Vec<_>>()),
+            told["text_offset"],
+            "{text:?}"
+        );
+    }
+}

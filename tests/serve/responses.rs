@@ -201,3 +201,15 @@ fn fields_go_by_their_own_names() {
     let answer = respond(&service, &body);
     assert_eq!((&answer["temperature"], &answer["top_p"]), (&json!(0.3), &json!(0.7)));
 }
+
+#[test]
+fn a_form_that_is_none_is_refused() {
+    let service = Service::start(&[]);
+    for text in [json!("x"), json!(5), json!([]), json!(true), json!({"format": {"type": "poem"}})]
+    {
+        let answer = service.post("/v1/responses", &json!({"input": "hi", "text": text}));
+        assert_eq!(answer.status, 400, "{text}: {answer:?}");
+    }
+    let open = json!({"input": "hi", "text": null, "max_output_tokens": 2});
+    assert_eq!(service.post("/v1/responses", &open).status, 200);
+}

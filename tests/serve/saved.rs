@@ -289,6 +289,15 @@ fn a_folder_that_cannot_be_used_is_done_without() {
         ask(&service, "hi");
         drop(service);
     }
+    // What somebody has put in the place of its own notes is not read.
+    let huge = fs::File::create(folder.path().join("written-today")).unwrap();
+    huge.set_len(600 << 20).unwrap();
+    let service = start(folder.path(), &model, &["--memory", "200M"]);
+    ask(&service, "hi");
+    drop(service);
+    fs::remove_file(folder.path().join("written-today")).unwrap();
+    std::os::unix::fs::symlink("/dev/zero", folder.path().join("written-today")).unwrap();
+    ask(&start(folder.path(), &model, &[]), "hi");
     let (first, second) = (start(folder.path(), &model, &[]), start(folder.path(), &model, &[]));
     assert_eq!(ask(&first, "hi")["choices"], ask(&second, "hi")["choices"]);
 }

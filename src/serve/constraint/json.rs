@@ -9,6 +9,9 @@ use serde_json::{Value, json};
 /// Bytes of a schema at most.
 pub const LARGEST_SCHEMA: usize = 64 << 10;
 
+/// Characters of a text that a schema may count.
+const LONGEST_TEXT: usize = 512;
+
 /// White space between the parts of JSON: as people write it, and never without end.
 const SPACE: &str = r" |\n {0,24}";
 
@@ -39,6 +42,7 @@ pub(super) fn prepared(schema: &Value, spaced: bool) -> Result<Value, FormError>
         )));
     }
     check_ranges(schema)?;
+    check_lengths(schema)?;
     let options = JsonCompileOptions {
         whitespace_flexible: spaced,
         whitespace_pattern: spaced.then(|| SPACE.into()),
@@ -50,6 +54,24 @@ pub(super) fn prepared(schema: &Value, spaced: bool) -> Result<Value, FormError>
     // Takes the place of options that a client may have put there.
     options.apply_to(&mut schema);
     Ok(schema)
+}
+
+/// Refuses lengths of texts that an answer might not be followed to: each character is a state.
+fn check_lengths(schema: &Value) -> Result<(), FormError> {
+    let children: Vec<&Value> = match schema {
+        Value::Object(fields) => fields.values().collect(),
+        Value::Array(items) => items.iter().collect(),
+        _ => return Ok(()),
+    };
+    for name in ["minLength", "maxLength"] {
+        let length = schema.get(name).and_then(Value::as_f64);
+        if let Some(length) = length.filter(|length| *length > LONGEST_TEXT as f64) {
+            return Err(FormError::new(format_args!(
+                "{name}: at most {LONGEST_TEXT} characters can be counted, {length} found"
+            )));
+        }
+    }
+    children.into_iter().try_for_each(check_lengths)
 }
 
 /// Refuses ranges of numbers that begin or end beside an integer and are within one unit of it: llguidance takes that

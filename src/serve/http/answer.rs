@@ -25,7 +25,8 @@ const PER_LIKELY: usize = 16;
 /// An answer that is being written. The sequence is free again when this is dropped.
 pub(crate) struct Answer {
     events: UnboundedReceiver<Event>,
-    _share: Share,
+    /// Memory for what is told of it, unless it belongs to several.
+    _share: Option<Share>,
 }
 
 /// Answers to several requests. One is asked for after the other, so that a prompt that they share is read once.
@@ -33,29 +34,63 @@ pub(crate) struct Answers {
     asker: Asker,
     first: Option<Answer>,
     rest: VecDeque<Request>,
+    /// Memory for what is told of the one that is being written.
+    _share: Share,
+}
+
+impl Drop for Answers {
+    fn drop(&mut self) {
+        self.asker.service.queue.forget(self.rest.len());
+    }
 }
 
 impl Answers {
-    /// Asks for the first, which takes its place in the queue now: who is refused is told so at once.
+    /// Asks for the first, which takes its place in the queue now: who is refused is told so at once. Nobody whose first was
+    /// taken is refused the rest.
     ///
     /// # Errors
     /// As [`Answer::ask`].
     pub(crate) fn ask(asker: Asker, requests: Vec<Request>) -> Result<Answers, ApiError> {
+        let largest = requests.iter().map(told_bytes).max().unwrap_or(0);
+        let share = asker.service.room.take(largest)?;
         let mut rest = VecDeque::from(requests);
-        let first = rest.pop_front().map(|request| Answer::ask(&asker, request)).transpose()?;
-        Ok(Answers { asker, first, rest })
+        let first = rest.pop_front().map(|request| asker.push(request)).transpose()?;
+        asker.service.queue.promise(rest.len());
+        Ok(Answers { asker, first, rest, _share: share })
     }
 
     /// The next answer, if there is one more.
-    ///
-    /// # Errors
-    /// As [`Answer::ask`].
-    pub(crate) fn next(&mut self) -> Result<Option<Answer>, ApiError> {
+    pub(crate) fn next(&mut self) -> Option<Answer> {
         if let Some(first) = self.first.take() {
-            return Ok(Some(first));
+            return Some(first);
         }
-        let request = self.rest.pop_front();
-        request.map(|request| Answer::ask(&self.asker, request)).transpose()
+        let (job, events) = self.asker.job(self.rest.pop_front()?);
+        self.asker.service.queue.keep(job);
+        Some(Answer { events, _share: None })
+    }
+}
+
+/// Bytes of what is told of an answer at most.
+fn told_bytes(request: &Request) -> usize {
+    request.most * (PER_TOKEN + PER_LIKELY * request.log_probabilities.unwrap_or(0))
+}
+
+impl Asker {
+    fn job(&self, request: Request) -> (Job, UnboundedReceiver<Event>) {
+        let Caller(owner) = self.owner;
+        Job::new(Request { owner, ..request }, self.priority)
+    }
+
+    /// Asks for an answer, for which there is memory.
+    fn push(&self, request: Request) -> Result<Answer, ApiError> {
+        let (job, events) = self.job(request);
+        self.service.queue.push(job).map_err(|refused| match refused {
+            Refused::Full(waiting) => {
+                ApiError::busy(format_args!("{waiting} wait already; try again later"))
+            }
+            Refused::Closed => ending(),
+        })?;
+        Ok(Answer { events, _share: None })
     }
 }
 
@@ -73,17 +108,8 @@ impl Answer {
     /// # Errors
     /// Too many wait already, there is no memory for what will be told, or the service is ending.
     pub(crate) fn ask(asker: &Asker, request: Request) -> Result<Answer, ApiError> {
-        let Asker { service, owner: Caller(owner), priority } = asker;
-        let likely = request.log_probabilities.unwrap_or(0);
-        let share = service.room.take(request.most * (PER_TOKEN + PER_LIKELY * likely))?;
-        let (job, events) = Job::new(Request { owner: *owner, ..request }, *priority);
-        service.queue.push(job).map_err(|refused| match refused {
-            Refused::Full(waiting) => {
-                ApiError::busy(format_args!("{waiting} requests wait already; try again later"))
-            }
-            Refused::Closed => ending(),
-        })?;
-        Ok(Answer { events, _share: share })
+        let share = asker.service.room.take(told_bytes(&request))?;
+        Ok(Answer { _share: Some(share), ..asker.push(request)? })
     }
 
     /// What comes next.

@@ -18,7 +18,7 @@ pub(crate) fn ask(ready: &Ready, asker: Asker, texts: Vec<Vec<u32>>) -> Result<A
 /// The vectors that were asked for, and how many tokens were read for them.
 pub(crate) async fn collect(mut answers: Answers) -> Result<(Vec<Vec<f32>>, usize), ApiError> {
     let (mut vectors, mut tokens) = (Vec::new(), 0);
-    while let Some(answer) = answers.next()? {
+    while let Some(answer) = answers.next() {
         let outcome = answer.collect().await?.outcome;
         tokens += outcome.prompt;
         vectors.push(outcome.embedding.unwrap_or_default());

@@ -6,6 +6,7 @@ use axum::Json;
 use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
+use std::any::Any;
 use std::fmt;
 
 /// An error of a request.
@@ -153,6 +154,12 @@ impl IntoResponse for OllamaError {
         let body = json!({"error": self.0.message});
         self.0.respond(body)
     }
+}
+
+/// What is told where a handler panics, which is a bug of wick's; the service goes on.
+pub(super) fn panicked(_reason: Box<dyn Any + Send>) -> Response {
+    let message = "this request meets a bug of wick's; its log has more";
+    ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, message).into_response()
 }
 
 pub(super) async fn no_such_path(uri: Uri) -> Response {

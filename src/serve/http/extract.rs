@@ -37,7 +37,7 @@ impl<T: DeserializeOwned + Send> FromRequest<App> for Body<T> {
         // Where there is one model, any name is taken for it.
         let name: Named = match service.models.names().len() {
             1 => Named::default(),
-            _ => serde_json::from_slice(&bytes).unwrap_or_default(),
+            _ => serde_json::from_slice(&bytes).map_err(|e| ApiError::field("model", e))?,
         };
         let lease = service.models.lease(name.model.as_deref());
         let lease = tokio::time::timeout(service.load_timeout, lease).await;

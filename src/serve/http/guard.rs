@@ -175,10 +175,11 @@ fn is_known_host(access: &Access, request: &Request) -> bool {
     if request.extensions().get::<NoBrowser>().is_some() {
         return true;
     }
-    let header = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+    let header = request.headers().get(header::HOST).map(|host| host.to_str().unwrap_or("?"));
     let Some(host) = header.or_else(|| request.uri().host()) else { return true };
     let name = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        Some((address, _)) => address,
+        Some((address, port)) if port.is_empty() || port.starts_with(':') => address,
+        Some(_) => "?",
         None => host.split(':').next().unwrap_or(host),
     };
     // An address is nobody's name.

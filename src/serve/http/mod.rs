@@ -33,6 +33,7 @@ use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{get, post};
 use std::sync::Arc;
+use tower_http::catch_panic::CatchPanicLayer;
 
 /// Bytes of a body at most: a conversation of a whole context, with room for JSON's escapes.
 const LARGEST_BODY: usize = 8 << 20;
@@ -68,6 +69,7 @@ pub fn router(service: App, access: Arc<Access>) -> Router {
         .route("/api/embeddings", post(ollama::embed::embed_one))
         .fallback(error::no_such_path)
         .method_not_allowed_fallback(error::no_such_method)
+        .layer(CatchPanicLayer::custom(error::panicked))
         .layer(from_fn(extract::hold))
         .layer(from_fn_with_state((access, Arc::clone(&service)), guard::guard))
         .layer(tower::util::option_layer(cors))

@@ -54,25 +54,38 @@ impl Conversation {
     /// The ids of as much of the conversation as leaves room for an answer: the oldest turns are left out, the system
     /// message and the last message stay.
     pub(crate) async fn encode_latest(
-        mut self,
+        self,
         ready: &Arc<Ready>,
         most: usize,
     ) -> Result<Vec<u32>, ApiError> {
         let room = ready.context - most.min(ready.context / 4);
-        loop {
-            let ids = self.encode(ready).await?;
-            if ids.len() <= room {
-                return Ok(ids);
-            }
-            let first = usize::from(self.messages[0]["role"] == "system");
-            let next =
-                (first + 1..self.messages.len()).find(|i| self.messages[*i]["role"] == "user");
-            match next {
-                Some(next) => self.messages.drain(first..next),
-                None if ids.len() <= ready.context => return Ok(ids),
-                None => return Err(too_long(ids.len(), ready.context)),
-            };
+        let all = self.encode(ready).await?;
+        if all.len() <= room {
+            return Ok(all);
         }
+        let first = usize::from(self.messages[0]["role"] == "system");
+        let is_turn = |i: &usize| self.messages[*i]["role"] == "user";
+        let turns: Vec<usize> = (first + 1..self.messages.len()).filter(is_turn).collect();
+        let Some(last) = turns.last() else { return within(all, ready.context) };
+        // Fewer turns are fewer ids, so that the first of them that leaves room is found by halves.
+        let (mut fewest, mut low, mut high) =
+            (self.since(first, *last).encode(ready).await?, 0, turns.len() - 1);
+        while low < high && fewest.len() <= room {
+            let middle = (low + high) / 2;
+            let ids = self.since(first, turns[middle]).encode(ready).await?;
+            if ids.len() <= room {
+                (fewest, high) = (ids, middle);
+            } else {
+                low = middle + 1;
+            }
+        }
+        within(fewest, ready.context)
+    }
+
+    /// The conversation without the messages from `first` to before `next`.
+    fn since(&self, first: usize, next: usize) -> Conversation {
+        let messages = [&self.messages[..first], &self.messages[next..]].concat();
+        Conversation { messages, tools: self.tools.clone() }
     }
 
     /// The same on this thread.
@@ -91,6 +104,11 @@ impl Conversation {
         }
         Ok(prompt.encode(&ready.tokenizer))
     }
+}
+
+/// The ids, if there is a position for each.
+fn within(ids: Vec<u32>, context: usize) -> Result<Vec<u32>, ApiError> {
+    if ids.len() <= context { Ok(ids) } else { Err(too_long(ids.len(), context)) }
 }
 
 /// Has the template write messages and tools.

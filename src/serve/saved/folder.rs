@@ -204,7 +204,11 @@ impl Folder {
     }
 
     fn read_today(&self) -> Option<Today> {
-        let text = fs::read_to_string(self.path.join(WRITTEN)).ok()?;
+        let path = self.path.join(WRITTEN);
+        // Whatever else lies there.
+        fs::symlink_metadata(&path).ok().filter(fs::Metadata::is_file)?;
+        let mut text = String::new();
+        File::open(path).ok()?.take(64).read_to_string(&mut text).ok()?;
         let (day, bytes) = text.trim_end().split_once(' ')?;
         let bytes = bytes.parse().ok()?;
         Some(Today { day: day.parse().ok()?, bytes, noted: bytes })

@@ -20,7 +20,15 @@ struct State {
     jobs: VecDeque<Job>,
     /// Jobs that were taken and have not ended.
     running: usize,
+    /// Jobs that will still come of requests which were taken.
+    promised: usize,
     is_closed: bool,
+}
+
+impl State {
+    fn is_finished(&self) -> bool {
+        self.is_closed && self.jobs.is_empty() && self.promised == 0
+    }
 }
 
 /// Why a job is not taken.
@@ -62,6 +70,31 @@ impl Queue {
         Ok(())
     }
 
+    /// So many more jobs will come of a request of which one was taken: they find room, also while the service ends.
+    pub fn promise(&self, jobs: usize) {
+        self.lock().promised += jobs;
+    }
+
+    /// Adds a job that was promised.
+    pub fn keep(&self, job: Job) {
+        let mut state = self.lock();
+        state.promised -= 1;
+        let place = state.jobs.partition_point(|other| other.priority >= job.priority);
+        state.jobs.insert(place, job);
+        self.changed.notify_one();
+    }
+
+    /// So many jobs that were promised will not come.
+    pub fn forget(&self, jobs: usize) {
+        self.lock().promised -= jobs;
+        self.changed.notify_one();
+    }
+
+    /// Whether no job waits nor will come any more.
+    pub(crate) fn is_finished(&self) -> bool {
+        self.lock().is_finished()
+    }
+
     /// The next job that somebody waits for.
     pub(crate) fn take(&self) -> Option<Job> {
         let mut state = self.lock();
@@ -82,7 +115,7 @@ impl Queue {
     /// Waits until there is a job, or for so long.
     pub(crate) fn wait(&self, time: Duration) {
         let state = self.lock();
-        if state.jobs.is_empty() && !state.is_closed {
+        if state.jobs.is_empty() && !state.is_finished() {
             let _woken = self.changed.wait_timeout(state, time);
         }
     }
@@ -144,8 +177,17 @@ mod tests {
         let (third, _end) = job(3, 0);
         assert_eq!(queue.push(third), Ok(()));
         assert_eq!(queue.take().unwrap().request.prompt, [2]);
+        queue.promise(2);
         queue.close();
         assert_eq!(queue.push(job(4, 0).0), Err(Refused::Closed));
         assert_eq!(queue.take().unwrap().request.prompt, [3]);
+        // What belongs to a request that was taken still comes.
+        assert!(!queue.is_finished());
+        let (fifth, _end) = job(5, 0);
+        queue.keep(fifth);
+        assert_eq!(queue.take().unwrap().request.prompt, [5]);
+        assert!(!queue.is_finished());
+        queue.forget(1);
+        assert!(queue.is_finished());
     }
 }

@@ -109,7 +109,7 @@ impl<'w, 'e> Worker<'w, 'e> {
             }
             self.take();
             if self.running.is_empty() {
-                if self.queue.is_closed() && self.queue.lengths().0 == 0 {
+                if self.queue.is_finished() {
                     break;
                 }
                 if self.preload_one() {
@@ -234,7 +234,9 @@ impl<'w, 'e> Worker<'w, 'e> {
             }
             running.first.get_or_insert(now);
             running.last = now;
-            let log_probability = generation.log_probability().cloned();
+            // What ended the text is no part of it.
+            let taken = generation.last_drawn().and(generation.log_probability());
+            let log_probability = taken.cloned();
             let text = generation.text().to_owned();
             is_gone |= events.send(Event::Token { text, log_probability }).is_err();
         }

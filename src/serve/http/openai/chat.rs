@@ -117,7 +117,7 @@ impl Choices {
     /// All of it as one object.
     async fn collect(mut self) -> Result<Value, ApiError> {
         let (mut choices, mut usage) = (Vec::new(), Usage::default());
-        while let Some(answer) = self.answers.next()? {
+        while let Some(answer) = self.answers.next() {
             let Collected { text, log_probabilities, outcome } = answer.collect().await?;
             usage.add(&outcome, choices.is_empty());
             let told = self.with_log_probabilities;
@@ -146,11 +146,7 @@ impl Choices {
     async fn stream(mut self, sink: Sink, options: StreamOptions) -> Result<(), Gone> {
         let mut usage = Usage::default();
         for index in 0.. {
-            let mut answer = match self.answers.next() {
-                Ok(Some(answer)) => answer,
-                Ok(None) => break,
-                Err(error) => return send_error(&sink, &error).await,
-            };
+            let Some(mut answer) = self.answers.next() else { break };
             let (mut reader, mut calls) = (CallReader::default(), 0);
             let role = json!({"role": "assistant", "content": "", "refusal": null});
             send_event(&sink, &self.chunk(index, role, None, Value::Null)).await?;

@@ -1,6 +1,6 @@
 //! `POST /v1/completions`.
 
-use super::log_probabilities::of_completion;
+use super::log_probabilities::{Offset, of_completion};
 use super::{EVENTS, StreamOptions, Usage, finish_reason, id, send_beat, send_error, send_event};
 use crate::http::App;
 use crate::http::answer::{Answers, Asker, Collected, failure};
@@ -88,11 +88,13 @@ struct Choices {
 impl Choices {
     async fn collect(mut self) -> Result<Value, ApiError> {
         let (mut choices, mut usage) = (Vec::new(), Usage::default());
-        while let Some(answer) = self.answers.next()? {
+        while let Some(answer) = self.answers.next() {
             let Collected { text, log_probabilities, outcome } = answer.collect().await?;
             usage.add(&outcome, choices.len() % self.each == 0);
             let told = self.with_log_probabilities;
-            let told = told.then(|| of_completion(&self.ready.tokenizer, &log_probabilities, 0));
+            let tokens = &log_probabilities;
+            let told =
+                told.then(|| of_completion(&self.ready.tokenizer, tokens, &mut Offset::new()));
             let reason = finish_reason(&outcome);
             choices.push(choice(choices.len(), &text, told, reason.into()));
         }
@@ -104,12 +106,8 @@ impl Choices {
     async fn stream(mut self, sink: Sink, options: StreamOptions) -> Result<(), Gone> {
         let mut usage = Usage::default();
         for index in 0.. {
-            let mut answer = match self.answers.next() {
-                Ok(Some(answer)) => answer,
-                Ok(None) => break,
-                Err(error) => return send_error(&sink, &error).await,
-            };
-            let mut characters = 0;
+            let Some(mut answer) = self.answers.next() else { break };
+            let mut offset = Offset::new();
             loop {
                 let Some(event) = sink.next(&mut answer).await? else {
                     send_beat(&sink).await?;
@@ -120,8 +118,7 @@ impl Choices {
                     Event::Token { text, log_probability } => {
                         let told = log_probability.filter(|_| self.with_log_probabilities);
                         let tokenizer = &self.ready.tokenizer;
-                        let told = told.map(|told| of_completion(tokenizer, &[told], characters));
-                        characters += text.chars().count();
+                        let told = told.map(|told| of_completion(tokenizer, &[told], &mut offset));
                         if text.is_empty() && told.is_none() {
                             continue;
                         }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use wick_session::LogProbability;
-use wick_text::Tokenizer;
+use wick_text::{Control, Detokenizer, Tokenizer};
 
 /// Probabilities too small for a number.
 const LEAST: f32 = -9999.0;
@@ -21,11 +21,32 @@ pub(super) fn of_chat(tokenizer: &Tokenizer, tokens: &[LogProbability]) -> Value
     json!({"content": content.collect::<Vec<_>>(), "refusal": null})
 }
 
-/// For completions: lists side by side. `offset` is where the first token stands in the text, in characters.
+/// How far a text is, in characters.
+#[derive(Debug)]
+pub(super) struct Offset {
+    detokenizer: Detokenizer,
+    characters: usize,
+}
+
+impl Offset {
+    /// At its beginning.
+    pub(super) fn new() -> Offset {
+        Offset { detokenizer: Detokenizer::new(Control::Hide), characters: 0 }
+    }
+
+    /// Where a token stands that comes now.
+    fn of(&mut self, tokenizer: &Tokenizer, id: u32) -> usize {
+        let before = self.characters;
+        self.characters += self.detokenizer.push(tokenizer, id).chars().count();
+        before
+    }
+}
+
+/// For completions: lists side by side, for tokens that come at `offset`.
 pub(super) fn of_completion(
     tokenizer: &Tokenizer,
     tokens: &[LogProbability],
-    mut offset: usize,
+    offset: &mut Offset,
 ) -> Value {
     let name = |id: u32| {
         let bytes = tokenizer.token_bytes(id).unwrap_or_default();
@@ -37,8 +58,7 @@ pub(super) fn of_completion(
         let top = top.iter().map(|(id, value)| (name(*id), json!(value.max(LEAST))));
         tops.push(Value::Object(top.collect()));
         values.push(value.max(LEAST));
-        offsets.push(offset);
-        offset += token.chars().count();
+        offsets.push(offset.of(tokenizer, *id));
         names.push(token);
     }
     json!({"tokens": names, "token_logprobs": values, "top_logprobs": tops, "text_offset": offsets})

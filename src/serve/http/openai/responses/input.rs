@@ -100,12 +100,17 @@ pub(super) fn tool_choice(choice: Value) -> Result<Value, ApiError> {
 }
 
 /// The form that a text is to have, as chat completions know it.
-pub(super) fn format(mut text: Value) -> Value {
-    let format = text["format"].take();
-    match format["type"].as_str() {
+pub(super) fn format(text: Value) -> Result<Value, ApiError> {
+    let mut text = match text {
+        Value::Object(fields) => fields,
+        Value::Null => return Ok(Value::Null),
+        _ => return Err(ApiError::field("text", "an object expected")),
+    };
+    let format = text.remove("format").unwrap_or_default();
+    Ok(match format["type"].as_str() {
         Some("json_schema") => json!({"type": "json_schema", "json_schema": format}),
         _ => format,
-    }
+    })
 }
 
 #[cfg(test)]
@@ -156,7 +161,10 @@ mod tests {
         assert!(tool_choice(json!({"type": "file_search"})).is_err());
         let schema = json!({"type": "json_schema", "name": "x", "schema": {}});
         let wanted = json!({"type": "json_schema", "json_schema": schema});
-        assert_eq!(format(json!({"format": schema})), wanted);
-        assert_eq!(format(json!({"verbosity": "low"})), Value::Null);
+        assert_eq!(format(json!({"format": schema})).unwrap(), wanted);
+        assert_eq!(format(json!({"verbosity": "low"})).unwrap(), Value::Null);
+        for wrong in [json!("x"), json!(5), json!([]), json!(true)] {
+            assert!(format(wrong).is_err());
+        }
     }
 }

@@ -94,7 +94,7 @@ fn chat(body: ResponseRequest) -> Result<ChatRequest, ApiError> {
         tools: body.tools.map(input::tools).transpose()?,
         tool_choice: body.tool_choice.map(input::tool_choice).transpose()?,
         parallel_tool_calls: body.parallel_tool_calls,
-        response_format: body.text.map(input::format),
+        response_format: body.text.map(input::format).transpose()?,
         ..ChatRequest::default()
     })
 }
