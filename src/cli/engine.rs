@@ -64,6 +64,9 @@ pub(crate) struct EngineArguments {
     /// Bytes that something beside the engine will take.
     #[arg(skip)]
     beside: usize,
+    /// Bytes that the process had before its first model, if this is for another one.
+    #[arg(skip)]
+    first_taken: Option<usize>,
 }
 
 impl EngineArguments {
@@ -75,12 +78,18 @@ impl EngineArguments {
 
     /// What the process may take, if somebody knows.
     pub(crate) fn budget(&self) -> Option<Budget> {
-        Some(Budget::of_process(self.compute.memory.bytes())?.beside(self.beside))
+        let budget = Budget::of_process(self.compute.memory.bytes())?;
+        Some(budget.again(self.first_taken).beside(self.beside))
     }
 
     /// The same with so many bytes for something beside the engine.
     pub(crate) fn beside(&self, bytes: usize) -> EngineArguments {
         EngineArguments { beside: bytes, ..self.clone() }
+    }
+
+    /// The same where the process had `taken` bytes before its first model.
+    pub(crate) fn again(&self, taken: Option<usize>) -> EngineArguments {
+        EngineArguments { first_taken: taken, ..self.clone() }
     }
 
     /// What stands where, if an engine is to hold this.
@@ -105,8 +114,9 @@ impl EngineArguments {
         let emulate = emulate.as_deref().and_then(Device::from_name);
         let low_bit = self.approximations.low_bit;
         let depth = depth.and_then(NonZeroUsize::new);
-        let beside = self.beside;
-        Setup { depth, read_timeout, emulate, low_bit, beside, ..self.compute.setup(prompt) }
+        let EngineArguments { beside, first_taken, .. } = *self;
+        let computed = self.compute.setup(prompt);
+        Setup { depth, read_timeout, emulate, low_bit, beside, first_taken, ..computed }
     }
 }
 

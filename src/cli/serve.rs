@@ -256,9 +256,10 @@ impl Serving<'_> {
     /// whose file has changed or gone is loaded again once that can be read.
     fn serve_all(&self, all: &[Named], first: Opened) -> Result<(), Failure> {
         let (mut named, mut opened, mut exchange) = (&all[0], Ok(first), None);
-        let mut is_lost = false;
+        let (mut is_lost, mut taken) = (false, None);
         loop {
-            let done = opened.and_then(|opened| self.serve(named, opened, &mut exchange));
+            let done =
+                opened.and_then(|opened| self.serve(named, opened, &mut exchange, &mut taken));
             match (done, &mut exchange) {
                 (Err(failure), Some(exchange)) if exchange.is_forward() => {
                     log::error!("{}: {failure}", named.name);
@@ -311,20 +312,25 @@ impl Serving<'_> {
     }
 
     /// Serves a model until the service ends, or another one is asked for, or its file is lost. The exchange is over once
-    /// it is loaded.
+    /// it is loaded. `first_taken` is what the process had before its first model.
     fn serve(
         &self,
         named: &Named,
         opened: Opened,
         exchange: &mut Option<Exchange>,
+        first_taken: &mut Option<usize>,
     ) -> Result<Served, Failure> {
-        let Serving { arguments, engine, service, http, .. } = self;
+        let Serving { arguments, service, http, .. } = self;
         let (answering, Opened { files, tokenizer }) = (&arguments.answering, opened);
         let loading = format!("{}: {} is being loaded", http.place, files.name());
         supervisor::status(&loading);
         note(&loading);
         let model = files.model(arguments.gating.overrides())?;
         let forms = forms(tokenizer);
+        let engine = &self.engine.again(*first_taken);
+        if first_taken.is_none() {
+            *first_taken = wick_linux::resident_anonymous().map(|bytes| bytes as usize);
+        }
         let wanted = Wanted::of_service(arguments.parallel);
         let options = answering.choose(&model, wanted, engine);
         with_engine(&model, options, None, engine, |engine, arena| {

@@ -38,7 +38,7 @@ answer() { echo "ANSWER $1 $(ask)"; }
 configure() {
     # Little more memory than the least: most experts are read as they are wanted.
     least=$(wick serve --check --memory 1M /var/lib/wick/models/model.gguf 2>&1 | sed -n 's/.*(\([0-9]*\)K) is the least.*/\1/p')
-    sed -i "s|^#memory = .*|memory = \"$((least + 3072))K\"|" /etc/wick/wick.toml
+    sed -i "s|^#memory = .*|memory = \"$((least + 1024))K\"|" /etc/wick/wick.toml
     grep -q '^memory' /etc/wick/wick.toml
 }
 is_asleep() { ! systemctl is-active -q wick && ! systemctl is-enabled -q wick; }

@@ -36,6 +36,8 @@ impl fmt::Display for Source {
 /// Bytes that are kept free of any budget: for the program's own pages, stacks, buffers of reads, what the
 /// allocator holds back.
 const KEPT_FREE: usize = 14 << 20;
+/// Of these, bytes that a process may have more before another model than before its first.
+const HELD_BACK: usize = 4 << 20;
 /// Of a budget, one byte in so many is kept free for what the system counts on top, such as page
 /// tables; but no more than [`MOST_ON_TOP`].
 const ON_TOP: usize = 64;
@@ -53,6 +55,14 @@ impl Budget {
         let limit = memory_limit()?;
         let whole = (limit.bytes as usize).saturating_add(taken);
         Some(Budget { whole, taken, source: Source::System(limit.source) })
+    }
+
+    /// The same for a process that had `first` bytes before its first model: a little more than that by now is of what is kept
+    /// free, such as what the allocator holds back, so that a model which had room once has room again.
+    pub fn again(self, first: Option<usize>) -> Budget {
+        let is_little = |first: &usize| self.taken.saturating_sub(*first) <= HELD_BACK;
+        let taken = first.filter(is_little).map_or(self.taken, |first| first.min(self.taken));
+        Budget { taken, ..self }
     }
 
     /// The same, with so many bytes promised to something else in the process.

@@ -21,6 +21,8 @@ pub struct Setup {
     pub memory: Option<usize>,
     /// Bytes of it that something beside the engine will take.
     pub beside: usize,
+    /// Bytes that the process had before its first model, if this is another one.
+    pub first_taken: Option<usize>,
     /// Tokens of the prompt that is read first, if that is known: before a short one, weights are not
     /// arranged yet ([`Engine::arrange`](wick_core::Engine::arrange)).
     pub prompt: Option<usize>,
@@ -66,7 +68,7 @@ impl Setup {
 
     /// What a model may take now; `None` if nobody knows.
     pub fn budget(&self) -> Option<Budget> {
-        Some(Budget::of_process(self.memory)?.beside(self.beside))
+        Some(Budget::of_process(self.memory)?.again(self.first_taken).beside(self.beside))
     }
 
     /// How experts are read.

@@ -163,3 +163,14 @@ fn a_shortage_is_told_in_numbers() {
          MiB; allow more memory or ask for a smaller --context"
     );
 }
+
+/// What a process has a little more of before its second model than before its first is of what is kept free.
+#[test]
+fn a_model_that_had_room_has_it_again() {
+    let mib = 1 << 20;
+    let budget = Budget { taken: 20 * mib, ..budget(64 * mib) };
+    assert_eq!(budget.again(None), budget);
+    for (first, taken) in [(18, 18), (16, 16), (15, 20), (20, 20), (30, 20)] {
+        assert_eq!(budget.again(Some(first * mib)).taken, taken * mib, "{first}");
+    }
+}
