@@ -17,7 +17,7 @@ use wick_core::{Approximation, Arena, Candidates, Engine, Options, StepError};
 use wick_linux::host::{Model, one_sequence};
 use wick_serve::Chat;
 use wick_serve::constraint::Forms;
-use wick_serve::service::{Ready, Service, Usual, now};
+use wick_serve::service::{Ready, SamplingDefaults, Service, now};
 use wick_session::{Failure as SessionFailure, Scheduler};
 use wick_text::Tokenizer;
 
@@ -72,13 +72,8 @@ impl AnsweringArguments {
     }
 
     /// How tokens are drawn where a request does not say.
-    pub(crate) fn usual(&self) -> Usual {
-        Usual::new(self.sampling.usual())
-    }
-
-    /// The same from now on, as other arguments say.
-    pub(crate) fn change(&self, usual: &Usual) {
-        usual.set(self.sampling.usual());
+    pub(crate) fn usual(&self) -> SamplingDefaults {
+        self.sampling.usual()
     }
 
     /// What an engine holds for as many answers side by side as are wanted, or as memory allows.

@@ -78,8 +78,9 @@ impl EngineArguments {
 
     /// What the process may take, if somebody knows.
     pub(crate) fn budget(&self) -> Option<Budget> {
-        let budget = Budget::of_process(self.compute.memory.bytes())?;
-        Some(budget.again(self.first_taken).beside(self.beside))
+        let EngineArguments { beside, first_taken, .. } = *self;
+        let memory = self.compute.memory.bytes();
+        Setup { memory, beside, first_taken, ..Setup::default() }.budget()
     }
 
     /// The same with so many bytes for something beside the engine.

@@ -56,6 +56,7 @@ use log::{Level, LevelFilter};
 use std::env;
 use std::ffi::OsString;
 use std::io::{self, Write};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 use wick_linux::{Allocator, on_stack};
@@ -121,20 +122,24 @@ impl Arguments {
         let Verb::Serve(serve) = &self.verb else { return Ok(Ok(self)) };
         let Some(path) = &serve.config else { return Ok(Ok(self)) };
         let options = settings::options(path)?;
-        let alone = ["wick", "serve"].into_iter().map(OsString::from).chain(options.clone());
-        if let Err(error) = Arguments::try_read(alone) {
-            let said = error.to_string();
-            let first = said.lines().next().unwrap_or_default();
-            let first = first.strip_prefix("error: ").unwrap_or(first);
-            let place = path.display();
-            return Err(Failure::new(Exit::Usage, format_args!("{place}: {first}")));
-        }
         let given: Vec<OsString> = env::args_os().collect();
         let verb = given.iter().position(|word| word == "serve").unwrap_or(1);
         let (before, after) = given.split_at(given.len().min(verb + 1));
-        let words = [before, &options, after].concat();
-        Ok(Arguments::try_read(words))
+        let read = Arguments::try_read([before, &options, after].concat());
+        if read.is_err() {
+            let alone = ["wick", "serve"].into_iter().map(OsString::from).chain(options);
+            Arguments::try_read(alone).map_err(|error| in_file(path, &error))?;
+        }
+        Ok(read)
     }
+}
+
+/// What is wrong with the options of a file.
+fn in_file(path: &Path, error: &clap::Error) -> Failure {
+    let said = error.to_string();
+    let first = said.lines().next().unwrap_or_default();
+    let first = first.strip_prefix("error: ").unwrap_or(first);
+    Failure::new(Exit::Usage, format_args!("{}: {first}", path.display()))
 }
 
 /// All verbs with their options. A value of an option may be a negative number, so that what refuses it can say which

@@ -17,7 +17,7 @@ use crate::supervisor;
 use crate::unit;
 use anyhow::Context;
 use clap::Args;
-use std::cell::Cell;
+use std::cell::OnceCell;
 use std::io::{self, Write};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -360,32 +360,25 @@ impl Serving<'_> {
     /// Answers with a model until the service ends, or another one is asked for, or its file is lost: it is not any more what
     /// it was, or cannot be read while another one lies in its place.
     fn answer(&self, worker: Worker<'_, '_>, model: &Model<'_>) -> Served {
-        let unread = Cell::new(None);
+        let unread = OnceCell::new();
         let say = naming(model);
         let name = |failure: &SessionFailure| {
             let said = say(failure);
             if let SessionFailure::Step(StepError::Store(_)) = failure {
-                unread.set(Some(said.clone()));
+                let _first_is_enough = unread.set(said.clone());
             }
             said
         };
         let mut turn = self.http.turn(|| self.read_again());
-        let (mut looked, mut lost) = (Instant::now(), None);
+        let (mut looked, mut is_replaced) = (Instant::now(), false);
         let done = worker.naming(&name).run(|| {
-            if let Some(said) = unread.take() {
-                let is_time = looked.elapsed() > RETRY;
-                if is_time {
-                    looked = Instant::now();
-                }
-                if is_time && model.files.are_replaced() {
-                    lost = Some(said);
-                    return ControlFlow::Break(());
-                }
-                unread.set(Some(said));
+            if unread.get().is_some() && looked.elapsed() > RETRY {
+                looked = Instant::now();
+                is_replaced = model.files.are_replaced();
             }
-            turn()
+            if is_replaced { ControlFlow::Break(()) } else { turn() }
         });
-        match (done, lost) {
+        match (done, unread.into_inner().filter(|_| is_replaced)) {
             (Err(error), _) => {
                 let said = say(&SessionFailure::Step(error));
                 Served::Lost(Failure::new(Exit::Model, said))
@@ -399,7 +392,7 @@ impl Serving<'_> {
     fn read_again(&self) {
         match (self.again)() {
             Ok(arguments) => {
-                arguments.answering.change(&self.service.usual);
+                self.service.usual.set(arguments.answering.usual());
                 note("how tokens are drawn was read again");
             }
             Err(failure) => log::warn!("tokens are drawn as they were: {failure}"),

@@ -43,8 +43,7 @@ pub(super) struct Rounds {
 struct Work<'i> {
     /// A prompt for each sequence, and the tokens after it.
     sequences: Vec<(&'i [u32], &'i [u32])>,
-    logits: Logits,
-    approximation: Approximation,
+    measurement: &'i Measurement,
 }
 
 impl Work<'_> {
@@ -53,7 +52,7 @@ impl Work<'_> {
         for sequence in sequences {
             engine.truncate(sequence, 0).or_exit(Exit::Failed)?;
             for chunk in self.sequences[sequence].0.chunks(engine.options().batch) {
-                engine.prefill(sequence, chunk, self.logits)?;
+                engine.prefill(sequence, chunk, self.measurement.logits)?;
             }
         }
         Ok(())
@@ -61,9 +60,10 @@ impl Work<'_> {
 
     /// The tokens of a step: of each sequence the one at `place` after its prompt.
     fn tokens(&self, place: usize) -> impl Iterator<Item = Token> {
+        let Measurement { logits, approximation, .. } = *self.measurement;
         self.sequences.iter().enumerate().map(move |(sequence, (_, drawn))| Token {
-            approximation: self.approximation,
-            ..Token::new(drawn[place], sequence, self.logits)
+            approximation,
+            ..Token::new(drawn[place], sequence, logits)
         })
     }
 }
@@ -78,8 +78,7 @@ pub(super) fn rounds(
     let ids = ids((prompt + n) * parallel, engine.config().vocab);
     let work = Work {
         sequences: ids.chunks(prompt + n).map(|ids| ids.split_at(prompt)).collect(),
-        logits: measurement.logits,
-        approximation: measurement.approximation,
+        measurement,
     };
     let mut rounds = Rounds::default();
     let mut progress = Progress::count("measuring", measurement.rounds * ids.len(), "tokens");
@@ -119,7 +118,7 @@ pub(super) fn rounds(
 }
 
 impl Rounds {
-    /// Adds what the last step used, a few hundred additions that do not show in its time.
+    /// Adds what the last step used, a few thousand additions that do not show in its time.
     fn count(&mut self, engine: &Engine<'_>) {
         let (config, tokens) = (engine.config(), engine.options().sequences);
         let neurons = |layer| engine.active_neurons(layer);

@@ -41,8 +41,7 @@ pub(super) fn prepared(schema: &Value, spaced: bool) -> Result<Value, FormError>
             "at most {LARGEST_SCHEMA} bytes of schema expected, {found} found"
         )));
     }
-    check_ranges(schema)?;
-    check_lengths(schema)?;
+    check_all(schema)?;
     let options = JsonCompileOptions {
         whitespace_flexible: spaced,
         whitespace_pattern: spaced.then(|| SPACE.into()),
@@ -56,13 +55,20 @@ pub(super) fn prepared(schema: &Value, spaced: bool) -> Result<Value, FormError>
     Ok(schema)
 }
 
-/// Refuses lengths of texts that an answer might not be followed to: each character is a state.
-fn check_lengths(schema: &Value) -> Result<(), FormError> {
+/// Refuses what is not supported in any part of a schema.
+fn check_all(schema: &Value) -> Result<(), FormError> {
     let children: Vec<&Value> = match schema {
         Value::Object(fields) => fields.values().collect(),
         Value::Array(items) => items.iter().collect(),
         _ => return Ok(()),
     };
+    check_range(schema)?;
+    check_lengths(schema)?;
+    children.into_iter().try_for_each(check_all)
+}
+
+/// Refuses lengths of texts that an answer might not be followed to: each character is a state.
+fn check_lengths(schema: &Value) -> Result<(), FormError> {
     for name in ["minLength", "maxLength"] {
         let length = schema.get(name).and_then(Value::as_f64);
         if let Some(length) = length.filter(|length| *length > LONGEST_TEXT as f64) {
@@ -71,17 +77,12 @@ fn check_lengths(schema: &Value) -> Result<(), FormError> {
             )));
         }
     }
-    children.into_iter().try_for_each(check_lengths)
+    Ok(())
 }
 
-/// Refuses ranges of numbers that begin or end beside an integer and are within one unit of it: llguidance takes that
+/// Refuses a range of numbers that begins or ends beside an integer and is within one unit of it: llguidance takes that
 /// integer in.
-fn check_ranges(schema: &Value) -> Result<(), FormError> {
-    let children: Vec<&Value> = match schema {
-        Value::Object(fields) => fields.values().collect(),
-        Value::Array(items) => items.iter().collect(),
-        _ => return Ok(()),
-    };
+fn check_range(schema: &Value) -> Result<(), FormError> {
     let bound = |name: &str| schema.get(name).and_then(Value::as_f64);
     let is_near = |open: &str, others: [&str; 2]| {
         let Some(open) = bound(open).filter(|open| open.fract() == 0.0) else { return false };
@@ -94,5 +95,5 @@ fn check_ranges(schema: &Value) -> Result<(), FormError> {
             "an exclusive bound that is an integer, with another less than 1 from it, is not supported",
         ));
     }
-    children.into_iter().try_for_each(check_ranges)
+    Ok(())
 }

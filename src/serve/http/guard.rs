@@ -8,6 +8,7 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::Response;
+use log::{Level, log_enabled};
 use sha2::{Digest, Sha256};
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -92,7 +93,8 @@ pub(super) async fn guard(
     next: Next,
 ) -> Response {
     let path = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
-    let what = format!("{} {}", request.method(), request.uri().path());
+    let what =
+        log_enabled!(Level::Info).then(|| format!("{} {}", request.method(), request.uri().path()));
     // Who looks after the service asks again and again.
     let is_watching = matches!(request.uri().path(), "/health" | "/metrics");
     let _asking = (!is_watching).then(|| service.activity.begin());
@@ -104,7 +106,7 @@ pub(super) async fn guard(
         Err(error) => error.at(request.uri()),
     };
     let status = response.status().as_u16();
-    log::info!("{what}: {status}");
+    what.iter().for_each(|what| log::info!("{what}: {status}"));
     service.metrics.response(path.as_deref().unwrap_or("other"), status);
     response
 }

@@ -106,11 +106,11 @@ impl Service {
         load_timeout: Duration,
         room: Room,
         models: Models,
-        usual: Usual,
+        usual: SamplingDefaults,
     ) -> Service {
         let (state, _) = watch::channel(State::Loading);
         let (metrics, activity) = (Metrics::default(), Activity::default());
-        let (queue, room, usual) = (Queue::new(most), Arc::new(room), Arc::new(usual));
+        let (queue, room, usual) = (Queue::new(most), Arc::new(room), Arc::new(Usual::new(usual)));
         Service { queue, metrics, room, usual, models, activity, load_timeout, state }
     }
 

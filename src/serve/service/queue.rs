@@ -26,6 +26,12 @@ struct State {
 }
 
 impl State {
+    /// Adds a job behind those of its priority.
+    fn insert(&mut self, job: Job) {
+        let place = self.jobs.partition_point(|other| other.priority >= job.priority);
+        self.jobs.insert(place, job);
+    }
+
     fn is_finished(&self) -> bool {
         self.is_closed && self.jobs.is_empty() && self.promised == 0
     }
@@ -64,8 +70,7 @@ impl Queue {
         if state.jobs.len() >= self.most {
             return Err(Refused::Full(state.jobs.len()));
         }
-        let place = state.jobs.partition_point(|other| other.priority >= job.priority);
-        state.jobs.insert(place, job);
+        state.insert(job);
         self.changed.notify_one();
         Ok(())
     }
@@ -79,8 +84,7 @@ impl Queue {
     pub fn keep(&self, job: Job) {
         let mut state = self.lock();
         state.promised -= 1;
-        let place = state.jobs.partition_point(|other| other.priority >= job.priority);
-        state.jobs.insert(place, job);
+        state.insert(job);
         self.changed.notify_one();
     }
 
