@@ -2,6 +2,7 @@
 
 pub mod counting;
 pub mod gguf;
+pub mod machine;
 pub mod random;
 pub mod store;
 pub mod tiny;

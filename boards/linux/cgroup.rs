@@ -31,7 +31,7 @@ pub fn has_memory_groups() -> bool {
     has_memory_groups_at(Path::new("/"))
 }
 
-fn has_memory_groups_at(root: &Path) -> bool {
+pub(crate) fn has_memory_groups_at(root: &Path) -> bool {
     let read = |path: &str| fs::read_to_string(root.join(path)).unwrap_or_default();
     let unified = read("sys/fs/cgroup/cgroup.controllers");
     let is_memory = |line: &str| {

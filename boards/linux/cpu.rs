@@ -27,7 +27,7 @@ impl Cpus {
         Cpus::read(Path::new("/"), allowed)
     }
 
-    fn read(root: &Path, mut numbers: Vec<usize>) -> Cpus {
+    pub(crate) fn read(root: &Path, mut numbers: Vec<usize>) -> Cpus {
         let capacity = |cpu: &usize| {
             let file = format!("sys/devices/system/cpu/cpu{cpu}/cpu_capacity");
             read_number(&root.join(file)).unwrap_or(1024)

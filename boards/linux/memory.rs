@@ -14,6 +14,12 @@ pub struct MemoryLimit {
     pub source: LimitSource,
 }
 
+impl MemoryLimit {
+    pub(crate) fn is_of_group(self) -> bool {
+        self.source == LimitSource::Cgroup
+    }
+}
+
 /// What limits the memory of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LimitSource {
@@ -50,7 +56,7 @@ pub fn memory_limit() -> Option<MemoryLimit> {
     read_limit(Path::new("/"))
 }
 
-fn read_limit(root: &Path) -> Option<MemoryLimit> {
+pub(crate) fn read_limit(root: &Path) -> Option<MemoryLimit> {
     let available = meminfo(&fs::read_to_string(root.join("proc/meminfo")).ok()?, "MemAvailable:")?;
     let limits = folders(root, "memory").into_iter().filter_map(|folder| group_rest(&folder));
     let machine = MemoryLimit { bytes: available, source: LimitSource::Machine };
@@ -91,7 +97,7 @@ pub fn peak_resident() -> Option<u64> {
 }
 
 /// The bytes in a line like `VmRSS:   12 kB`.
-fn meminfo(text: &str, key: &str) -> Option<u64> {
+pub(crate) fn meminfo(text: &str, key: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(key))?;
     line.split_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1024)
 }

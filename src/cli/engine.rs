@@ -1,11 +1,11 @@
 //! What an engine is to have, as the command line says.
 
 use crate::answer::Drawing;
+use crate::board::DeviceParser;
 use crate::exit::Failure;
 use crate::memory::{MEMORY, MemoryArguments};
 use crate::number;
 use crate::progress::Progress;
-use clap::builder::PossibleValuesParser;
 use clap::{Args, ValueEnum};
 use std::cell::RefCell;
 use std::num::NonZeroUsize;
@@ -110,9 +110,8 @@ impl EngineArguments {
     }
 
     fn setup(&self, prompt: Option<usize>) -> Setup {
-        let ReadArguments { depth, read_timeout, emulate } = &self.reads;
+        let ReadArguments { depth, read_timeout, emulate } = self.reads;
         let read_timeout = read_timeout.map(|seconds| Duration::from_secs(seconds as u64));
-        let emulate = emulate.as_deref().and_then(Device::from_name);
         let low_bit = self.approximations.low_bit;
         let depth = depth.and_then(NonZeroUsize::new);
         let EngineArguments { beside, first_taken, .. } = *self;
@@ -130,14 +129,9 @@ struct ReadArguments {
     /// Give a read up when the device has completed none for so long [default: 30]
     #[arg(long, value_name = "SECONDS", value_parser = number::up_to(86400), help_heading = MEMORY)]
     read_timeout: Option<usize>,
-    /// Read experts as slowly as such a device does
-    #[arg(
-        long,
-        value_name = "DEVICE",
-        value_parser = PossibleValuesParser::new(Device::ALL.map(|d| d.name)),
-        help_heading = MEMORY
-    )]
-    emulate: Option<String>,
+    /// Read experts as slowly as such a device does, or the storage of such a board (see wick plan)
+    #[arg(long, value_name = "DEVICE", value_parser = DeviceParser, help_heading = MEMORY)]
+    emulate: Option<Device>,
 }
 
 /// What may be computed in another way to read less.

@@ -4,11 +4,13 @@ mod answer;
 mod answering;
 mod batch;
 mod bench;
+mod board;
 mod cache;
 mod chat;
 mod command;
 mod conversation;
 mod detokenize;
+mod doctor;
 mod document;
 mod editor;
 mod engine;
@@ -104,6 +106,7 @@ enum Verb {
     Eval(eval::Arguments),
     Bench(bench::Arguments),
     Plan(plan::Arguments),
+    Doctor(doctor::Arguments),
     Synth(synth::Arguments),
     Pack(pack::PackArguments),
     Unpack(pack::UnpackArguments),
@@ -226,6 +229,7 @@ fn run(interrupt: &Interrupt, started: Instant) -> Result<(), Failure> {
         Verb::Eval(a) => eval::run(&a, interrupt),
         Verb::Bench(a) => bench::run(&a, started),
         Verb::Plan(a) => plan::run(&a),
+        Verb::Doctor(a) => doctor::run(&a),
         Verb::Synth(a) => synth::run(&a, interrupt),
         Verb::Pack(a) => pack::pack(&a, interrupt),
         Verb::Unpack(a) => pack::unpack(&a, interrupt),

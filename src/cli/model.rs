@@ -87,7 +87,8 @@ impl FileArguments {
         open(self.path())
     }
 
-    fn path(&self) -> Option<&Path> {
+    /// The file that was asked for; `None` for nano.
+    pub(crate) fn path(&self) -> Option<&Path> {
         self.file.as_deref().or(self.model.as_deref())
     }
 }

@@ -3,6 +3,7 @@
 mod report;
 
 use crate::answering::{DRAFTS, arrange, serving};
+use crate::board::BoardParser;
 use crate::engine::{HeadRowsArguments, KvArguments};
 use crate::exit::Failure;
 use crate::memory::MemoryArguments;
@@ -11,12 +12,11 @@ use crate::number;
 use crate::report::print;
 use crate::sequences::Wanted;
 use clap::Args;
-use clap::builder::PossibleValuesParser;
 use report::Bounds;
 pub(crate) use report::Report;
 use std::sync::Arc;
 use wick_core::Options;
-use wick_linux::Board;
+use wick_linux::board::Board;
 use wick_linux::host::{Budget, HostError, Model, Placement, one_sequence};
 use wick_serve::Room;
 use wick_serve::constraint::Forms;
@@ -26,7 +26,9 @@ use wick_serve::constraint::Forms;
 /// Every part of what the process takes is computed before anything is taken. Experts that do not fit
 /// are read from the file when they are wanted; how many that will be is estimated from how often
 /// experts are chosen in the published model that is most like this one. Speeds are bounds, not
-/// promises: decoding is at most as fast as memory and storage are read.
+/// promises: decoding is at most as fast as memory and storage are read. What is expected of a board
+/// takes what others have measured of its parts. Boards of your own go into /etc/wick/boards (see
+/// boards/linux/profiles), or the folder that WICK_BOARDS names.
 ///
 ///   wick plan model.gguf --memory 1G --context 4096 --board pi5
 #[derive(Args)]
@@ -49,9 +51,9 @@ pub(crate) struct Arguments {
     /// Sequences side by side [default: 1, or with --serve as many as it chooses]
     #[arg(long, value_name = "N", value_parser = number::up_to(64))]
     parallel: Option<usize>,
-    /// Board whose memory and storage bound the speed
-    #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(Board::ALL.map(|b| b.name)))]
-    board: Option<String>,
+    /// Board that the speed is expected of
+    #[arg(long, value_name = "NAME", value_parser = BoardParser)]
+    board: Option<Board>,
     /// Read from the model's file for two seconds, and let that bound the speed
     #[arg(long)]
     measure: bool,
@@ -75,7 +77,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let budget = budget.map(|budget| budget.beside(requests));
     let place = |options| Placement::choose(&model, options, budget.as_ref(), false);
     let placement = place(arguments.options(&model, place))?;
-    let board = arguments.board.as_deref().and_then(Board::find);
+    let board = arguments.board.as_ref();
     let mut report = Report::new(&model, &placement, budget.as_ref(), requests, board);
     if arguments.measure {
         report.bounds.extend(Bounds::measured(&model, report.storage_bytes_per_token)?);

@@ -75,6 +75,9 @@ fn a_device_can_be_emulated_and_results_approximated() {
     assert!(decode["bytes_per_token"].as_f64().unwrap() > 0.0, "{report}");
     // As much as the device moves, and what rounding adds.
     assert!(decode["device_bytes_per_second"].as_f64().unwrap() < 95e6, "{report}");
+    let on_board = bench(&["--emulate", "pi4"]);
+    let moved = on_board["decode_experts"]["device_bytes_per_second"].as_f64().unwrap();
+    assert!(moved < 50e6, "{on_board}");
     let preferring = bench(&["--prefer-resident", "100"]);
     let read = |report: &Value| report["decode_experts"]["bytes_per_token"].as_f64().unwrap();
     assert!(read(&preferring) < read(&report), "{preferring}");

@@ -6,6 +6,7 @@ mod bench;
 mod changes;
 mod chat;
 mod damage;
+mod doctor;
 mod eval;
 mod flags;
 mod foreign;

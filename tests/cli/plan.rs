@@ -2,6 +2,8 @@
 
 use crate::program::{fails, least, nano, stdout, wick};
 use serde_json::Value;
+use std::fs;
+use std::process::Command;
 
 #[test]
 fn plans_tell_what_memory_is_for() {
@@ -104,4 +106,28 @@ fn plan_inspect_and_the_process_name_the_same_total() {
         ["bench", "-m", &nano, "-p", "64", "-n", "8", "--context", "512", "--no-bandwidth"];
     let taken = json(&[&options[..], &["--json"]].concat())["peak_resident"].as_u64().unwrap();
     assert!((taken as usize) < planned && taken as usize > planned / 2, "{taken} of {planned}");
+}
+
+/// Boards are data: a user's own goes before one that is built in.
+#[test]
+fn boards_can_be_added() {
+    let folder = tempfile::tempdir().unwrap();
+    let built_in = concat!(env!("CARGO_MANIFEST_DIR"), "/../../boards/linux/profiles/pi5.toml");
+    let text = fs::read_to_string(built_in).unwrap();
+    fs::write(folder.path().join("shelf.toml"), text.replace("Raspberry Pi 5", "Shelf")).unwrap();
+    let plan = |board: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_wick"));
+        command.env("WICK_BOARDS", folder.path()).args(["plan", "--board", board, "--json"]);
+        command.output().unwrap()
+    };
+    let report: Value = serde_json::from_str(&stdout(&plan("shelf"))).unwrap();
+    assert_eq!(report["bounds"][0]["source"], "Shelf, SD card");
+    assert!(report["bounds"][0]["expected"].as_f64() > Some(0.0), "{report}");
+    assert!(["memory", "processors"].contains(&report["bounds"][0]["by"].as_str().unwrap()));
+    fails(&plan("toaster"), 2, "rk3588-nvme, shelf, zero2w");
+    fs::write(folder.path().join("shelf.toml"), text.replace("[storage]", "[storage]\nx = 1"))
+        .unwrap();
+    for output in [plan("shelf"), plan("pi5")] {
+        fails(&output, 2, "shelf.toml");
+    }
 }

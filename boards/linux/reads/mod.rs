@@ -17,7 +17,7 @@ pub use faults::{Fault, FaultScript, Faults, Which};
 pub use measure::{ReadSpeed, SpeedSample, measure_reads};
 pub use threads::{READERS, Threads};
 pub use throttle::{Device, Schedule, Throttle};
-pub use uring::{DEPTH, Uring};
+pub use uring::{DEPTH, Uring, try_uring};
 
 use crate::block_file::BlockFile;
 use crate::slot_memory::Memory;

@@ -8,8 +8,6 @@ use std::time::{Duration, Instant};
 /// What reads of a storage device cost.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Device {
-    /// Name, as asked for on the command line.
-    pub name: &'static str,
     /// Bytes per second, of all reads together.
     pub bandwidth: f64,
     /// Reads that can be begun per second.
@@ -24,41 +22,27 @@ impl Device {
     /// A good SD card in a UHS-I slot: the bus (SDR104, SD Physical Layer Specification 3.01) moves
     /// 104 MB/s, of which about 90 are left; 4,000 random reads per second are what the Application
     /// Performance Class A2 (Specification 6.0) asks for. Two lanes and the latency that fits them.
-    pub const SD: Device = Device {
-        name: "sd",
-        bandwidth: 90e6,
-        iops: 4_000.0,
-        latency: Duration::from_micros(500),
-        lanes: 2,
-    };
+    pub const SD: Device =
+        Device { bandwidth: 90e6, iops: 4_000.0, latency: Duration::from_micros(500), lanes: 2 };
 
     /// eMMC 5.1 (JEDEC JESD84-B51): the bus moves 400 MB/s (HS400: 200 MHz, both edges, 8 bits), and
     /// up to 32 commands wait in the device's queue, of which dies of a small device serve about
     /// 4 at once. Latency as of flash arrays of its time.
-    pub const EMMC: Device = Device {
-        name: "emmc",
-        bandwidth: 400e6,
-        iops: 12_000.0,
-        latency: Duration::from_micros(200),
-        lanes: 4,
-    };
+    pub const EMMC: Device =
+        Device { bandwidth: 400e6, iops: 12_000.0, latency: Duration::from_micros(200), lanes: 4 };
 
     /// An NVMe drive behind one lane of PCIe 3.0, as boards have it: 985 MB/s less the packets'
     /// overhead; latency as of TLC flash.
-    pub const NVME: Device = Device {
-        name: "nvme",
-        bandwidth: 800e6,
-        iops: 100_000.0,
-        latency: Duration::from_micros(80),
-        lanes: 32,
-    };
+    pub const NVME: Device =
+        Device { bandwidth: 800e6, iops: 100_000.0, latency: Duration::from_micros(80), lanes: 32 };
 
-    /// All that have names.
-    pub const ALL: [Device; 3] = [Device::SD, Device::EMMC, Device::NVME];
+    /// Kinds of devices by name, each as a good one.
+    pub const KINDS: [(&str, Device); 3] =
+        [("sd", Device::SD), ("emmc", Device::EMMC), ("nvme", Device::NVME)];
 
-    /// The device of this name.
-    pub fn from_name(name: &str) -> Option<Device> {
-        Device::ALL.into_iter().find(|device| device.name == name)
+    /// The device of the kind of this name.
+    pub fn of_kind(name: &str) -> Option<Device> {
+        Device::KINDS.into_iter().find_map(|(kind, device)| (kind == name).then_some(device))
     }
 
     /// The same device with another bandwidth, in bytes per second.

@@ -2,7 +2,7 @@
 
 use super::threads::{READERS, Threads};
 use super::{Completion, Reads, Request};
-use crate::block_file::BlockFile;
+use crate::block_file::{ALIGNMENT, BlockFile, Caching};
 use crate::slot_memory::Memory;
 use io_uring::{IoUring, Probe, opcode, squeue, types};
 use rustix::io::Errno;
@@ -12,6 +12,7 @@ use std::io::{self, IoSliceMut};
 use std::mem;
 use std::ops::Range;
 use std::os::fd::AsRawFd;
+use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -53,6 +54,16 @@ impl fmt::Debug for Uring {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Uring").field("in_flight", &self.in_flight()).finish_non_exhaustive()
     }
+}
+
+/// Whether io_uring can be used here.
+///
+/// # Errors
+/// As [`Uring::new`].
+pub fn try_uring() -> io::Result<()> {
+    let file = BlockFile::open(Path::new("/proc/self/exe"), Caching::Buffered)?;
+    let memory = Memory::new(ALIGNMENT)?;
+    Uring::new(Arc::new([file]), &memory, 1).map(|_ring| ())
 }
 
 impl Uring {

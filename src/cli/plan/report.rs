@@ -7,10 +7,11 @@ use anyhow::Context;
 use serde::Serialize;
 use std::io::{self, Write};
 use std::time::Duration;
-use wick_core::{Config, Traffic, Weights};
+use wick_core::{Config, Part, Traffic, Weights};
+use wick_linux::Catalogue;
+use wick_linux::board::{Board, Expectation, Work};
 use wick_linux::host::{Budget, Footprint, Model, Placement};
 use wick_linux::reads::{SpeedSample, measure_reads};
-use wick_linux::{Board, Catalogue};
 use wick_prepare::Statistics;
 
 /// Everything that is shown.
@@ -43,23 +44,34 @@ pub(crate) struct Report {
     memory_bytes_per_token: f64,
     pub(super) storage_bytes_per_token: f64,
     pub(super) bounds: Vec<Bounds>,
+    #[serde(skip)]
+    work: Work,
 }
 
-/// Tokens per second, at most, and what says so.
+/// Tokens per second, and what says so.
 #[derive(Serialize)]
 pub(super) struct Bounds {
     source: String,
+    /// At most, by each of what bounds them.
     memory: Option<f64>,
+    processors: Option<f64>,
     storage: Option<f64>,
+    /// How many are expected, and what bounds them.
+    expected: Option<f64>,
+    by: Option<String>,
 }
 
 impl Bounds {
-    /// By the nominal figures of a board.
-    fn of_board(board: &Board, memory: f64, storage: f64) -> Bounds {
+    /// By what is known of a board.
+    fn of_board(board: &Board, work: Work) -> Bounds {
+        let Expectation { rate, bound, .. } = board.expect(work);
         Bounds {
-            source: board.title.into(),
-            memory: Some(board.memory / memory),
-            storage: (storage > 0.0).then(|| board.storage / storage),
+            source: board.title.clone(),
+            memory: Some(board.memory.peak / work.memory),
+            processors: Some(board.products() / work.memory),
+            storage: (work.storage > 0.0).then(|| board.storage.bandwidth / work.storage),
+            expected: Some(rate),
+            by: Some(bound.to_string()),
         }
     }
 
@@ -83,7 +95,10 @@ impl Bounds {
                 size >> 10
             ),
             memory: None,
+            processors: None,
             storage: (storage > 0.0).then(|| bandwidth / storage),
+            expected: None,
+            by: None,
         }))
     }
 }
@@ -95,7 +110,7 @@ impl Report {
         placement: &Placement,
         budget: Option<&Budget>,
         requests: usize,
-        board: Option<&'static Board>,
+        board: Option<&Board>,
     ) -> Report {
         let Model { config, weights, .. } = model;
         let statistics = Statistics::report(config);
@@ -106,7 +121,9 @@ impl Report {
         let (hit_rate, storage) = expected_misses(weights, &statistics, expert_slots);
         let memory = expected_traffic(config, weights, &statistics);
         let Footprint { program, total } = placement.footprint(budget);
-        let bounds = board.map(|board| Bounds::of_board(board, memory, storage));
+        let reads = storage / slot_bytes as f64 * Part::ALL.len() as f64;
+        let work = Work { memory, storage, reads };
+        let bounds = board.map(|board| Bounds::of_board(board, work));
         Report {
             model: model.files.name().into(),
             context: options.context,
@@ -130,7 +147,19 @@ impl Report {
             memory_bytes_per_token: memory,
             storage_bytes_per_token: storage,
             bounds: bounds.into_iter().collect(),
+            work,
         }
+    }
+
+    /// What a decoded token takes.
+    pub(crate) fn work(&self) -> Work {
+        self.work
+    }
+
+    /// What stands in memory, in a line.
+    pub(crate) fn summary(&self) -> String {
+        let Report { model, experts, expert_slots, total, .. } = self;
+        format!("{model}: {} for {expert_slots} of {experts} experts and the rest", Mib(*total))
     }
 
     /// The report for people.
@@ -179,7 +208,7 @@ impl Report {
         )?;
         writeln!(
             out,
-            "expected       {:.1} % of wanted experts in memory; a token reads {} of memory and {} of \
+            "wanted         {:.1} % of experts in memory; a token reads {} of memory and {} of \
              storage",
             100.0 * self.hit_rate,
             Mib(self.memory_bytes_per_token as usize),
@@ -193,12 +222,18 @@ impl Bounds {
     fn write(&self, out: &mut impl Write) -> io::Result<()> {
         writeln!(out, "by             {}", self.source)?;
         let by = |what, rate: f64| format!("{rate:.1} tokens/s by {what}");
-        let bounds = [self.memory.map(|r| by("memory", r)), self.storage.map(|r| by("storage", r))];
-        let bounds: Vec<String> = bounds.into_iter().flatten().collect();
-        if bounds.is_empty() {
-            Ok(())
-        } else {
-            writeln!(out, "at most        {}", bounds.join(", "))
+        let bounds =
+            [("memory", self.memory), ("processors", self.processors), ("storage", self.storage)];
+        let bounds = bounds.into_iter().filter_map(|(what, rate)| Some(by(what, rate?)));
+        let bounds: Vec<String> = bounds.collect();
+        if !bounds.is_empty() {
+            writeln!(out, "at most        {}", bounds.join(", "))?;
+        }
+        match (self.expected, &self.by) {
+            (Some(rate), Some(bound)) => {
+                writeln!(out, "expected       {rate:.1} tokens/s, bound by {bound}")
+            }
+            _ => Ok(()),
         }
     }
 }

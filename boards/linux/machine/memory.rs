@@ -1,0 +1,62 @@
+//! How much memory a machine has, and where it goes when there is too little.
+
+use crate::memory::meminfo;
+use serde::Serialize;
+use std::fs;
+use std::path::Path;
+
+/// The memory of a machine.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct MachineMemory {
+    /// Bytes.
+    pub total: Option<u64>,
+    /// Bytes that are available without swapping.
+    pub available: Option<u64>,
+    /// Bytes of a page.
+    pub page: Option<u64>,
+    /// When the kernel takes huge pages: `always`, `madvise` or `never`.
+    pub huge_pages: Option<String>,
+    /// Where memory is swapped to.
+    pub swaps: Vec<Swap>,
+}
+
+/// Where memory is swapped to.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Swap {
+    /// A device or a file.
+    pub place: String,
+    /// Bytes.
+    pub bytes: u64,
+    /// Bytes in use.
+    pub used: u64,
+    /// Whether it is memory itself, compressed.
+    pub is_zram: bool,
+}
+
+impl MachineMemory {
+    pub(super) fn read(root: &Path) -> MachineMemory {
+        let read = |path: &str| fs::read_to_string(root.join(path)).unwrap_or_default();
+        let told = read("proc/meminfo");
+        let huge = read("sys/kernel/mm/transparent_hugepage/enabled");
+        let chosen = huge.split_once('[').and_then(|(_, rest)| rest.split_once(']'));
+        MachineMemory {
+            total: meminfo(&told, "MemTotal:"),
+            available: meminfo(&told, "MemAvailable:"),
+            page: meminfo(&read("proc/self/smaps"), "KernelPageSize:"),
+            huge_pages: chosen.map(|(chosen, _)| chosen.into()),
+            swaps: read("proc/swaps").lines().skip(1).filter_map(Swap::of_line).collect(),
+        }
+    }
+}
+
+impl Swap {
+    /// As in `/dev/zram0  partition  2097148  0  100`.
+    fn of_line(line: &str) -> Option<Swap> {
+        let mut words = line.split_whitespace();
+        let place = words.next()?.to_owned();
+        let mut kib = words.skip(1).map_while(|word| word.parse::<u64>().ok());
+        let (bytes, used) = (kib.next()? << 10, kib.next()? << 10);
+        let is_zram = place.contains("/zram");
+        Some(Swap { place, bytes, used, is_zram })
+    }
+}
