@@ -23,6 +23,7 @@ mod refusal;
 mod slot_memory;
 mod store;
 mod thread;
+mod thread_limit;
 
 pub use allocator::{Allocator, trim};
 pub use arrange::{ArrangedMemory, Arranging};
@@ -41,3 +42,4 @@ pub use refusal::Refusal;
 pub use slot_memory::Memory;
 pub use store::{Catalogue, CatalogueError, FileStore, LowBit};
 pub use thread::{on_stack, spawn};
+pub use thread_limit::ThreadLimit;

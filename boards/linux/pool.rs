@@ -7,6 +7,7 @@
 use crate::cpu::{Cpus, pin};
 use crate::progress::advance;
 use crate::thread::spawn;
+use crate::thread_limit::ThreadLimit;
 use std::cell::UnsafeCell;
 use std::hint::spin_loop;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -54,6 +55,8 @@ struct Shared {
     panicked: AtomicBool,
     /// The pool is going away.
     stop: AtomicBool,
+    /// How many threads compute.
+    limit: ThreadLimit,
 }
 
 // SAFETY: `work` is written only by the one thread that holds `busy`, while the round is closed and
@@ -73,6 +76,11 @@ impl Pool {
     /// `cpus`, or to none if there are more threads than processors. Threads that the system
     /// refuses are done without.
     pub fn new(threads: usize, cpus: &Cpus) -> Pool {
+        Pool::with_limit(threads, cpus, ThreadLimit::default())
+    }
+
+    /// The same, of which no more threads compute than `limit` says at the moment; the others sleep.
+    pub fn with_limit(threads: usize, cpus: &Cpus, limit: ThreadLimit) -> Pool {
         let enough = threads <= cpus.numbers.len();
         let shared = Arc::new(Shared {
             work: UnsafeCell::new(None),
@@ -81,6 +89,7 @@ impl Pool {
             busy: AtomicBool::new(false),
             panicked: AtomicBool::new(false),
             stop: AtomicBool::new(false),
+            limit,
         });
         let cpu = |i: usize| cpus.numbers.get(i).copied().filter(|_| enough);
         let worker = |i: usize| {
@@ -89,7 +98,7 @@ impl Pool {
                 if let Some(cpu) = cpu {
                     pin(cpu);
                 }
-                shared.serve();
+                shared.serve(i);
             };
             let worker = spawn(&format!("wick-{i}"), STACK, body);
             let tell =
@@ -109,12 +118,17 @@ impl Pool {
 }
 
 impl Shared {
-    /// A worker's life: wait for a round, help with its work.
-    fn serve(&self) {
+    /// The life of the worker of a number, from 1: wait for a round, help with its work.
+    fn serve(&self, worker: usize) {
         let mut seen = 0;
         while !self.stop.load(Ordering::Acquire) {
+            if worker >= self.limit.get() {
+                thread::park();
+                continue;
+            }
             seen = self.wait(seen);
-            if !self.enter(seen) {
+            // The limit is looked at again: it was set before the round was opened.
+            if worker >= self.limit.get() || !self.enter(seen) {
                 continue;
             }
             // SAFETY: this worker is inside an open round, whose work outlives it: see `Round`.
@@ -177,7 +191,8 @@ impl Parallel for Pool {
     fn run(&self, work: &(dyn Fn() + Sync)) {
         advance();
         let shared = &*self.shared;
-        if self.workers.is_empty() || shared.busy.swap(true, Ordering::Acquire) {
+        let helpers = self.workers.len().min(shared.limit.get() - 1);
+        if helpers == 0 || shared.busy.swap(true, Ordering::Acquire) {
             return work();
         }
         // SAFETY: only the lifetime changes. `Round` keeps this call from returning, even by a
@@ -190,7 +205,7 @@ impl Parallel for Pool {
         shared.panicked.store(false, Ordering::Relaxed);
         let round = Round(shared);
         shared.state.fetch_add(ROUND + OPEN, Ordering::Release);
-        self.workers.iter().for_each(|worker| worker.thread().unpark());
+        self.workers[..helpers].iter().for_each(|worker| worker.thread().unpark());
         work();
         drop(round);
         assert!(!shared.panicked.load(Ordering::Relaxed), "a worker thread panicked");
@@ -250,6 +265,23 @@ mod tests {
             thread::sleep(Duration::from_millis(30));
             assert!(meet(&pool, 3));
         }
+    }
+
+    #[test]
+    fn no_more_threads_compute_than_may() {
+        let limit = ThreadLimit::default();
+        let pool = Pool::with_limit(4, &Cpus::detect(), limit.clone());
+        for may in [4, 2, 1, 3, 0, 4] {
+            limit.set(may);
+            let (inside, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
+            pool.run(&|| {
+                most.fetch_max(inside.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                thread::sleep(Duration::from_millis(50));
+            });
+            assert!(most.into_inner() <= may.max(1), "{may}");
+            assert!(meet(&pool, may.max(1)), "{may}");
+        }
+        assert_eq!(pool.threads(), 4);
     }
 
     #[test]

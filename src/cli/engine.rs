@@ -11,9 +11,9 @@ use std::cell::RefCell;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 use wick_core::{Approximation, Arena, Engine, HeadRows, KvFormat, Options, Sampling};
-use wick_linux::Cpus;
 use wick_linux::host::{self, Budget, HostError, LoadProgress, Model, Placement, Setup};
 use wick_linux::reads::Device;
+use wick_linux::{Cpus, ThreadLimit};
 
 /// Where `--help` lists what changes a text to make it cheaper.
 const APPROXIMATIONS: &str = "Approximations";
@@ -67,6 +67,9 @@ pub(crate) struct EngineArguments {
     /// Bytes that the process had before its first model, if this is for another one.
     #[arg(skip)]
     first_taken: Option<usize>,
+    /// How many threads compute at the moment.
+    #[arg(skip)]
+    pub(crate) thread_limit: ThreadLimit,
 }
 
 impl EngineArguments {
@@ -115,8 +118,24 @@ impl EngineArguments {
         let low_bit = self.approximations.low_bit;
         let depth = depth.and_then(NonZeroUsize::new);
         let EngineArguments { beside, first_taken, .. } = *self;
+        let thread_limit = self.thread_limit.clone();
         let computed = self.compute.setup(prompt);
-        Setup { depth, read_timeout, emulate, low_bit, beside, first_taken, ..computed }
+        Setup {
+            depth,
+            read_timeout,
+            emulate,
+            low_bit,
+            beside,
+            first_taken,
+            thread_limit,
+            ..computed
+        }
+    }
+
+    /// Threads that compute unless there is a limit.
+    pub(crate) fn threads(&self) -> usize {
+        let cpus = Cpus::detect();
+        self.compute.threads.map_or(cpus.threads(), |n| n.get().min(cpus.numbers.len()))
     }
 }
 

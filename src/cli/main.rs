@@ -16,6 +16,7 @@ mod editor;
 mod engine;
 mod eval;
 mod exit;
+mod heat;
 mod history;
 mod http;
 mod input;

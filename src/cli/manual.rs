@@ -59,9 +59,10 @@ fn settings(verb: &Command) -> String {
 /// Whether an option is of use in a file.
 fn is_setting(argument: &Arg) -> bool {
     let name = argument.get_long();
-    name.is_some_and(|name| {
-        !["help", "version", "verbose", "config", "check", "also"].contains(&name)
-    })
+    !argument.is_hide_set()
+        && name.is_some_and(|name| {
+            !["help", "version", "verbose", "config", "check", "also"].contains(&name)
+        })
 }
 
 /// An option with its default, or with what it takes.

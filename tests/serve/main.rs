@@ -5,6 +5,7 @@ mod batch;
 mod client;
 mod constraint;
 mod embeddings;
+mod heat;
 mod life;
 mod load;
 mod models;

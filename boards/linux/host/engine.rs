@@ -115,7 +115,7 @@ fn store(catalogue: Catalogue, plan: &Plan, setup: &Setup) -> Result<FileStore, 
 /// The pool, with the calling thread bound to its processor.
 fn pool(setup: &Setup) -> Pool {
     let cpus = Cpus::detect();
-    let pool = Pool::new(setup.thread_count(&cpus), &cpus);
+    let pool = Pool::with_limit(setup.thread_count(&cpus), &cpus, setup.thread_limit.clone());
     pool.pin_caller();
     pool
 }

@@ -1,6 +1,7 @@
 //! What an engine is to have of this machine.
 
 use crate::Cpus;
+use crate::ThreadLimit;
 use crate::host::budget::Budget;
 use crate::reads::{Device, Reading};
 use std::fmt;
@@ -17,6 +18,8 @@ pub const BATCH: usize = 64;
 pub struct Setup {
     /// Threads that compute; by default one for each big core, within the control group's quota.
     pub threads: Option<NonZeroUsize>,
+    /// How many of them compute at the moment.
+    pub thread_limit: ThreadLimit,
     /// Bytes that the whole process may take; by default what the machine and the control group leave.
     pub memory: Option<usize>,
     /// Bytes of it that something beside the engine will take.

@@ -38,12 +38,8 @@ const THROTTLED: u64 = 1 << 2 | 1 << 3;
 const WAS: u32 = 16;
 
 impl Heat {
-    /// The heat of this machine.
-    pub fn now() -> Heat {
-        Heat::read(Path::new("/"))
-    }
-
-    pub(super) fn read(root: &Path) -> Heat {
+    /// The heat of the machine whose files lie below `root`.
+    pub fn read(root: &Path) -> Heat {
         let supply = Supply::read(root);
         let zones = of_kind(root, "thermal_zone");
         let celsius = |path: &Path| Some(read_number(path)? as f64 / 1000.0);

@@ -17,6 +17,8 @@ use wick_session::{Ended, Stepped};
 
 /// Counts of events, and of seconds.
 type Seconds = Counter<f64, AtomicU64>;
+/// A temperature.
+type Degrees = Gauge<f64, AtomicU64>;
 
 /// All figures, and how they are told.
 #[derive(Debug)]
@@ -49,6 +51,23 @@ pub struct Metrics {
     request_bytes: Gauge,
     resident: Gauge,
     budget: Gauge,
+    threads: Gauge,
+    celsius: Degrees,
+    throttled: Gauge,
+    under_voltage: Gauge,
+}
+
+/// What the service computes with, and under which conditions.
+#[derive(Clone, Copy, Debug)]
+pub struct Conditions {
+    /// Threads that compute.
+    pub threads: usize,
+    /// Degrees Celsius of the board's hottest part, if it is measured.
+    pub celsius: Option<f64>,
+    /// Whether heat slows the board down.
+    pub is_throttled: bool,
+    /// Whether the board has too little voltage.
+    pub is_under_voltage: bool,
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
@@ -134,6 +153,15 @@ impl Default for Metrics {
                 .gauge("request_bytes", "Memory that requests have taken beside the engine"),
             resident: all.gauge("resident_bytes", "Memory of the process"),
             budget: all.gauge("budget_bytes", "Memory that the process may take"),
+            threads: all.gauge("threads", "Threads that compute"),
+            celsius: all.add(
+                "board_celsius",
+                "Temperature of the board's hottest part; NaN if it is not measured",
+                Degrees::default(),
+            ),
+            throttled: all.gauge("board_throttled", "1 while heat slows the board down"),
+            under_voltage: all
+                .gauge("board_under_voltage", "1 while the board has too little voltage"),
             look: OnceLock::new(),
             registry: all.0,
         }
@@ -150,6 +178,14 @@ impl Metrics {
     pub fn memory(&self, resident: fn() -> Option<u64>, budget: Option<u64>) {
         self.look.get_or_init(|| resident);
         budget.into_iter().for_each(|bytes| _ = self.budget.set(bytes as i64));
+    }
+
+    /// What the service computes with now.
+    pub fn conditions(&self, now: Conditions) {
+        self.threads.set(now.threads as i64);
+        self.celsius.set(now.celsius.unwrap_or(f64::NAN));
+        self.throttled.set(now.is_throttled.into());
+        self.under_voltage.set(now.is_under_voltage.into());
     }
 
     /// Requests that wait, and that run.

@@ -14,7 +14,7 @@ mod worker;
 
 pub use activity::Activity;
 pub use job::{Event, Job, Outcome};
-pub use metrics::Metrics;
+pub use metrics::{Conditions, Metrics};
 pub use models::{Exchange, Models};
 pub(crate) use models::{Lease, NoLease, base};
 pub use queue::{Queue, Refused};
