@@ -65,6 +65,17 @@ impl Measured {
 }
 
 impl StorageSpeed {
+    /// How fast reads of each size are, one at a time and the most at once that were tried.
+    pub(super) fn by_size(&self) -> Vec<String> {
+        let of_size = |samples: &[Sample]| {
+            let (one, most) = (samples.first()?, samples.last()?);
+            let mb = |sample: &Sample| format!("{:.0} MB/s", sample.bandwidth / 1e6);
+            let (size, all) = (one.bytes >> 10, most.reads);
+            Some(format!("reads of {size} KiB: {} one at a time, {} with {all}", mb(one), mb(most)))
+        };
+        self.samples.chunk_by(|a, b| a.bytes == b.bytes).filter_map(of_size).collect()
+    }
+
     fn of(path: &Path) -> Result<Option<StorageSpeed>, Failure> {
         let speed = measure_reads(path, Duration::from_secs(2));
         let Some(speed) = speed.context("measuring reads").or_exit(Exit::Failed)? else {

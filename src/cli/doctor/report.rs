@@ -1,7 +1,7 @@
 //! What the doctor shows.
 
 use super::advice::Advice;
-use super::measured::Measured;
+use super::measured::{Measured, StorageSpeed};
 use crate::memory::Mib;
 use crate::plan;
 use crate::screen::line;
@@ -88,7 +88,11 @@ impl Report {
             let who = if machine.is_in_group { "its control group" } else { "the machine" };
             row("may take", format!("{} of {who}", Mib(bytes as usize)))?;
         }
+        if let Some(quota) = machine.quota {
+            row("may compute", format!("the time of {quota} processors, by its control group"))?;
+        }
         row("heat", heat(&machine.heat))?;
+        row("clock", clock(machine))?;
         row("kernel", machine.kernel.clone().unwrap_or_else(unknown))?;
         for text in self.file.iter().map(|file| self.file(file)).chain(self.storage()) {
             row("file", text)?;
@@ -174,6 +178,12 @@ fn memory(memory: &MachineMemory) -> String {
     format!("{}, {} available{page}{huge}{swaps}", mib(memory.total), mib(memory.available))
 }
 
+fn clock(machine: &Machine) -> String {
+    let source = machine.clock.as_deref().unwrap_or("unknown");
+    let rtc = if machine.has_rtc { "goes on" } else { "stops" };
+    format!("{source}; {rtc} without power")
+}
+
 fn heat(heat: &Heat) -> String {
     let celsius = heat.celsius.map_or("unknown".into(), |celsius| format!("{celsius:.0} °C"));
     let limit =
@@ -206,6 +216,7 @@ impl Measured {
             .io_uring
             .as_ref()
             .map_or("io_uring: allowed".into(), |why| format!("io_uring: {why}"));
-        memory.into_iter().chain(storage).chain([ring]).collect()
+        let sizes = self.storage.iter().flat_map(StorageSpeed::by_size);
+        memory.into_iter().chain(storage).chain(sizes).chain([ring]).collect()
     }
 }
