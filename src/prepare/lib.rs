@@ -57,7 +57,7 @@ pub use file::{NewFile, refuse_input};
 pub use gguf::{Entry, Metadata, Tensor, Writer};
 pub use pack::Pack;
 pub use partial::{remove_unfinished, try_remove_unfinished};
-pub use quantize::{QUANTIZABLE, quantize};
+pub use quantize::{QUANTIZABLE, quantize, quantize_by};
 pub use shape::Shape;
 pub use statistics::Statistics;
 pub use synthetic::Synthetic;

@@ -1,6 +1,11 @@
 //! Floats to blocks, as llama.cpp's reference quantizers do it.
 
+mod q6_k;
+mod search;
+
 use half::{bf16, f16};
+use q6_k::q6_k;
+use search::Quants;
 use wick_kernels::Format;
 
 /// The formats that [`quantize`] writes.
@@ -8,20 +13,42 @@ pub const QUANTIZABLE: [Format; 6] =
     [Format::F32, Format::F16, Format::BF16, Format::Q4_0, Format::Q8_0, Format::Q6_K];
 
 /// Appends `row`, whole blocks of weights, to `out` in a format; `false` if it is none of
-/// [`QUANTIZABLE`]. Q6_K is any valid encoding, the others are llama.cpp's to the bit.
+/// [`QUANTIZABLE`]. The bytes are llama.cpp's, where that is built without fused multiply-adds (its own
+/// build for x86-64 is, whatever the processor).
 ///
 /// # Panics
 /// If the row is no whole number of blocks.
 #[must_use]
 pub fn quantize(format: Format, row: &[f32], out: &mut Vec<u8>) -> bool {
+    quantize_by(format, row, None, out)
+}
+
+/// The same where `importance` says what the squared error of each weight of the row counts, for formats whose rule
+/// asks for that: Q4_0 and Q6_K.
+///
+/// # Panics
+/// If the row is no whole number of blocks, or `importance` has another length.
+#[must_use]
+pub fn quantize_by(
+    format: Format,
+    row: &[f32],
+    importance: Option<&[f32]>,
+    out: &mut Vec<u8>,
+) -> bool {
     assert!(row.len().is_multiple_of(format.block_len()), "{format}: whole blocks");
+    assert!(importance.is_none_or(|all| all.len() == row.len()), "one importance a weight");
     match format {
         Format::F32 => out.extend(row.iter().flat_map(|x| x.to_le_bytes())),
         Format::F16 => out.extend(row.iter().flat_map(|x| f16::from_f32(*x).to_le_bytes())),
         Format::BF16 => out.extend(row.iter().flat_map(|x| bf16::from_f32(*x).to_le_bytes())),
-        Format::Q4_0 => row.as_chunks().0.iter().for_each(|x| out.extend(q4_0(x))),
+        Format::Q4_0 => q4_0_row(row, importance, out),
         Format::Q8_0 => row.as_chunks().0.iter().for_each(|x| out.extend(q8_0(x))),
-        Format::Q6_K => row.as_chunks().0.iter().for_each(|x| out.extend(q6_k(x))),
+        Format::Q6_K => {
+            let mut important = importance.map(|all| all.as_chunks().0.iter());
+            for x in row.as_chunks().0 {
+                out.extend(q6_k(x, important.as_mut().and_then(Iterator::next)));
+            }
+        }
         _ => return false,
     }
     true
@@ -35,6 +62,20 @@ fn extreme(x: &[f32]) -> f32 {
 
 fn inverse(x: f32) -> f32 {
     if x == 0.0 { 0.0 } else { 1.0 / x }
+}
+
+fn q4_0_row(row: &[f32], importance: Option<&[f32]>, out: &mut Vec<u8>) {
+    let Some(importance) = importance else {
+        return row.as_chunks().0.iter().for_each(|x| out.extend(q4_0(x)));
+    };
+    let mean = row.iter().fold(0.0, |sum, x| sum + x * x) / row.len() as f32;
+    for (x, importance) in row.as_chunks::<32>().0.iter().zip(importance.as_chunks::<32>().0) {
+        let counts = std::array::from_fn(|i| importance[i] * (mean + x[i] * x[i]).sqrt());
+        let Quants { scale, quants } = search::best(x, 8, &counts);
+        let quants = quants.map(|quant| (quant + 8) as u8);
+        out.extend(f16::from_f32(scale).to_le_bytes());
+        out.extend((0..16).map(|j| quants[j] | quants[j + 16] << 4));
+    }
 }
 
 /// The value of largest magnitude becomes −8.
@@ -58,35 +99,6 @@ fn q8_0(x: &[f32; 32]) -> [u8; 34] {
     block[..2].copy_from_slice(&f16::from_f32(d).to_le_bytes());
     for (byte, v) in block[2..].iter_mut().zip(x) {
         *byte = ((v * id).round() as i8).cast_unsigned();
-    }
-    block
-}
-
-/// In each group of 16 the value of largest magnitude becomes −32, as near as an 8-bit scale allows.
-fn q6_k(x: &[f32; 256]) -> [u8; 210] {
-    let mut scales = [0f32; 16];
-    for (scale, group) in scales.iter_mut().zip(x.chunks_exact(16)) {
-        *scale = extreme(group) / -32.0;
-    }
-    let d = f16::from_f32(extreme(&scales) / -128.0);
-    let id = inverse(d.to_f32());
-    let mut block = [0; 210];
-    let (quants, sums) = block.split_at_mut(192);
-    let (low, high) = quants.split_at_mut(128);
-    sums[16..].copy_from_slice(&d.to_le_bytes());
-    for (group, values) in x.chunks_exact(16).enumerate() {
-        let scale = (scales[group] * id).round().clamp(-128.0, 127.0) as i8;
-        sums[group] = scale.cast_unsigned();
-        let id = inverse(d.to_f32() * f32::from(scale));
-        for (i, v) in values.iter().enumerate() {
-            let q = ((v * id).round().clamp(-32.0, 31.0) as i32 + 32) as u8;
-            // Each half of 128 weights has four runs of 32: the low nibbles of two and the high
-            // nibbles of two share bytes, and the two upper bits of all four share one.
-            let at = group * 16 + i;
-            let (half, run, l) = (at / 128, at % 128 / 32, at % 32);
-            low[half * 64 + run % 2 * 32 + l] |= (q & 15) << (run / 2 * 4);
-            high[half * 32 + l] |= (q >> 4) << (run * 2);
-        }
     }
     block
 }
@@ -156,6 +168,33 @@ mod tests {
         let mut x = [0.0; 32];
         (x[0], x[1], x[2]) = (-127.0, 2.5, -2.5);
         assert_eq!(q8_0(&x)[..5], [0x00, 0x3c, 0x81, 3, 0xfd]);
+    }
+
+    /// What llama.cpp makes of weights that are random, or hard to round (`tests/models/quantized.py`).
+    #[test]
+    fn blocks_are_those_of_llama_cpp() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden/quantized/");
+        let bytes = |name: &str| std::fs::read(format!("{folder}{name}")).unwrap();
+        let floats = |name: &str| -> Vec<f32> {
+            bytes(name).as_chunks().0.iter().map(|four| f32::from_le_bytes(*four)).collect()
+        };
+        let (weights, importance) = (floats("weights.f32"), floats("importance.f32"));
+        for (format, name, importance) in [
+            (Format::Q4_0, "q4_0.bin", None),
+            (Format::Q8_0, "q8_0.bin", None),
+            (Format::Q6_K, "q6_k.bin", None),
+            (Format::Q4_0, "q4_0-importance.bin", Some(&importance[..])),
+            (Format::Q8_0, "q8_0.bin", Some(&importance)),
+            (Format::Q6_K, "q6_k-importance.bin", Some(&importance)),
+        ] {
+            let expected = bytes(name);
+            let rows = weights.chunks(512).zip(expected.chunks(format.row_bytes(512).unwrap()));
+            for (i, (row, expected)) in rows.enumerate() {
+                let mut found = Vec::new();
+                assert!(quantize_by(format, row, importance, &mut found));
+                assert!(found == expected, "{name}, row {i}");
+            }
+        }
     }
 
     #[test]
