@@ -53,9 +53,14 @@ fn processors_of_a_kind_stand_together() {
         ]
     );
     assert_eq!(rock.processors[1].numbers, [4, 5]);
-    assert_eq!(rock.processors[0].capacity, Some(530));
+    assert_eq!(rock.processors[0].capacity, Some(405));
     let quartz = read("rk3566");
-    assert_eq!((quartz.offline.as_deref(), quartz.quota), (Some("3"), Some(2)));
+    assert_eq!((&quartz.offline[..], quartz.quota, quartz.big), (&[3][..], Some(2), 3));
+    assert_eq!(
+        (read("rk3588").big, read("virtual").offline),
+        (4, vec![]),
+        "no processor is missing"
+    );
     let virtual_one = read("virtual");
     assert_eq!(virtual_one.processors[0].name, "Intel(R) Xeon(R) Processor");
     assert_eq!(virtual_one.features, ["avx2", "f16c"], "what both have");
@@ -88,8 +93,10 @@ fn groups_limit_memory_where_the_kernel_lets_them() {
 #[test]
 fn heat_and_power_are_told() {
     let heat = |name| read(name).heat;
-    let cool = Heat { celsius: Some(52.15), supply: Some(Supply::default()), ..Heat::default() };
-    assert_eq!(heat("pi5"), cool);
+    let limit = Some(80.0);
+    let cool =
+        Heat { celsius: Some(52.15), limit, is_slowed: false, supply: Some(Supply::default()) };
+    assert_eq!(heat("pi5"), cool, "the kernel's monitor goes before the firmware's file");
     let all = Supply {
         under_voltage: true,
         was_under_voltage: true,
@@ -105,30 +112,80 @@ fn heat_and_power_are_told() {
     assert_eq!((rock.supply, heat("virtual")), (None, Heat::default()));
 }
 
+/// The firmware calls a board throttled by which it is: too little voltage, or heat.
+#[test]
+fn a_weak_supply_is_no_heat() {
+    let pi = machine("pi4");
+    let file = pi.path().join("sys/devices/platform/soc/soc:firmware/get_throttled");
+    std::fs::write(pi.path().join("sys/class/thermal/thermal_zone0/temp"), "45000\n").unwrap();
+    for (flags, low, was_low, hot, was_hot) in [
+        ("0", false, false, false, false),
+        ("50005", true, true, false, false),
+        ("50000", false, true, false, false),
+        ("80008", false, false, true, true),
+        ("4", false, false, true, false),
+        ("d0000", false, true, false, true),
+    ] {
+        std::fs::write(&file, flags).unwrap();
+        let heat = Machine::read(pi.path()).heat;
+        let expected = Supply {
+            under_voltage: low,
+            was_under_voltage: was_low,
+            throttled: hot,
+            was_throttled: was_hot,
+        };
+        assert_eq!((heat.supply, heat.is_slowed), (Some(expected), hot), "{flags}");
+    }
+}
+
 #[test]
 fn files_lie_on_disks() {
     let kind = |name, path| disk(name, path).map(|disk| disk.kind);
     assert_eq!(kind("pi5", "/home/pi/model.gguf"), Some(StorageKind::Sd));
     assert_eq!(kind("rk3588", "/srv/model.gguf"), Some(StorageKind::Emmc));
-    assert_eq!(kind("rk3588", "/tmp/model.gguf"), None, "memory is no disk");
+    assert_eq!(kind("rk3588", "/tmp/model.gguf"), Some(StorageKind::Memory));
     assert_eq!(kind("rk3566", "/model.gguf"), Some(StorageKind::Emmc), "through its encryption");
     assert_eq!(
         kind("rk3566", "/srv/model.gguf"),
         Some(StorageKind::Emmc),
         "btrfs has a number of its own"
     );
-    assert_eq!(kind("rk3566", "/over/model.gguf"), None);
+    assert_eq!(kind("rk3566", "/over/model.gguf"), Some(StorageKind::Other));
+    assert_eq!(disk("rk3566", "/over/a").unwrap().filesystem.as_deref(), Some("overlay"));
     assert_eq!(kind("virtual", "/model.gguf"), Some(StorageKind::Virtual));
     let device = disk("pi5", "/dev/mmcblk0p2").unwrap();
     assert_eq!((&*device.name, device.filesystem), ("mmcblk0", None));
     let nvme = disk("pi5", "/mnt/models and more/a/b.gguf").unwrap();
     assert_eq!((&*nvme.name, nvme.filesystem.as_deref()), ("nvme0n1", Some("ext4")));
     assert_eq!(nvme.model.as_deref(), Some("Samsung SSD 970 EVO Plus 500GB"));
-    let link = Link::Pcie { speed: 5.0, lanes: 1, most_speed: 8.0, most_lanes: 4 };
+    let link =
+        Link::Pcie { speed: 5.0, lanes: 1, most_speed: 5.0, most_lanes: 1, drive_speed: 8.0 };
     assert_eq!(nvme.link, Some(link));
     let stick = disk("pi4", "/media/stick/model.gguf").unwrap();
     assert_eq!((stick.kind, stick.link), (StorageKind::Usb, Some(Link::Usb(480))));
     assert_eq!(stick.model.as_deref(), Some("Ultra Fit"));
+}
+
+/// Devices that are made of each other in a circle, and copies that lie in folders with telling names.
+#[test]
+fn a_copy_is_no_trap() {
+    let rock = machine("rk3566");
+    let device = rock.path().join("sys/devices/virtual/block/dm-0");
+    let below = device.join("slaves/mmcblk1p2");
+    std::fs::remove_file(&below).unwrap();
+    std::os::unix::fs::symlink("../../dm-0", &below).unwrap();
+    assert!(Disk::of(rock.path(), Path::new("/model.gguf")).is_some());
+    let folder = tempfile::tempdir().unwrap();
+    let odd = folder.path().join("usb/ata/ufs");
+    std::fs::create_dir_all(odd.parent().unwrap()).unwrap();
+    let quartz = machine("virtual");
+    std::fs::rename(quartz.path(), &odd).unwrap();
+    let disk = Disk::of(&odd, Path::new("/model.gguf"));
+    std::fs::rename(&odd, quartz.path()).unwrap();
+    assert_eq!(disk.unwrap().kind, StorageKind::Virtual);
+    let capacity = rock.path().join("sys/devices/system/cpu/cpu0/cpu_capacity");
+    std::fs::write(capacity, u64::MAX.to_string()).unwrap();
+    assert_eq!(Machine::read(rock.path()).big, 1);
 }
 
 /// Whatever is missing, or is not what it should be, stays unknown.

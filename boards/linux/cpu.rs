@@ -34,7 +34,7 @@ impl Cpus {
         };
         numbers.sort_by_key(|cpu| std::cmp::Reverse(capacity(cpu)));
         let most = numbers.first().map_or(0, capacity);
-        let big = numbers.iter().filter(|cpu| 2 * capacity(cpu) >= most).count();
+        let big = numbers.iter().filter(|cpu| capacity(cpu) >= most.div_ceil(2)).count();
         Cpus { numbers, big, quota: quota(root) }
     }
 

@@ -1,5 +1,6 @@
 //! Boards and devices, as the command line names them.
 
+use crate::screen::line;
 use clap::builder::{PossibleValue, TypedValueParser};
 use clap::error::ErrorKind;
 use clap::{Arg, Command, Error};
@@ -57,12 +58,20 @@ impl TypedValueParser for DeviceParser {
 
 /// The board of a name; `others` are names that would do as well.
 fn find(command: &Command, name: &OsStr, others: &[&str]) -> Result<Board, Error> {
-    let error = |kind, what: String| Error::raw(kind, what + "\n").with_cmd(command);
-    let boards = boards().map_err(|wrong| error(ErrorKind::Io, wrong.to_string()))?;
+    let error = |kind, what: &str| {
+        let lines: Vec<String> = what.lines().map(line).collect();
+        Error::raw(kind, lines.join("\n") + "\n").with_cmd(command)
+    };
+    let boards = boards().map_err(|wrong| error(ErrorKind::Io, &wrong.to_string()))?;
     let name = name.to_string_lossy();
-    boards.named(&name).cloned().ok_or_else(|| {
-        let known = others.iter().copied().chain(boards.iter().map(|board| &*board.name));
-        let known = known.collect::<Vec<_>>().join(", ");
-        error(ErrorKind::InvalidValue, format!("{name} is not known here, but {known} are"))
-    })
+    match (boards.named(&name), boards.broken_one(&name)) {
+        (Some(board), _) => Ok(board.clone()),
+        (None, Some(wrong)) => Err(error(ErrorKind::InvalidValue, &wrong.to_string())),
+        (None, None) => {
+            let known = others.iter().copied().chain(boards.iter().map(|board| &*board.name));
+            let known = known.collect::<Vec<_>>().join(", ");
+            let what = format!("there is no board {name:?}; known are {known}");
+            Err(error(ErrorKind::InvalidValue, &what))
+        }
+    }
 }

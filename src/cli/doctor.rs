@@ -45,7 +45,8 @@ pub(crate) struct Arguments {
     /// Measure nothing
     #[arg(long)]
     no_measure: bool,
-    /// Look at another machine, whose /proc and /sys were copied to this folder; nothing is measured then
+    /// Look at files of /proc and /sys below this folder, as of another machine; FILE is there where it is here, and nothing is
+    /// measured
     #[arg(long, value_name = "FOLDER")]
     root: Option<PathBuf>,
     /// Write JSON
@@ -54,13 +55,14 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let root = arguments.root()?;
     let files = arguments.file.open()?;
     let model = files.model(Overrides::default())?;
-    let root = arguments.root.as_deref().unwrap_or(Path::new("/"));
     let machine = Machine::read(root);
     let path = arguments.place();
     let disk = path.as_deref().and_then(|path| Disk::of(root, path));
     let boards = boards().or_exit(Exit::Usage)?;
+    boards.broken().for_each(|wrong| log::warn!("{wrong}"));
     let name = machine.model.as_deref().unwrap_or_default();
     let board = boards.called(name, &machine.compatible, disk.as_ref().map(|disk| disk.kind));
     let is_here = arguments.root.is_none();
@@ -71,32 +73,52 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let is_packed = model.format()?.packed().is_some();
     let file = path.map(|path| FileReport::new(&path, is_packed, is_here));
     let work = plan.as_ref().ok().map(plan::Report::work);
-    let facts = Facts {
+    let advice = Advice::all(&Facts {
         machine: &machine,
         disk: disk.as_ref(),
         file: file.as_ref(),
         reads: work.is_some_and(|work| work.storage > 0.0),
-        io_uring: measured.as_ref().and_then(|measured| measured.io_uring.as_deref()),
+        io_uring: measured.as_ref().map(|measured| measured.io_uring.as_deref()),
+        shortage: plan.as_ref().err().map(String::as_str),
+        asked: arguments.memory.bytes().map(|bytes| bytes as u64),
         is_clock_behind: is_here && advice::is_clock_behind(),
-    };
-    let advice = Advice::all(&facts);
-    let expected = work.map(|work| expected(work, board, measured.as_ref())).unwrap_or_default();
+    });
+    let known = board.filter(|board| has_storage_of(board, disk.as_ref(), work));
+    let expected = work.map(|work| expected(work, known, measured.as_ref())).unwrap_or_default();
     let (plan, shortage) = plan.map_or_else(|error| (None, Some(error)), |plan| (Some(plan), None));
     let board = board.map(|board| board.title.clone());
     let report = Report { board, machine, file, disk, measured, plan, shortage, expected, advice };
     print(&report, arguments.json, |report, out| report.write(out))
 }
 
+/// Whether the figures of a board are of the storage that experts are read from, if any are.
+fn has_storage_of(board: &Board, disk: Option<&Disk>, work: Option<Work>) -> bool {
+    let reads = work.is_some_and(|work| work.storage > 0.0);
+    !reads || disk.is_none_or(|disk| disk.kind == board.storage.kind)
+}
+
 /// How fast a token is expected to be by what is known of the board, and by what was measured.
 fn expected(work: Work, board: Option<&Board>, measured: Option<&Measured>) -> Vec<Expected> {
     let by_board = board.map(|board| Expected::new("the board's figures", board.expect(work)));
     let by_measure = measured
+        .filter(|_| work.memory > CACHED)
         .and_then(|measured| measured.expect(work))
         .map(|expectation| Expected::new("what was measured", expectation));
     by_measure.into_iter().chain(by_board).collect()
 }
 
+/// Bytes that may stay in a processor's caches from token to token, so that memory bounds nothing.
+const CACHED: f64 = 64e6;
+
 impl Arguments {
+    /// Below what the files of the machine lie.
+    fn root(&self) -> Result<&Path, Failure> {
+        let Some(root) = &self.root else { return Ok(Path::new("/")) };
+        let is_machine = ["proc", "sys"].iter().any(|name| root.join(name).is_dir());
+        let wrong = format_args!("{}: a folder with proc and sys in it expected", root.display());
+        if is_machine { Ok(root) } else { Err(Failure::new(Exit::Usage, wrong)) }
+    }
+
     /// Where the model's file lies; on another machine as it is called there. `None` for nano.
     fn place(&self) -> Option<PathBuf> {
         let path = self.file.path()?;

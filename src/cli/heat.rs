@@ -1,6 +1,7 @@
-//! A hot board computes with fewer threads: all of them at a lowered clock would be no faster, and hotter.
+//! A hot board computes with fewer threads: all of them at a lowered clock are hardly faster, and keep it hot.
 
-use log::{info, warn};
+use crate::report::note;
+use log::warn;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::sleep;
@@ -13,40 +14,42 @@ use wick_serve::service::{Conditions, Service};
 const STACK: usize = 128 << 10;
 /// From one look to the next.
 const LOOK: Duration = Duration::from_secs(5);
-/// Looks at a hot board from one thread less to the next: heat follows slowly.
-const HOT: usize = 6;
-/// Looks at a cool board before it takes one more.
-const COOL: usize = 12;
+/// Looks after which the number of threads may change: heat follows slowly.
+const LOOKS: usize = 6;
+/// Of these, how many must find the board hot. The kernel lets go of the clock now and then to see whether it has cooled.
+const HOT: usize = 4;
 
 /// How many threads compute, as a board is hot or cool.
 #[derive(Debug)]
 struct Cooling {
     all: usize,
     now: usize,
-    /// Looks that found it as it is since the number changed, or since it was otherwise.
     looks: usize,
-    was_hot: bool,
+    hot: usize,
+    was_cool: bool,
 }
 
 impl Cooling {
     fn new(all: usize) -> Cooling {
-        Cooling { all, now: all, looks: 0, was_hot: false }
+        Cooling { all, now: all, looks: 0, hot: 0, was_cool: true }
     }
 
-    /// Takes a look into account; whether the number of threads has changed.
+    /// Takes a look into account; whether the number of threads has changed. At least half of the threads compute: fewer would
+    /// cost more than a lowered clock does.
     fn look(&mut self, is_hot: bool) -> bool {
-        let is_new = is_hot != self.was_hot;
-        self.looks = if is_new { 0 } else { self.looks + 1 };
-        self.was_hot = is_hot;
-        let next = match is_hot {
-            true if is_new || self.looks >= HOT => self.now.saturating_sub(1).max(1),
-            false if self.looks >= COOL => (self.now + 1).min(self.all),
+        self.looks += 1;
+        self.hot += usize::from(is_hot);
+        if self.looks < LOOKS {
+            return false;
+        }
+        let is_cool = self.hot == 0;
+        let next = match self.hot {
+            HOT.. => (self.now - 1).max(self.all.div_ceil(2)),
+            0 if self.was_cool => (self.now + 1).min(self.all),
             _ => self.now,
         };
         let has_changed = next != self.now;
-        if has_changed {
-            (self.now, self.looks) = (next, 0);
-        }
+        *self = Cooling { all: self.all, now: next, looks: 0, hot: 0, was_cool: is_cool };
         has_changed
     }
 }
@@ -54,8 +57,7 @@ impl Cooling {
 /// Looks at the board below `root` as long as the service goes on, and has as many of `threads` compute as suits it.
 pub(crate) fn watch(root: PathBuf, threads: usize, limit: ThreadLimit, service: Arc<Service>) {
     let look = move || {
-        let mut cooling = Cooling::new(threads);
-        let mut was_low = false;
+        let (mut cooling, mut was_low) = (Cooling::new(threads), false);
         loop {
             let heat = Heat::read(&root);
             if cooling.look(heat.is_slowed) {
@@ -86,7 +88,7 @@ fn tell(heat: &Heat, now: usize, all: usize) {
     if heat.is_slowed {
         warn!("the board is hot{degrees}: {now} of {all} threads compute");
     } else {
-        info!("the board is cool{degrees}: {now} of {all} threads compute");
+        note(&format!("the board is cool{degrees}: {now} of {all} threads compute"));
     }
 }
 
@@ -97,19 +99,19 @@ mod tests {
     #[test]
     fn threads_follow_the_heat_slowly() {
         let mut cooling = Cooling::new(4);
-        let mut after = |looks: usize, is_hot: bool| {
-            (0..looks).for_each(|_| _ = cooling.look(is_hot));
+        let mut after = |looks: usize, is_hot: fn(usize) -> bool| {
+            (0..looks).for_each(|i| _ = cooling.look(is_hot(i)));
             cooling.now
         };
-        assert_eq!(after(100, false), 4);
-        assert_eq!(after(1, true), 3, "at once");
-        assert_eq!(after(HOT - 1, true), 3);
-        assert_eq!(after(1, true), 2);
-        assert_eq!(after(100, true), 1, "one always computes");
-        assert_eq!(after(COOL, false), 1);
-        assert_eq!(after(1, false), 2);
-        assert_eq!(after(3, false), 2);
-        assert_eq!(after(1, true), 1);
-        assert_eq!(after(4 * COOL, false), 4);
+        let (hot, cool) = (|_| true, |_| false);
+        assert_eq!(after(10 * LOOKS, cool), 4);
+        assert_eq!(after(LOOKS - 1, hot), 4);
+        assert_eq!(after(1, hot), 3);
+        assert_eq!(after(LOOKS, hot), 2);
+        assert_eq!(after(100 * LOOKS, hot), 2, "half of them always compute");
+        assert_eq!(after(LOOKS, cool), 2);
+        assert_eq!(after(LOOKS, cool), 3);
+        assert_eq!(after(100 * LOOKS, |i| i % 2 == 0), 3, "as hot as it may be");
+        assert_eq!(after(3 * LOOKS, cool), 4);
     }
 }

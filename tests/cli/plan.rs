@@ -124,10 +124,15 @@ fn boards_can_be_added() {
     assert_eq!(report["bounds"][0]["source"], "Shelf, SD card");
     assert!(report["bounds"][0]["expected"].as_f64() > Some(0.0), "{report}");
     assert!(["memory", "processors"].contains(&report["bounds"][0]["by"].as_str().unwrap()));
-    fails(&plan("toaster"), 2, "rk3588-nvme, shelf, zero2w");
+    fails(&plan("toaster"), 2, "no board \"toaster\"; known are shelf, pi3");
     fs::write(folder.path().join("shelf.toml"), text.replace("[storage]", "[storage]\nx = 1"))
         .unwrap();
-    for output in [plan("shelf"), plan("pi5")] {
-        fails(&output, 2, "shelf.toml");
-    }
+    fails(&plan("shelf"), 2, "shelf.toml");
+    stdout(&plan("pi5"));
+    let escapes = text.replace("Raspberry Pi 5, SD card", "\\u001b[31mRed\\u0007");
+    fs::write(folder.path().join("shelf.toml"), escapes).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_wick"));
+    command.env("WICK_BOARDS", folder.path()).args(["plan", "--board", "shelf"]);
+    let shown = stdout(&command.output().unwrap());
+    assert!(shown.contains("by             \\x1b[31mRed\\x07\n"), "{shown}");
 }

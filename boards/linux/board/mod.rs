@@ -99,6 +99,10 @@ pub enum StorageKind {
     Sata,
     /// A disk of a virtual machine.
     Virtual,
+    /// Another machine's, over a network.
+    Network,
+    /// Memory.
+    Memory,
     /// Something else, or unknown.
     Other,
 }
@@ -113,6 +117,8 @@ impl fmt::Display for StorageKind {
             StorageKind::Usb => "USB",
             StorageKind::Sata => "SATA",
             StorageKind::Virtual => "virtual disk",
+            StorageKind::Network => "network",
+            StorageKind::Memory => "memory",
             StorageKind::Other => "unknown device",
         })
     }
@@ -130,22 +136,21 @@ impl Board {
         let cores =
             |wrong: fn(&Cores) -> bool| self.cores.is_empty() || self.cores.iter().any(wrong);
         let (memory, storage) = (&self.memory, &self.storage);
+        let is_rate = |rate: f64| (1e3..=1e15).contains(&rate);
         [
-            ("cores.count", cores(|c| c.count == 0)),
-            ("cores.mhz", cores(|c| !is_rate(c.mhz))),
-            ("cores.bytes_per_cycle", cores(|c| !is_rate(c.bytes_per_cycle))),
+            ("called", self.called.iter().any(|name| name.trim().is_empty())),
+            ("cores.count", cores(|c| !(1..=4096).contains(&c.count))),
+            ("cores.mhz", cores(|c| !(1.0..=1e5).contains(&c.mhz))),
+            ("cores.bytes_per_cycle", cores(|c| !(1e-3..=1e4).contains(&c.bytes_per_cycle))),
             ("cores.big", !self.cores.iter().any(|c| c.big)),
             ("memory.peak", !is_rate(memory.peak)),
             ("memory.reached", !is_rate(memory.reached) || memory.reached > memory.peak),
             ("storage.bandwidth", !is_rate(storage.bandwidth)),
-            ("storage.reads", !is_rate(storage.reads)),
-            ("storage.lanes", storage.lanes == 0 || storage.lanes > 1 << 16),
+            ("storage.reads", !(0.1..=1e9).contains(&storage.reads)),
+            ("storage.latency_us", storage.latency_us > 60_000_000),
+            ("storage.lanes", !(1..=1 << 16).contains(&storage.lanes)),
         ]
         .into_iter()
         .find_map(|(name, is_wrong)| is_wrong.then_some(name))
     }
-}
-
-fn is_rate(rate: f64) -> bool {
-    rate.is_finite() && rate > 0.0
 }

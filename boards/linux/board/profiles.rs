@@ -23,6 +23,9 @@ const BUILT_IN: [(&str, &str); 10] = [
     ("zero2w", include_str!("../profiles/zero2w.toml")),
 ];
 
+/// Bytes of the largest description.
+const LARGEST: u64 = 64 << 10;
+
 /// What is wrong with the description of a board.
 #[derive(Debug)]
 pub struct BoardError {
@@ -38,9 +41,12 @@ impl fmt::Display for BoardError {
 
 impl std::error::Error for BoardError {}
 
-/// All boards that are known, by name.
-#[derive(Clone, Debug)]
-pub struct Boards(Vec<Board>);
+/// All boards that are known: first users' own, then those that are built in.
+#[derive(Debug)]
+pub struct Boards {
+    all: Vec<Board>,
+    broken: Vec<BoardError>,
+}
 
 impl Boards {
     /// Names of the boards that are built in.
@@ -48,35 +54,47 @@ impl Boards {
         BUILT_IN.iter().map(|(name, _)| *name)
     }
 
-    /// The boards that are built in, and those that `NAME.toml` in `folder` describes, which go before them.
+    /// The boards that `NAME.toml` in `folder` describes, and those that are built in but for such names.
     ///
     /// # Errors
-    /// A file of the folder that cannot be read, or is no description of a board, is named with what is wrong in it.
+    /// The folder cannot be read. A file in it that is no description of a board is [broken](Boards::broken).
     pub fn read(folder: &Path) -> Result<Boards, BoardError> {
-        let own = own_files(folder)?;
-        let mut boards = Vec::new();
-        for file in &own {
-            let wrong = |reason: String| BoardError { file: file.clone(), reason };
-            let text = fs::read_to_string(file).map_err(|error| wrong(error.to_string()))?;
-            let name = file.file_stem().unwrap_or_default().to_string_lossy();
-            boards.push(parse(&name, &text).map_err(wrong)?);
+        let mut boards = Boards { all: Vec::new(), broken: Vec::new() };
+        for file in own_files(folder)? {
+            match parse_file(&file) {
+                Ok(board) => boards.all.push(board),
+                Err(reason) => boards.broken.push(BoardError { file, reason }),
+            }
         }
-        let is_own = |name: &str| own.iter().any(|file| file.file_stem() == Some(name.as_ref()));
-        for (name, text) in BUILT_IN.iter().filter(|(name, _)| !is_own(name)) {
-            boards.push(parse(name, text).expect("what is built in was tested"));
+        let is_own = |name: &str| {
+            let is_broken = |error: &BoardError| error.file.file_stem() == Some(name.as_ref());
+            boards.named(name).is_some() || boards.broken.iter().any(is_broken)
+        };
+        let others: Vec<_> = BUILT_IN.iter().filter(|(name, _)| !is_own(name)).collect();
+        for (name, text) in others {
+            boards.all.push(parse(name, text).expect("what is built in was tested"));
         }
-        boards.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(Boards(boards))
+        Ok(boards)
     }
 
-    /// All of them, in the order of their names.
+    /// What is wrong with files that are no descriptions of boards.
+    pub fn broken(&self) -> impl Iterator<Item = &BoardError> {
+        self.broken.iter()
+    }
+
+    /// What is wrong with the file that describes the board of a name.
+    pub fn broken_one(&self, name: &str) -> Option<&BoardError> {
+        self.broken().find(|error| error.file.file_stem() == Some(name.as_ref()))
+    }
+
+    /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = &Board> {
-        self.0.iter()
+        self.all.iter()
     }
 
     /// The board of a name.
     pub fn named(&self, name: &str) -> Option<&Board> {
-        self.0.iter().find(|board| board.name == name)
+        self.all.iter().find(|board| board.name == name)
     }
 
     /// The board of a device tree with such a `model` and `compatible`, the most telling first: that with such storage if
@@ -89,7 +107,7 @@ impl Boards {
     ) -> Option<&Board> {
         let of = |is_name: &dyn Fn(&str) -> bool| {
             let is_called = |board: &&Board| board.called.iter().any(|name| is_name(name));
-            let called = || self.0.iter().filter(is_called);
+            let called = || self.all.iter().filter(is_called);
             called().find(|board| Some(board.storage.kind) == storage).or_else(|| called().next())
         };
         let by_entry = |entry: &String| of(&|name| name == entry);
@@ -106,8 +124,25 @@ fn own_files(folder: &Path) -> Result<Vec<PathBuf>, BoardError> {
         Err(error) => return Err(wrong(error)),
     };
     let files = entries.map(|entry| entry.map(|entry| entry.path()).map_err(wrong));
-    let is_board = |file: &PathBuf| file.extension().is_some_and(|ending| ending == "toml");
-    files.filter(|file| file.as_ref().map_or(true, is_board)).collect()
+    // Editors and other systems leave files with a dot in front.
+    let is_board = |file: &PathBuf| {
+        let name = file.file_name().unwrap_or_default().as_encoded_bytes();
+        name.ends_with(b".toml") && !name.starts_with(b".")
+    };
+    let mut files: Vec<PathBuf> =
+        files.filter(|file| file.as_ref().map_or(true, is_board)).collect::<Result<_, _>>()?;
+    files.sort();
+    Ok(files)
+}
+
+/// The board of a file; only of one that can be read to its end.
+fn parse_file(file: &Path) -> Result<Board, String> {
+    let found = fs::metadata(file).map_err(|error| error.to_string())?;
+    if !found.is_file() || found.len() > LARGEST {
+        return Err(format!("a file of {LARGEST} bytes at most expected"));
+    }
+    let text = fs::read_to_string(file).map_err(|error| error.to_string())?;
+    parse(&file.file_stem().unwrap_or_default().to_string_lossy(), &text)
 }
 
 fn parse(name: &str, text: &str) -> Result<Board, String> {
@@ -206,6 +241,10 @@ mod tests {
         assert_eq!(boards.iter().count(), BUILT_IN.len() + 1);
         assert_eq!(boards.named("pi5").unwrap().storage.kind, StorageKind::Usb);
         assert_eq!(boards.called("Shelf 2", &[], None).unwrap().name, "shelf");
+        write("shelf.toml", pi5);
+        let called = Boards::read(folder.path()).unwrap();
+        let called = called.called("", &["brcm,bcm2712".into()], Some(StorageKind::Sd));
+        assert_eq!(called.unwrap().name, "shelf", "a user's own goes first");
         for (from, to, reason) in [
             ("[memory]", "[memory]\ncolour = 1", "colour"),
             ("mhz = 2400", "mhz = 0", "cores.mhz: no board is like that"),
@@ -214,13 +253,25 @@ mod tests {
             ("kind = \"sd\"", "kind = \"tape\"", "tape"),
             ("big = true", "big = false", "cores.big"),
             ("title", "[", "line 1"),
+            ("brcm,bcm2712", " ", "called: no board is like that"),
+            ("bandwidth = 90e6", "bandwidth = 1e-300", "storage.bandwidth"),
+            ("reads = 4000", "reads = 5e-324", "storage.reads"),
+            ("latency_us = 500", "latency_us = 9223372036854775807", "storage.latency_us"),
+            ("mhz = 2400", "mhz = 1e308", "cores.mhz"),
         ] {
             write("shelf.toml", &pi5.replacen(from, to, 1));
-            let error = Boards::read(folder.path()).unwrap_err().to_string();
+            let boards = Boards::read(folder.path()).unwrap();
+            let error = boards.broken_one("shelf").unwrap().to_string();
             assert!(error.contains("shelf.toml") && error.contains(reason), "{to}: {error}");
+            assert!(boards.named("shelf").is_none() && boards.named("pi4").is_some());
         }
         write("shelf.toml", "");
-        assert!(Boards::read(folder.path()).unwrap_err().to_string().contains("title"));
+        write(".pi4.toml", "not looked at");
+        fs::create_dir(folder.path().join("rk3566.toml")).unwrap();
+        let boards = Boards::read(folder.path()).unwrap();
+        let broken: Vec<String> = boards.broken().map(ToString::to_string).collect();
+        assert!(broken[0].contains("bytes at most") && broken[1].contains("title"), "{broken:?}");
+        assert!(boards.named("rk3566").is_none(), "it is not what was asked for");
         assert!(Boards::read(&folder.path().join("notes.txt")).is_err());
     }
 }

@@ -1,5 +1,6 @@
 //! How much memory a machine has, and where it goes when there is too little.
 
+use super::unescaped;
 use crate::memory::meminfo;
 use serde::Serialize;
 use std::fs;
@@ -53,9 +54,10 @@ impl Swap {
     /// As in `/dev/zram0  partition  2097148  0  100`.
     fn of_line(line: &str) -> Option<Swap> {
         let mut words = line.split_whitespace();
-        let place = words.next()?.to_owned();
+        let place = unescaped(words.next()?);
         let mut kib = words.skip(1).map_while(|word| word.parse::<u64>().ok());
-        let (bytes, used) = (kib.next()? << 10, kib.next()? << 10);
+        let mut bytes = || kib.next()?.checked_mul(1024);
+        let (bytes, used) = (bytes()?, bytes()?);
         let is_zram = place.contains("/zram");
         Some(Swap { place, bytes, used, is_zram })
     }

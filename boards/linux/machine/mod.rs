@@ -17,7 +17,7 @@ use crate::cpu::Cpus;
 use crate::memory::{MemoryLimit, read_limit};
 use serde::Serialize;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What is known of a machine.
 #[derive(Clone, Debug, Serialize)]
@@ -30,8 +30,10 @@ pub struct Machine {
     pub kernel: Option<String>,
     /// Processors, those of a kind together.
     pub processors: Vec<Processors>,
-    /// Which processors are turned off, as the kernel lists them.
-    pub offline: Option<String>,
+    /// How many of them are big: at least half as capable as the most capable.
+    pub big: usize,
+    /// Which processors are there, but turned off.
+    pub offline: Vec<usize>,
     /// Features of all processors that kernels make use of.
     pub features: Vec<String>,
     /// Processors' worth of time that the control group grants, where it sets a limit.
@@ -57,19 +59,26 @@ pub struct Machine {
 impl Machine {
     /// Looks at the machine whose files lie below `root`; what is not told there stays unknown.
     pub fn read(root: &Path) -> Machine {
-        let strings = |path: &str| strings(&root.join(path));
-        let model = strings("proc/device-tree/model").into_iter().next();
+        // A copy of /proc has a link there that leads out of it.
+        let tree = ["sys/firmware/devicetree/base", "proc/device-tree"];
+        let of_tree = |name: &str| -> Vec<String> {
+            let mut all = tree.iter().map(|tree| strings(&root.join(tree).join(name)));
+            all.find(|texts| !texts.is_empty()).unwrap_or_default()
+        };
+        let model = of_tree("model").into_iter().next();
         let limit = read_limit(root);
         let (processors, features) = processors::read(root);
         let numbers = processors.iter().flat_map(|kind| kind.numbers.clone()).collect();
+        let Cpus { big, quota, .. } = Cpus::read(root, numbers);
         Machine {
             model: model.or_else(|| text(&root.join("sys/class/dmi/id/product_name"))),
-            compatible: strings("proc/device-tree/compatible"),
+            compatible: of_tree("compatible"),
             kernel: text(&root.join("proc/sys/kernel/osrelease")),
             processors,
-            offline: text(&root.join("sys/devices/system/cpu/offline")),
+            big,
+            offline: processors::offline(root),
             features,
-            quota: Cpus::read(root, numbers).quota,
+            quota,
             memory: MachineMemory::read(root),
             may_use: limit.map(|limit| limit.bytes),
             is_in_group: limit.is_some_and(MemoryLimit::is_of_group),
@@ -98,9 +107,15 @@ fn strings(path: &Path) -> Vec<String> {
 }
 
 /// The entries of a folder, by name.
-fn entries(folder: &Path) -> Vec<std::path::PathBuf> {
+fn entries(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let mut paths: Vec<_> = entries.map(|entry| entry.path()).collect();
     paths.sort();
     paths
+}
+
+/// A name as it is, of which the kernel writes spaces, tabs, line breaks and backslashes in octal.
+fn unescaped(text: &str) -> String {
+    let escapes = [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")];
+    escapes.iter().fold(text.to_owned(), |text, (written, meant)| text.replace(written, meant))
 }

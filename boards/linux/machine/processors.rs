@@ -19,10 +19,12 @@ pub struct Processors {
     pub mhz: Option<u64>,
     /// Who chooses the clock.
     pub governor: Option<String>,
+    /// Who sets it.
+    pub driver: Option<String>,
 }
 
 /// Processors of Arm's by the number of their part (Main ID Register).
-const ARM: [(u32, &str); 14] = [
+const ARM: [(u32, &str); 26] = [
     (0xd03, "Cortex-A53"),
     (0xd04, "Cortex-A35"),
     (0xd05, "Cortex-A55"),
@@ -33,11 +35,26 @@ const ARM: [(u32, &str); 14] = [
     (0xd0b, "Cortex-A76"),
     (0xd0c, "Neoverse N1"),
     (0xd0d, "Cortex-A77"),
+    (0xd0e, "Cortex-A76AE"),
+    (0xd40, "Neoverse V1"),
     (0xd41, "Cortex-A78"),
+    (0xd42, "Cortex-A78AE"),
+    (0xd44, "Cortex-X1"),
     (0xd46, "Cortex-A510"),
     (0xd47, "Cortex-A710"),
+    (0xd48, "Cortex-X2"),
+    (0xd49, "Neoverse N2"),
+    (0xd4b, "Cortex-A78C"),
+    (0xd4d, "Cortex-A715"),
+    (0xd4e, "Cortex-X3"),
+    (0xd4f, "Neoverse V2"),
     (0xd80, "Cortex-A520"),
+    (0xd81, "Cortex-A720"),
+    (0xd87, "Cortex-A725"),
 ];
+
+/// More processors than any machine has.
+const MOST: usize = 1 << 16;
 
 /// Features that kernels make use of, as the kernel calls them, and as wick does.
 const FEATURES: [(&str, &str); 8] = [
@@ -87,6 +104,7 @@ fn one(root: &Path, number: usize, block: &str) -> Processors {
         capacity: read_number(&folder.join("cpu_capacity")),
         mhz: khz.map(|khz| khz / 1000),
         governor: text(&folder.join("cpufreq/scaling_governor")),
+        driver: text(&folder.join("cpufreq/scaling_driver")),
     }
 }
 
@@ -113,4 +131,25 @@ fn field<'a>(block: &'a str, key: &str) -> Option<&'a str> {
         let (found, value) = line.split_once(':')?;
         (found.trim() == key).then_some(value.trim())
     })
+}
+
+/// Processors that are there but turned off; none where second threads of cores are meant to be.
+pub(super) fn offline(root: &Path) -> Vec<usize> {
+    let folder = root.join("sys/devices/system/cpu");
+    let list = |name: &str| text(&folder.join(name)).map(|text| numbers(&text)).unwrap_or_default();
+    if text(&folder.join("smt/control")).as_deref() == Some("off") {
+        return Vec::new();
+    }
+    let present = list("present");
+    list("offline").into_iter().filter(|number| present.contains(number)).collect()
+}
+
+/// The numbers of a list of the kernel's, such as `0-3,6`.
+fn numbers(list: &str) -> Vec<usize> {
+    let range = |part: &str| {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let last: usize = last.trim().parse().ok()?;
+        Some(first.trim().parse().ok()?..=last.min(MOST))
+    };
+    list.split(',').filter_map(range).flatten().collect()
 }

@@ -36,8 +36,6 @@ pub(super) struct FileReport {
     pub(super) is_packed: bool,
     /// Whether reads go past the page cache.
     pub(super) is_direct: Option<bool>,
-    /// Whether it lies in memory.
-    pub(super) in_memory: bool,
 }
 
 /// How fast a model is expected to be.
@@ -51,12 +49,10 @@ pub(super) struct Expected {
 impl FileReport {
     pub(super) fn new(path: &Path, is_packed: bool, is_here: bool) -> FileReport {
         let opened = is_here.then(|| BlockFile::open(path, Caching::Direct).ok()).flatten();
-        let in_memory = is_here && path.starts_with("/dev/shm");
         FileReport {
             path: path.display().to_string(),
             is_packed,
             is_direct: opened.map(|file| file.is_direct()),
-            in_memory,
         }
     }
 }
@@ -75,10 +71,8 @@ impl Report {
         let mut row = |name: &str, text: String| writeln!(out, "{name:14} {}", line(&text));
         let machine = &self.machine;
         row("machine", machine.model.clone().unwrap_or_else(unknown))?;
-        row(
-            "board",
-            self.board.clone().unwrap_or_else(|| "none of those that wick plan knows".into()),
-        )?;
+        let describe = || "not known; it can be described in /etc/wick/boards".to_owned();
+        row("board", self.board.clone().unwrap_or_else(describe))?;
         for kind in &machine.processors {
             row("processors", processors(kind))?;
         }
@@ -89,7 +83,7 @@ impl Report {
             row("may take", format!("{} of {who}", Mib(bytes as usize)))?;
         }
         if let Some(quota) = machine.quota {
-            row("may compute", format!("the time of {quota} processors, by its control group"))?;
+            row("may compute", format!("the time of {quota} processor(s), by its control group"))?;
         }
         row("heat", heat(&machine.heat))?;
         row("clock", clock(machine))?;
@@ -128,7 +122,7 @@ impl Report {
 
     fn write_expected(&self, out: &mut impl Write) -> io::Result<()> {
         if let Some(shortage) = &self.shortage {
-            writeln!(out, "{:14} {}", "expected", line(shortage))?;
+            writeln!(out, "{:14} {}", "does not fit", line(shortage))?;
         }
         if let Some(plan) = &self.plan {
             writeln!(out, "{:14} {}", "model", line(&plan.summary()))?;
@@ -153,7 +147,7 @@ impl Report {
 }
 
 fn processors(kind: &Processors) -> String {
-    let Processors { name, numbers, capacity, mhz, governor } = kind;
+    let Processors { name, numbers, capacity, mhz, governor, .. } = kind;
     let mhz = mhz.map_or(String::new(), |mhz| format!(" at up to {mhz} MHz"));
     let capacity = capacity.map_or(String::new(), |capacity| format!(", capacity {capacity}"));
     let governor = governor.as_ref().map_or(String::new(), |name| format!(", governor {name}"));
@@ -180,8 +174,9 @@ fn memory(memory: &MachineMemory) -> String {
 
 fn clock(machine: &Machine) -> String {
     let source = machine.clock.as_deref().unwrap_or("unknown");
-    let rtc = if machine.has_rtc { "goes on" } else { "stops" };
-    format!("{source}; {rtc} without power")
+    let rtc =
+        if machine.has_rtc { "an RTC" } else { "no RTC, so that it stands still without power" };
+    format!("{source}, {rtc}")
 }
 
 fn heat(heat: &Heat) -> String {

@@ -220,7 +220,7 @@ impl Report {
 
 impl Bounds {
     fn write(&self, out: &mut impl Write) -> io::Result<()> {
-        writeln!(out, "by             {}", self.source)?;
+        writeln!(out, "by             {}", line(&self.source))?;
         let by = |what, rate: f64| format!("{rate:.1} tokens/s by {what}");
         let bounds =
             [("memory", self.memory), ("processors", self.processors), ("storage", self.storage)];
