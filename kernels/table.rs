@@ -30,7 +30,8 @@ pub type BoundRows =
 /// Adds a multiple of a run of whole blocks to `out`: `out[c] += factor · row[c]`.
 pub type Axpy = fn(format: Format, row: &[u8], factor: f32, out: &mut [f32]);
 
-/// Attention of the query heads that share one KV head; see [`crate::scalar::attention`].
+/// Attention of query heads that share one KV head; see [`crate::scalar::attention`]. A head's values are
+/// the same bits whatever heads are computed with it.
 pub type Attention = fn(queries: &[f32], kv: &KvView<'_>, out: &mut [f32]);
 
 /// `halves[i] = values[i]`, rounded to half precision, ties to even.

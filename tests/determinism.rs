@@ -29,9 +29,14 @@ fn models() -> Vec<(String, Model)> {
 
 /// A model with windows of this size and heads of 96.
 fn windowed(size: usize) -> Model {
-    let window = Some(Window { size, period: 4 });
-    let heads = Config { layers: 5, heads: 4, kv_heads: 2, head: 96, ..Tiny::default().config };
-    Model::read(&[Tiny { config: Config { window, ..heads }, ..Tiny::default() }.to_bytes().leak()])
+    with_heads((4, 2, 96), size)
+}
+
+/// A model with so many heads and KV heads of a size, and windows of this size.
+fn with_heads((heads, kv_heads, head): (usize, usize, usize), window: usize) -> Model {
+    let window = Some(Window { size: window, period: 4 });
+    let config = Config { layers: 5, heads, kv_heads, head, window, ..Tiny::default().config };
+    Model::read(&[Tiny { config, ..Tiny::default() }.to_bytes().leak()])
 }
 
 static TWO: LazyLock<Pool> = LazyLock::new(|| Pool::new(2, &Cpus::detect()));
@@ -46,6 +51,29 @@ fn threads_and_batches_leave_no_trace() {
         for (pool, batch) in pools.into_iter().flat_map(|p| [1, 3, 7, 16, 40].map(|b| (p, b))) {
             let found = bits(&model.logits(&ids, batch, pool));
             assert!(found == expected, "{name}: {} threads, batch {batch}", pool.threads());
+        }
+    }
+}
+
+/// Heads that share a KV head part where threads would idle: six as three, two and one of each, seven as four and three. Rings
+/// of the windowed layers wrap.
+#[test]
+fn shared_heads_leave_no_trace() {
+    let pools = [2, 3, 4, 5, 6, 7, 8].map(|threads| Pool::new(threads, &Cpus::detect()));
+    let pools: &'static [Pool] = Vec::from(pools).leak();
+    for (heads, kept) in [
+        ((12, 2, 32), KvFormat::F16),
+        ((12, 2, 32), KvFormat::Q8_0),
+        ((14, 2, 48), KvFormat::F16),
+        ((7, 1, 64), KvFormat::Q8_0),
+    ] {
+        let model = with_heads(heads, 60).keeping(kept);
+        let ids = ids(150, model.config.vocab);
+        let expected = bits(&model.logits(&ids, 1, &Serial));
+        for (pool, batch) in pools.iter().flat_map(|pool| [1, 2, 5].map(|batch| (pool, batch))) {
+            let found = bits(&model.logits(&ids, batch, pool));
+            let threads = pool.threads();
+            assert!(found == expected, "{heads:?} {kept:?}, {threads} threads, batch {batch}");
         }
     }
 }

@@ -482,6 +482,29 @@ proptest! {
         }
     }
 
+    /// A head's values do not depend on the heads that it is computed with.
+    #[test]
+    fn heads_attend_alone_as_together(
+        seed in any::<u32>(), blocks in 1usize..5, group in 2usize..12, some in 1usize..8, to in 1usize..300,
+    ) {
+        let head = 32 * blocks;
+        let rows = to.next_multiple_of(wick_kernels::KEY_TILE);
+        let mut random = Random(seed);
+        let cells = Cells::new(rows, head, to, || random.float());
+        let queries: Vec<f32> = (0..group * head).map(|_| 4.0 * random.float()).collect();
+        for (cells, kernels) in [cells.f16(), cells.q8_0()].into_iter().flat_map(|cells| {
+            all_kernels().into_iter().map(move |kernels| (cells, kernels))
+        }) {
+            let view = KvView { cells, head, from: 0, to };
+            let (mut together, mut apart) = (vec![f32::NAN; group * head], vec![f32::NAN; group * head]);
+            kernels.attention()(&queries, &view, &mut together);
+            for (queries, out) in queries.chunks(some * head).zip(apart.chunks_mut(some * head)) {
+                kernels.attention()(queries, &view, out);
+            }
+            prop_assert_eq!(bits(&apart), bits(&together), "{}", kernels.name());
+        }
+    }
+
     /// Blocks of 32 whose values tie between quants, vanish or leave the range of their scales.
     #[test]
     fn variants_encode_odd_blocks_alike(seed in any::<u32>()) {

@@ -25,7 +25,7 @@ impl Steps for OneByOne {
 
 /// Attention with an online softmax over the positions `kv.from .. kv.to`, tile by tile.
 ///
-/// `queries` and `out` hold the heads of one KV head's group side by side, `kv.head` values each.
+/// `queries` and `out` hold some heads of one KV head's group side by side, `kv.head` values each.
 /// Scores are scaled by `1 / sqrt(head)`. Keys in Q8_0 are multiplied with queries in Q8_0.
 pub fn attention(queries: &[f32], kv: &KvView<'_>, out: &mut [f32]) {
     // SAFETY: plain Rust needs no features.

@@ -1,5 +1,6 @@
 //! Attention: from the norm of the residual stream to what is added to it.
 
+use crate::config::Config;
 use crate::kv::KvCache;
 use crate::parallel::{Bands, Grid};
 use crate::pass::Pass;
@@ -48,7 +49,8 @@ impl Pass<'_> {
     }
 
     /// attended = attention of each token's queries to what its sequence holds, its own position
-    /// included.
+    /// included. Threads share tokens, KV heads and, where these are few, the query heads of each: a
+    /// head's values are the same bits whatever heads are computed with it.
     pub(crate) fn attend_to_past(
         &self,
         index: usize,
@@ -57,18 +59,21 @@ impl Pass<'_> {
         kv: &KvCache<'_>,
         s: &mut Attention<'_>,
     ) {
-        let (query_width, kv_width) = (self.config.query_width(), self.config.kv_width());
-        let width = query_width + 2 * kv_width;
-        let group = query_width / self.config.kv_heads;
+        let Config { heads, kv_heads, head, .. } = *self.config;
+        let (query_width, n) = (heads * head, batch.len());
+        let width = query_width + 2 * kv_heads * head;
         let (attention, qkv) = (self.products.kernels.attention(), &*s.qkv);
+        let parallel = self.products.parallel;
+        let together = heads_together(heads / kv_heads, n * kv_heads, parallel.threads());
         let stride = s.attended.layout.stride();
-        Grid::new(s.attended.first(batch.len()), stride, query_width).for_each_tile(
-            self.products.parallel,
+        Grid::new(s.attended.first(n), stride, query_width).for_each_tile_within(
+            parallel,
             Bands::Each,
-            group,
+            s.groups,
+            together * head,
             |tile| {
-                let (t, cols) = (tile.band(), tile.cols());
-                let view = kv.view(batch[t].sequence, index, cols.start / group, positions[t]);
+                let (t, kv_head, cols) = (tile.band(), tile.part(), tile.cols());
+                let view = kv.view(batch[t].sequence, index, kv_head, positions[t]);
                 attention(&qkv[t * width..][cols], &view, tile.row(t));
             },
         );
@@ -91,4 +96,33 @@ impl Pass<'_> {
 
 fn add(x: &mut [f32], y: &[f32]) {
     x.iter_mut().zip(y).for_each(|(x, y)| *x += y);
+}
+
+/// Of the query heads that share a KV head, how many a thread takes at a time, so that the busiest of
+/// some threads has done soonest. `groups` are the KV heads of all tokens. Taking keys and values in
+/// costs as much as two thirds of what a head does with them, so heads stay together where all have
+/// enough to do.
+fn heads_together(group: usize, groups: usize, threads: usize) -> usize {
+    let busiest = |heads: &usize| {
+        let parts = groups * group.div_ceil(*heads);
+        parts.div_ceil(threads) * (3 * heads + 2)
+    };
+    (1..=group).rev().min_by_key(busiest).unwrap_or(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn heads_part_where_threads_would_idle() {
+        let alone = |group| [1, 2, 3, 4, 5, 6, 8].map(|threads| heads_together(group, 2, threads));
+        // The 4B, 12 heads over two KV heads: a token alone.
+        assert_eq!(alone(6), [6, 6, 2, 3, 3, 2, 2]);
+        assert_eq!(alone(1), [1; 7]);
+        // The 21B, 28 heads over four.
+        assert_eq!([2, 4, 8].map(|threads| heads_together(7, 4, threads)), [7, 7, 4]);
+        // A prompt has work for all.
+        assert!((1..=8).all(|threads| heads_together(6, 2 * 64, threads) == 6));
+    }
 }

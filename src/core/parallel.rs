@@ -1,8 +1,8 @@
 //! The door to the processor's cores, and the one place where the core hands parts of a slice to
 //! several threads.
 //!
-//! Work is cut into tiles that never depend on the number of threads. Threads take the next tile
-//! until none is left, so who computes a tile is left to chance, but what is computed is not.
+//! Work is cut into tiles whose values do not depend on the cut. Threads take the next tile until none
+//! is left, so who computes a tile is left to chance, but what is computed is not.
 
 #![allow(unsafe_code)]
 

@@ -119,6 +119,8 @@ pub(crate) struct Attention<'m> {
     pub(crate) cos: &'m mut [f32],
     /// Sines of each token's position, `n × rope_dims / 2`.
     pub(crate) sin: &'m mut [f32],
+    /// Where the query heads of each KV head begin and end among the values of a token, `kv_heads + 1`.
+    pub(crate) groups: &'m mut [usize],
     /// What attention gives, rows of `heads · head`, `n`.
     pub(crate) attended: Rows<'m>,
 }
@@ -185,6 +187,8 @@ impl<'m> Scratch<'m> {
         let attended = RowLayout::new(c.query_width(), weights.attention_encodings());
         let neurons = RowLayout::new(c.expert_width, weights.expert_encodings());
         let hidden = RowLayout::new(c.hidden, hidden_encodings(weights, options));
+        let groups = arena.take("KV heads", c.kv_heads + 1)?;
+        (0..).zip(&mut *groups).for_each(|(i, at)| *at = i * (c.query_width() / c.kv_heads));
         let is_coarse = options.head_rows == HeadRows::Coarse;
         Ok(Scratch {
             tokens: Tokens {
@@ -201,6 +205,7 @@ impl<'m> Scratch<'m> {
                 qkv: arena.take(what, n * (c.query_width() + 2 * c.kv_width()))?,
                 cos: arena.take(what, n * c.rope_dims / 2)?,
                 sin: arena.take(what, n * c.rope_dims / 2)?,
+                groups,
                 attended: Rows::take(what, n, attended, arena)?,
             },
             router: Router {
