@@ -2,8 +2,8 @@
 
     python3 boards/linux/emulated/board.py FOLDER CPU MODE
 
-FOLDER has root.tar (Debian for arm64 with kernel/), old.deb and new.deb, model.gguf and wick, a binary for this machine. Needs root,
-mke2fs and qemu-system-aarch64. Prints what check.sh says; fails unless all went well and all answers are those of this machine.
+FOLDER has root.tar (Debian for arm64 with kernel/), old.deb, new.deb and wick.tar.gz, model.gguf and wick, a binary for this
+machine. Needs root, mke2fs and qemu-system-aarch64. Prints what check.sh says; fails unless all went well and all answers are those of this machine.
 """
 
 import json
@@ -22,7 +22,8 @@ MODULES = ["virtio_ring", "virtio", "virtio_mmio", "virtio_blk", "scsi_common", 
 SYSTEM = "You look after lights, blinds, heaters and speakers in a house. Answer with one command for one device. " * 3
 MESSAGES = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": "dim the kitchen light to 40 percent"}]
 REQUEST = {"messages": MESSAGES, "seed": 7, "temperature": 0.8, "max_tokens": 48}
-PATIENCE = 1500
+# Seconds until the machine is turned off whatever it is at.
+PATIENCE = {"short": 600, "long": 1500}
 
 INIT = """#!/bin/busybox sh
 /bin/busybox mount -t devtmpfs dev /dev
@@ -85,7 +86,7 @@ def prepare(root, folder, mode):
     """Writes what is to be tried into the root, and how."""
     check = root / "check"
     check.mkdir()
-    for name in ["old.deb", "new.deb", "new-version"]:
+    for name in ["old.deb", "new.deb", "new-version", "wick.tar.gz"]:
         shutil.copy(folder / name, check / name)
     shutil.copy(HERE / "check.sh", check / "check.sh")
     (check / "check.sh").chmod(0o755)
@@ -133,10 +134,11 @@ def expected(folder):
             process.terminate()
 
 
-def boot(folder, kernel, cpu):
+def boot(folder, kernel, cpu, mode):
     """Runs the machine until it is turned off; the lines of its console."""
     image = next(kernel.rglob("vmlinuz-*"))
-    machine = ["qemu-system-aarch64", "-M", "virt", "-cpu", cpu, "-smp", "2", "-m", "1024", "-accel", "tcg,thread=multi"]
+    machine = ["timeout", "--foreground", str(PATIENCE[mode]), "qemu-system-aarch64", "-M", "virt", "-cpu", cpu, "-smp", "2", "-m", "1024"]
+    machine += ["-accel", "tcg,thread=multi"]
     machine += ["-nographic", "-nic", "none", "-global", "virtio-mmio.force-legacy=false", "-kernel", image]
     machine += ["-initrd", folder / "initramfs", "-append", "console=ttyAMA0 quiet panic=-1 systemd.firstboot=off"]
     machine += ["-drive", f"file={folder}/root.img,if=none,format=raw,id=root", "-device", "virtio-blk-device,drive=root"]
@@ -155,7 +157,7 @@ def main():
     prepare(root, folder, mode)
     disks(root, folder)
     start, failed, count, is_over = time.time(), [], 0, False
-    for line in boot(folder, kernel, cpu):
+    for line in boot(folder, kernel, cpu, mode):
         print(f"{time.time() - start:6.1f} {line}", flush=True)
         if line.startswith("RESULT "):
             _, name, status, *_ = line.split(" ")
@@ -170,10 +172,13 @@ def main():
             except (ValueError, KeyError):
                 is_same = False
             failed += [] if is_same else [f"answer {name}"]
-        if time.time() - start > PATIENCE:
-            break
-    print(f"{cpu}: {count - len(failed)} of {count} went well in {time.time() - start:.0f} s {' '.join(failed)}")
-    sys.exit(not is_over or bool(failed))
+    if not is_over:
+        failed.append("end")
+        count += 1
+    # As cargo does, so that ci/test counts them.
+    outcome = f"{count - len(failed)} passed; {len(failed)} failed; 0 ignored; finished in {time.time() - start:.0f} s"
+    print(" ".join([f"test result: {cpu}. {outcome}", *failed]))
+    sys.exit(bool(failed))
 
 
 main()

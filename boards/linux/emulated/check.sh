@@ -43,6 +43,8 @@ configure() {
 }
 is_asleep() { ! systemctl is-active -q wick && ! systemctl is-enabled -q wick; }
 runs_as_wick() { [ "$(stat -c %U "/proc/$(pid)")" = wick ]; }
+# Exposure of 2.0 at most, of 10; told in tenths.
+is_confined() { systemd-analyze security --no-pager --threshold=20 wick.service; }
 version() { [ "$(dpkg-query -W -f '${Version}' wick)" = "$(cat $folder/"$1")" ]; }
 is_configured() { grep -q '^memory' /etc/wick/wick.toml; }
 
@@ -62,6 +64,9 @@ install() {
     answer first
     expect streams-experts is_positive wick_read_bytes
     journalctl -u wick -o cat -p 6 --no-pager | tail -n 3
+    expect doctor wick doctor /var/lib/wick/models/model.gguf
+    wick doctor /var/lib/wick/models/model.gguf
+    expect confined is_confined
     systemd-analyze security --no-pager wick.service | tail -n 1
 }
 
@@ -138,6 +143,39 @@ read_only_root() {
     mount -o remount,rw /
 }
 
+# notes N: the lines of the N-th block of commands of the archive's notes, which are carried out as they stand.
+notes() {
+    awk -v wanted="$1" '/^    / { if (!inside) block++; inside = 1; if (block == wanted) print; next } { inside = 0 }' INSTALL |
+        sed 's|MODEL.gguf|/check/model.gguf|'
+}
+follow() { notes "$1" >/tmp/notes && [ -s /tmp/notes ] && sh -e /tmp/notes; }
+is_of_root() { [ "$(stat -c %U /usr /etc /usr/bin/wick /etc/wick/wick.toml | sort -u)" = root ]; }
+
+# The archive for systems without Debian's packages, unpacked by somebody who is not root.
+archive() {
+    cp /var/lib/wick/models/model.gguf $folder/model.gguf
+    umount /var/lib/wick/models
+    rm -rf /var/lib/wick
+    mkdir /archive
+    tar -C /archive -xzf $folder/wick.tar.gz
+    chown -R nobody /archive
+    chmod 700 /archive/usr /archive/etc
+    cd /archive || exit
+    expect archive-installs follow 1
+    expect archive-answers within 60 healthy
+    expect archive-gives-nothing-away is_of_root
+    answer archive
+    expect archive-configure configure
+    before=$(pid)
+    expect archive-upgrades follow 2
+    expect archive-runs-after-upgrade within 60 is_another "$before"
+    expect archive-keeps-settings is_configured
+    answer archive-after-upgrade
+    expect archive-goes follow 3
+    expect archive-leaves-no-unit sh -c '! systemctl cat wick && [ -z "$(find /usr -name "*wick*")" ]'
+    cd /
+}
+
 if [ "$stage" = first ]; then
     install
     kill_nine
@@ -159,6 +197,7 @@ else
     expect configuration-stays-after-remove is_configured
     expect purge dpkg -P wick
     expect nothing-is-left sh -c '[ ! -e /etc/wick ] && [ ! -e /var/cache/wick ]'
+    archive
 fi
 journalctl -u wick --no-pager | tail -n 40
 echo "RESULT end ok"
