@@ -64,6 +64,10 @@ install() {
     answer first
     expect streams-experts is_positive wick_read_bytes
     journalctl -u wick -o cat -p 6 --no-pager | tail -n 3
+}
+
+# What the package that is tried says of the board, and how its service is confined.
+examine() {
     expect doctor wick doctor /var/lib/wick/models/model.gguf
     wick doctor /var/lib/wick/models/model.gguf
     expect confined is_confined
@@ -179,8 +183,10 @@ archive() {
 if [ "$stage" = first ]; then
     install
     kill_nine
+    # The package that is upgraded from may know less.
+    if [ "$mode" = long ]; then upgrade; fi
+    examine
     if [ "$mode" = long ]; then
-        upgrade
         stop_engine
         fill_disk
         lose_device
