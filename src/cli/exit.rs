@@ -144,7 +144,7 @@ impl From<wick_prepare::Error> for Failure {
     fn from(error: wick_prepare::Error) -> Failure {
         let exit = match error {
             wick_prepare::Error::File { .. } => Exit::Failed,
-            wick_prepare::Error::Input { .. } => Exit::Model,
+            wick_prepare::Error::Input { .. } | wick_prepare::Error::Weight { .. } => Exit::Model,
             wick_prepare::Error::Interrupted => Exit::Interrupted,
             _ => Exit::Usage,
         };

@@ -9,6 +9,7 @@ mod cache;
 mod chat;
 mod command;
 mod conversation;
+mod convert;
 mod detokenize;
 mod doctor;
 mod document;
@@ -16,6 +17,7 @@ mod editor;
 mod engine;
 mod eval;
 mod exit;
+mod format;
 mod heat;
 mod history;
 mod http;
@@ -26,6 +28,7 @@ mod json;
 mod lines;
 mod listen;
 mod logits;
+mod making;
 mod manual;
 mod memory;
 mod model;
@@ -34,6 +37,7 @@ mod outcome;
 mod pack;
 mod plan;
 mod progress;
+mod quantize;
 mod report;
 mod request;
 mod run;
@@ -108,7 +112,9 @@ enum Verb {
     Bench(bench::Arguments),
     Plan(plan::Arguments),
     Doctor(doctor::Arguments),
+    Convert(convert::Arguments),
     Synth(synth::Arguments),
+    Quantize(quantize::Arguments),
     Pack(pack::PackArguments),
     Unpack(pack::UnpackArguments),
     #[command(hide = true)]
@@ -231,7 +237,9 @@ fn run(interrupt: &Interrupt, started: Instant) -> Result<(), Failure> {
         Verb::Bench(a) => bench::run(&a, started),
         Verb::Plan(a) => plan::run(&a),
         Verb::Doctor(a) => doctor::run(&a),
+        Verb::Convert(a) => convert::run(&a, interrupt),
         Verb::Synth(a) => synth::run(&a, interrupt),
+        Verb::Quantize(a) => quantize::run(&a, interrupt),
         Verb::Pack(a) => pack::pack(&a, interrupt),
         Verb::Unpack(a) => pack::unpack(&a, interrupt),
         Verb::Manual(a) => manual::run(&a, command()),

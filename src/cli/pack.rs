@@ -1,26 +1,20 @@
 //! `wick pack` and `wick unpack`: weights arranged for the kernels in a file, and back.
 
-use crate::engine::{HeadRowsArgument, available};
+use crate::engine::HeadRowsArgument;
 use crate::exit::{Exit, Failure};
 use crate::interrupt::Interrupt;
+use crate::making::{InputArguments, MakerThreads, with_progress};
 use crate::memory::Mib;
-use crate::number;
-use crate::progress::Progress;
 use crate::report::report_written;
 use crate::screen;
 use clap::Args;
 use std::io::{self, Write};
-use std::num::NonZeroUsize;
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 use wick_format::Model;
+use wick_linux::ModelFile;
 use wick_linux::host::Files;
-use wick_linux::{Cpus, ModelFile, Pool};
-use wick_prepare::{Error, Pack, Unpack, refuse_input, verify};
-
-/// Bytes of the input that stay in memory, about.
-const HELD: usize = 16 << 20;
+use wick_prepare::{Pack, Unpack, refuse_input, verify};
 
 /// Arrange a model's weights for the kernels in a file that starts at once and streams
 ///
@@ -46,9 +40,8 @@ pub(crate) struct PackArguments {
     /// the file grows by 5/9 of the experts
     #[arg(long)]
     low_bit: bool,
-    /// Threads that arrange weights [default: one for each big core, within the control group's quota]
-    #[arg(short, long, value_name = "N", value_parser = number::count)]
-    threads: Option<NonZeroUsize>,
+    #[command(flatten)]
+    threads: MakerThreads,
     /// Another spelling of --low-bit
     #[arg(long, hide = true, value_name = "BITS", value_parser = clap::value_parser!(u32).range(2..=2))]
     tier: Option<u32>,
@@ -67,26 +60,6 @@ pub(crate) struct UnpackArguments {
     out: PathBuf,
 }
 
-/// What is read.
-#[derive(Args)]
-struct InputArguments {
-    /// GGUF file of the model, the first one if it is split
-    #[arg(value_name = "IN", required_unless_present = "model")]
-    file: Option<PathBuf>,
-    /// The same as IN
-    #[arg(short, long, value_name = "IN", conflicts_with = "file")]
-    model: Option<PathBuf>,
-}
-
-impl InputArguments {
-    fn open(&self) -> Result<Files, Failure> {
-        match self.file.as_deref().or(self.model.as_deref()) {
-            Some(path) => Ok(Files::open(path)?),
-            None => Err(Failure::new(Exit::Usage, "IN expected: the file that is read")),
-        }
-    }
-}
-
 pub(crate) fn pack(arguments: &PackArguments, interrupt: &Interrupt) -> Result<(), Failure> {
     if let Some(file) = &arguments.verify {
         return check(file, interrupt);
@@ -102,12 +75,11 @@ pub(crate) fn pack(arguments: &PackArguments, interrupt: &Interrupt) -> Result<(
     if arguments.low_bit || arguments.tier.is_some() {
         pack = pack.with_low_bit().map_err(|e| files.blame(e))?;
     }
-    let cpus = Cpus::detect();
-    let threads = available(arguments.threads).map_or(cpus.threads(), NonZeroUsize::get);
-    let pool = Pool::new(threads, &cpus);
+    let pool = arguments.threads.pool();
     let pack = pack.with_threads(&pool);
     let start = Instant::now();
-    let bytes = with_progress(&files, pack.bytes(), interrupt, |done| pack.write(out, done))?;
+    let bytes =
+        with_progress("packing", &files, pack.bytes(), interrupt, |done| pack.write(out, done))?;
     let experts = pack.config().layers * pack.config().experts;
     let (size, time) = (Mib(bytes as usize), start.elapsed().as_secs_f64());
     let dense = pack.dense_tensors();
@@ -125,7 +97,9 @@ pub(crate) fn unpack(arguments: &UnpackArguments, interrupt: &Interrupt) -> Resu
     let model = Model::new(&parts).map_err(|e| files.blame(e))?;
     let unpack = Unpack::new(model).map_err(|e| files.blame(e))?;
     let start = Instant::now();
-    let bytes = with_progress(&files, unpack.bytes(), interrupt, |done| unpack.write(out, done))?;
+    let bytes = with_progress("unpacking", &files, unpack.bytes(), interrupt, |done| {
+        unpack.write(out, done)
+    })?;
     let (size, time) = (Mib(bytes as usize), start.elapsed().as_secs_f64());
     report_written(out, format_args!("{size} in {time:.1} s"))
 }
@@ -138,7 +112,8 @@ fn check(path: &Path, interrupt: &Interrupt) -> Result<(), Failure> {
     let (start, total) = (Instant::now(), model.bytes() as u64);
     let mut damages = Vec::new();
     let found = |damage| damages.push(damage);
-    let bytes = with_progress(&files, total, interrupt, |done| verify(model, found, done))?;
+    let bytes =
+        with_progress("checking", &files, total, interrupt, |done| verify(model, found, done))?;
     let mut out = io::stdout().lock();
     for damage in &damages {
         writeln!(out, "{}", screen::line(&damage.to_string()))?;
@@ -155,40 +130,4 @@ fn check(path: &Path, interrupt: &Interrupt) -> Result<(), Failure> {
     let name = screen::line(&path.display().to_string());
     writeln!(out, "{name}: as it was packed{but}, {size} checked in {time:.1} s")?;
     Ok(())
-}
-
-/// Does `work` on `files` with a bar for `bytes` on stderr, if that is a terminal. What `work` has
-/// done with is given back to the system; a signal breaks it off.
-fn with_progress<'m, R>(
-    files: &'m Files,
-    bytes: u64,
-    interrupt: &Interrupt,
-    work: impl FnOnce(&mut dyn FnMut(&'m [u8]) -> ControlFlow<()>) -> Result<R, Error>,
-) -> Result<R, Failure> {
-    interrupt.busy();
-    let mut progress = Progress::bytes("packing", bytes);
-    let (mut done_with, mut held) = (0, 0);
-    let result = work(&mut |done| {
-        done_with += done.len() as u64;
-        progress.set(done_with);
-        held += done.len();
-        if held > HELD {
-            files.release();
-            held = 0;
-        }
-        match (interrupt.check(), files.check()) {
-            (Ok(()), Ok(())) => ControlFlow::Continue(()),
-            _ => ControlFlow::Break(()),
-        }
-    });
-    drop(progress);
-    if let Err(Error::Interrupted) = result {
-        interrupt.check()?;
-    }
-    // What was read of a file that has changed is not what was to be packed, nor damage.
-    files.check()?;
-    result.map_err(|error| match error {
-        Error::Input { .. } => files.blame(error).into(),
-        error => error.into(),
-    })
 }

@@ -2,6 +2,7 @@
 
 use crate::engine::{ComputeArguments, with_setup};
 use crate::exit::Failure;
+use crate::format::format;
 use crate::interrupt::Interrupt;
 use crate::memory::Mib;
 use crate::number;
@@ -17,7 +18,7 @@ use wick_format::Overrides;
 use wick_kernels::Format;
 use wick_linux::host::{Files, Setup, one_sequence};
 use wick_linux::{Cpus, Pool};
-use wick_prepare::{Error, QUANTIZABLE, Shape, Statistics, Synthetic};
+use wick_prepare::{Error, Shape, Statistics, Synthetic};
 
 /// Write a model of a published shape with random weights, and show the statistics it reaches
 ///
@@ -87,12 +88,6 @@ pub(crate) struct Arguments {
 enum Like {
     /// The published one, as the technical report describes it
     Report,
-}
-
-fn format(text: &str) -> Result<Format, String> {
-    let found = QUANTIZABLE.into_iter().find(|format| format.name().eq_ignore_ascii_case(text));
-    let names = QUANTIZABLE.map(Format::name).join(", ");
-    found.ok_or_else(|| format!("one of {names} expected"))
 }
 
 impl Arguments {

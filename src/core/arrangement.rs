@@ -117,6 +117,19 @@ pub fn once_layout(role: Role, head_rows: HeadRows, is_tied: bool) -> Layout {
     }
 }
 
+/// How a matrix of this many rows and columns of an expert is arranged where it is computed with, if it stands row by row
+/// now. `by_neuron` says that downs of the layer have a row for each neuron.
+pub fn expert_layout_of(
+    part: Part,
+    by_neuron: bool,
+    format: Format,
+    rows: usize,
+    cols: usize,
+) -> Layout {
+    let wanted = part.role().layout_in(by_neuron);
+    if wanted.fits(format, rows, cols) { wanted } else { Layout::Rows }
+}
+
 /// How a matrix of a layer's experts is arranged where it is computed with, in memory or in a slot.
 pub fn expert_layout(layer: &Layer<'_>, part: Part) -> Layout {
     let matrices = layer.experts(part);

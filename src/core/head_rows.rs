@@ -26,18 +26,29 @@ pub const MOST_TOP: usize = 64;
 impl HeadRows {
     /// Checks that the model has what this needs, arranged for it or not at all.
     pub fn check(self, weights: &Weights<'_>) -> Result<(), HeadRowsError> {
-        if self == HeadRows::Profiler && weights.profiler.is_none() {
-            return Err(HeadRowsError::NoProfiler);
-        }
         let (rows, cols) = (weights.lm_head().rows(), weights.lm_head().cols());
-        if self == HeadRows::Coarse && sketch_bytes(rows, cols).is_none() {
-            return Err(HeadRowsError::Groups { rows, cols });
-        }
+        self.check_shape(weights.profiler.is_some(), rows, cols)?;
         match weights.lm_head().layout() {
             Layout::Rows => Ok(()),
             layout if layout == self.layout() => Ok(()),
             found => Err(HeadRowsError::Arranged { expected: self.layout(), found }),
         }
+    }
+
+    /// The same of a model with a predictor or without, whose LM head has these rows and columns and is not arranged.
+    pub fn check_shape(
+        self,
+        has_profiler: bool,
+        rows: usize,
+        cols: usize,
+    ) -> Result<(), HeadRowsError> {
+        if self == HeadRows::Profiler && !has_profiler {
+            return Err(HeadRowsError::NoProfiler);
+        }
+        if self == HeadRows::Coarse && sketch_bytes(rows, cols).is_none() {
+            return Err(HeadRowsError::Groups { rows, cols });
+        }
+        Ok(())
     }
 
     /// The layout of the LM head that suits, where it fits.

@@ -102,8 +102,8 @@ mod weights;
 
 pub use arena::{Arena, ArenaError};
 pub use arrangement::{
-    Arrangement, Arranger, Piece, Section, arranged_bytes, expert_layout, for_each_piece,
-    once_layout, take_arranged,
+    Arrangement, Arranger, Piece, Section, arranged_bytes, expert_layout, expert_layout_of,
+    for_each_piece, once_layout, take_arranged,
 };
 pub use book::{ATTEMPTS, Book, Waited};
 pub use candidates::Candidates;

@@ -164,6 +164,11 @@ impl Role {
         self.row().5
     }
 
+    /// The same in a layer whose downs have a row for each neuron, or one for each output.
+    pub const fn layout_in(self, by_neuron: bool) -> Layout {
+        if by_neuron && matches!(self, Role::Down) { Rows } else { self.layout() }
+    }
+
     /// What it is multiplied with, if that is ever encoded.
     pub const fn input(self) -> Option<Input> {
         self.row().6

@@ -119,7 +119,7 @@ impl<'m> Layer<'m> {
 
     /// How the kernels want a tensor of this layer, where that fits.
     pub(crate) fn wanted_layout(&self, role: Role) -> Layout {
-        if role == Role::Down && self.is_by_neuron() { Layout::Rows } else { role.layout() }
+        role.layout_in(self.is_by_neuron())
     }
 
     /// All tensors, in the order of a file.

@@ -38,6 +38,17 @@ pub enum Error {
         /// Weights in a row.
         cols: usize,
     },
+    /// A weight is no number, or too large for its format.
+    Weight {
+        /// The tensor's name.
+        tensor: String,
+        /// The row of it.
+        row: usize,
+        /// The weight.
+        found: f32,
+        /// The format.
+        format: Format,
+    },
     /// The file cannot be written.
     File {
         /// Its path.
@@ -94,6 +105,15 @@ impl fmt::Display for Error {
                  choose another type or other sizes",
                 format.block_len()
             ),
+            Error::Weight { tensor, row, found, .. } if !found.is_finite() => {
+                write!(f, "{tensor}, row {row}: finite weights expected, {found} found")
+            }
+            Error::Weight { tensor, row, found, format } => {
+                write!(
+                    f,
+                    "{tensor}, row {row}: {found} is too large for {format}; choose bf16 or f32"
+                )
+            }
             Error::File { path, bytes, .. } => {
                 write!(f, "{}: {bytes} bytes cannot be written", path.display())
             }

@@ -18,13 +18,15 @@ const HEADER: u64 = 24;
 #[derive(Clone, Debug)]
 pub struct Metadata {
     alignment: usize,
+    /// Where the alignment stands, if it is said.
+    alignment_at: Option<usize>,
     count: u64,
     bytes: Vec<u8>,
 }
 
 impl Default for Metadata {
     fn default() -> Metadata {
-        Metadata { alignment: ALIGNMENT, count: 0, bytes: Vec::new() }
+        Metadata { alignment: ALIGNMENT, alignment_at: None, count: 0, bytes: Vec::new() }
     }
 }
 
@@ -39,7 +41,20 @@ impl Metadata {
     /// Says that tensors lie at multiples of `alignment`, a power of two.
     pub fn align(&mut self, alignment: u32) -> &mut Metadata {
         self.alignment = alignment as usize;
-        self.u32("general.alignment", alignment)
+        self.u32("general.alignment", alignment);
+        self.alignment_at = Some(self.bytes.len() - size_of::<u32>());
+        self
+    }
+
+    /// Says another alignment in place of the one that is said, if there is one, which it returns.
+    pub(crate) fn realign(&mut self, alignment: u32) -> Option<u32> {
+        let Some(at) = self.alignment_at else {
+            self.align(alignment);
+            return None;
+        };
+        let said = std::mem::replace(&mut self.alignment, alignment as usize);
+        self.bytes[at..][..size_of::<u32>()].copy_from_slice(&alignment.to_le_bytes());
+        Some(said as u32)
     }
 
     /// Adds a value as it was read.
@@ -52,6 +67,11 @@ impl Metadata {
     /// Adds an unsigned integer of 32 bits.
     pub fn u32(&mut self, key: &str, value: u32) -> &mut Metadata {
         self.add(key, Kind::U32, &value.to_le_bytes())
+    }
+
+    /// Adds a signed integer of 32 bits.
+    pub fn integer(&mut self, key: &str, value: i32) -> &mut Metadata {
+        self.add(key, Kind::I32, &value.to_le_bytes())
     }
 
     /// Adds the checksum of header, metadata and tensor table to those of a packed file, whose last
@@ -203,7 +223,11 @@ impl Tensor {
         Ok(self.row_bytes()? as u64 * self.rows() as u64)
     }
 
-    fn entry(&self) -> Result<Entry, Error> {
+    /// The entry of the table.
+    ///
+    /// # Errors
+    /// Those of [`Tensor::row_bytes`].
+    pub(crate) fn entry(&self) -> Result<Entry, Error> {
         let (name, dims, number) = (self.name.clone(), self.dims.clone(), self.format.ggml());
         Ok(Entry { name, dims, number, bytes: self.bytes()? })
     }

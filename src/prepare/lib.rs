@@ -34,30 +34,43 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod convert;
+mod dense;
 mod error;
 mod file;
+mod file_type;
 mod gguf;
+mod importance;
 mod low_bit;
+mod new_model;
+mod new_tensor;
 mod normal;
 mod ordered;
 mod pack;
 mod partial;
 mod quantize;
 mod random;
+mod requantize;
+mod round;
 mod routing;
 mod shape;
+mod shape_keys;
 mod statistics;
 mod synthetic;
 mod unpack;
 mod verify;
 mod vocabulary;
 
+pub use convert::{Checkpoint, ConvertRule, Predictor, Texts, convert, shards};
 pub use error::Error;
 pub use file::{NewFile, refuse_input};
 pub use gguf::{Entry, Metadata, Tensor, Writer};
+pub use importance::Importances;
+pub use new_model::NewModel;
 pub use pack::Pack;
 pub use partial::{remove_unfinished, try_remove_unfinished};
 pub use quantize::{QUANTIZABLE, quantize, quantize_by};
+pub use requantize::{FormatRule, requantize};
 pub use shape::Shape;
 pub use statistics::Statistics;
 pub use synthetic::Synthetic;

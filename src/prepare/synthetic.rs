@@ -9,15 +9,15 @@
 
 use crate::gguf::{Metadata, Tensor, Writer};
 use crate::normal;
-use crate::ordered::in_order;
+use crate::ordered::write_in_order;
 use crate::quantize::quantize;
 use crate::random::Random;
 use crate::routing;
 use crate::vocabulary::{LEAST_ENTRIES, Vocabulary};
-use crate::{Error, Shape, Statistics};
+use crate::{Error, Shape, Statistics, file_type, shape_keys};
 use std::ops::{ControlFlow, Range};
 use std::path::Path;
-use wick_core::{Config, Gating, Parallel, Role, TensorName};
+use wick_core::{Config, Parallel, Role, TensorName};
 use wick_format::ARCHITECTURE;
 use wick_kernels::Format;
 
@@ -137,18 +137,15 @@ impl Synthetic {
         let mut writer = Writer::create(path, &self.metadata(), &tensors)?;
         for (number, (name, tensor)) in self.parts.iter().enumerate() {
             let law = self.law(*name);
-            let draw = |rows| self.rows(number, tensor, &law, rows);
-            let rows = (CHUNK / tensor.cols()).max(1);
-            let starts: Vec<usize> = (0..tensor.rows()).step_by(rows).collect();
-            for round in starts.chunks(parallel.threads()) {
-                let chunk = |i: usize| round[i]..(round[i] + rows).min(tensor.rows());
-                for bytes in in_order(parallel, round.len(), |i| draw(chunk(i))) {
-                    writer.write(&bytes)?;
-                    if progress(bytes.len() as u64).is_break() {
-                        return Err(Error::Interrupted);
-                    }
-                }
-            }
+            let step = (CHUNK / tensor.cols()).max(1);
+            let starts = (0..tensor.rows()).step_by(step);
+            let chunks: Vec<Range<usize>> =
+                starts.map(|start| start..(start + step).min(tensor.rows())).collect();
+            let draw =
+                |rows: &Range<usize>| Ok((self.rows(number, tensor, &law, rows.clone()), ()));
+            write_in_order(&chunks, parallel, &mut writer, draw, |_, bytes, ()| {
+                progress(bytes.len() as u64)
+            })?;
         }
         writer.finish()
     }
@@ -169,40 +166,13 @@ impl Synthetic {
     }
 
     fn metadata(&self) -> Metadata {
-        let c = &self.config;
         let mut metadata = Metadata::default();
         metadata.str("general.architecture", ARCHITECTURE);
         metadata.str("general.type", "model");
         metadata.str("general.name", "synthetic");
-        metadata.u32("general.file_type", file_type(self.file_type));
-        metadata.u32("general.quantization_version", 2);
-        let gating = match c.gating {
-            Gating::Softmax => 1,
-            Gating::Sigmoid => 2,
-        };
-        let mut sizes = vec![
-            ("block_count", c.layers),
-            ("context_length", c.context),
-            ("embedding_length", c.hidden),
-            ("feed_forward_length", c.expert_width),
-            ("expert_feed_forward_length", c.expert_width),
-            ("attention.head_count", c.heads),
-            ("attention.head_count_kv", c.kv_heads),
-            ("attention.key_length", c.head),
-            ("attention.value_length", c.head),
-            ("rope.dimension_count", c.rope_dims),
-            ("expert_count", c.experts),
-            ("expert_used_count", c.active),
-            ("expert_gating_func", gating),
-        ];
-        sizes.extend(c.window.map(|window| ("attention.sliding_window", window.size)));
-        for (key, size) in sizes {
-            metadata.u32(&format!("{ARCHITECTURE}.{key}"), size as u32);
-        }
-        metadata
-            .f32(&format!("{ARCHITECTURE}.attention.layer_norm_rms_epsilon"), c.rms_eps)
-            .f32(&format!("{ARCHITECTURE}.rope.freq_base"), c.rope_base);
-        Vocabulary::new(c.vocab, self.seed).describe(&mut metadata);
+        file_type::describe(self.file_type, &mut metadata);
+        shape_keys::describe(&self.config, &mut metadata);
+        Vocabulary::new(self.config.vocab, self.seed).describe(&mut metadata);
         metadata
     }
 
@@ -325,18 +295,6 @@ fn parts(config: &Config, format: Format, output: Option<Format>) -> Vec<(Tensor
     };
     let tensor = |name: TensorName| Some((name, Tensor::of(name, format(name.role)?, config)));
     TensorName::all(config.layers).filter_map(tensor).collect()
-}
-
-/// llama.cpp's number for a file whose matrices are mostly in a format.
-fn file_type(format: Format) -> u32 {
-    match format {
-        Format::F16 => 1,
-        Format::Q4_0 => 2,
-        Format::Q8_0 => 7,
-        Format::Q6_K => 18,
-        Format::BF16 => 32,
-        _ => 0,
-    }
 }
 
 #[cfg(test)]

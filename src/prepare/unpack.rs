@@ -1,6 +1,7 @@
 //! Unpacking: the file that was packed.
 
-use crate::pack::{break_off, matrices, pieces};
+use crate::dense::{Matrix, matrices, pieces};
+use crate::ordered::break_off;
 use crate::verify::{check_expert, check_tensor};
 use crate::{Entry, Error, Metadata, Writer};
 use std::ops::ControlFlow;
@@ -108,8 +109,11 @@ impl<'a, 'm> Unpack<'a, 'm> {
         let layout = Layout::from_name(self.packed.layout_name(tensor.name()));
         let layout = layout.unwrap_or(Layout::Rows);
         let bytes = tensor.bytes().unwrap_or_default();
-        for (cols, bytes) in matrices(tensor, role, bytes, &self.weights) {
-            for piece in pieces(tensor.format(), layout, cols, bytes) {
+        let (format, dims) = (tensor.format(), tensor.dims());
+        let all = matrices(role, format, dims.as_slice(), bytes.len(), &self.config);
+        for Matrix { cols, bytes: matrix } in all {
+            for piece in pieces(format, layout, cols, matrix) {
+                let piece = &bytes[piece];
                 write_restored(layout, cols, piece, writer)?;
                 break_off(done(piece))?;
             }

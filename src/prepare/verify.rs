@@ -1,7 +1,7 @@
 //! Checking packed files.
 
 use crate::Error;
-use crate::pack::break_off;
+use crate::ordered::break_off;
 use std::fmt;
 use std::ops::ControlFlow;
 use wick_core::{ExpertKey, Part, StoreError, StoreReason};

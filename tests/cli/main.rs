@@ -5,6 +5,7 @@
 mod bench;
 mod changes;
 mod chat;
+mod convert;
 mod damage;
 mod doctor;
 mod eval;
@@ -19,6 +20,7 @@ mod pack;
 mod person;
 mod plan;
 mod program;
+mod quantize;
 mod refusals;
 mod run;
 mod signals;

@@ -31,12 +31,13 @@ impl Folder {
     }
 
     /// Runs each verb that writes, to `out`.
-    fn write(&self, out: &str) -> [Output; 4] {
+    fn write(&self, out: &str) -> [Output; 5] {
         let (model, packed) = (self.path("model"), self.path("packed"));
         [
             wick(&["logits", "-m", &model, "--ids", "1 2 3", "--out", out]),
             wick(&["pack", &model, "-o", out]),
             wick(&["unpack", &packed, "-o", out]),
+            wick(&["quantize", &model, "-o", out, "--type", "f32"]),
             wick(&["synth", "--shape", "tiny", "--no-run", "-o", out]),
         ]
     }
@@ -61,6 +62,8 @@ fn nothing_is_written_over_an_input() {
         let logits = wick(&["logits", "-m", &model, "--ids", "1 2 3", "--out", &out]);
         fails(&logits, 2, "is the input; name another file");
         fails(&wick(&["pack", &model, "-o", &out]), 2, "is the input; name another file");
+        let quantize = wick(&["quantize", &model, "-o", &out, "--type", "q8_0"]);
+        fails(&quantize, 2, "is the input; name another file");
         assert!(fs::read(folder.path("model")).unwrap() == before);
     }
     for part in ["split-00001-of-00002.gguf", "split-00002-of-00002.gguf"] {
@@ -104,7 +107,7 @@ fn links_are_kept_and_files_replaced_as_a_whole() {
     let folder = Folder::new();
     fs::create_dir(folder.path("far")).unwrap();
     symlink("far/out", folder.path("link")).unwrap();
-    for verb in 0..4 {
+    for verb in 0..5 {
         fs::write(folder.path("far/out"), "an older file").unwrap();
         let older = fs::File::open(folder.path("far/out")).unwrap();
         stdout(&folder.write(&folder.path("link"))[verb]);
@@ -126,8 +129,8 @@ fn devices_and_pipes_are_written_as_they_come() {
     for output in folder.write("/dev/full") {
         fails(&output, 1, "/dev/full: ");
     }
-    stdout(&folder.write(&folder.path("file"))[3]);
-    let [logits, pack, unpack, synth] = folder.write("/dev/stdout");
+    stdout(&folder.write(&folder.path("file"))[4]);
+    let [logits, pack, unpack, quantize, synth] = folder.write("/dev/stdout");
     // What is known last stands first in a packed file.
     fails(&pack, 2, "/dev/stdout: a file expected, since its beginning is written last");
     for output in folder.write("-") {
@@ -135,6 +138,7 @@ fn devices_and_pipes_are_written_as_they_come() {
     }
     assert_eq!(logits.stdout.len() % 12, 0);
     assert!(unpack.stdout == fs::read(folder.path("model")).unwrap());
+    assert!(quantize.stdout.starts_with(b"GGUF"));
     assert!(synth.stdout == fs::read(folder.path("file")).unwrap());
     assert!(String::from_utf8(synth.stderr).unwrap().starts_with("/dev/stdout: "));
 

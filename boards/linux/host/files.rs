@@ -24,9 +24,17 @@ impl Files {
     /// A file cannot be mapped.
     pub fn open(path: &Path) -> Result<Files, HostError> {
         let paths = part_paths(path);
+        Files::open_all(&paths[0].display().to_string(), &paths)
+    }
+
+    /// Maps the files at `paths`, which messages call `name`.
+    ///
+    /// # Errors
+    /// A file cannot be mapped.
+    pub fn open_all(name: &str, paths: &[PathBuf]) -> Result<Files, HostError> {
         let parts =
             paths.iter().map(|path| ModelFile::open(path)).collect::<Result<Vec<_>, _>>()?;
-        Ok(Files { name: paths[0].display().to_string(), parts, built_in: &[] })
+        Ok(Files { name: name.into(), parts, built_in: &[] })
     }
 
     /// A file that is in memory as long as the program is, such as one that `include_bytes` has put into

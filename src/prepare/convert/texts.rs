@@ -1,0 +1,92 @@
+//! The texts beside a checkpoint's weights.
+
+use super::config::Description;
+use crate::Error;
+use serde::de::DeserializeOwned;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+/// Bytes of the longest text that is read; tokenizers have up to 20 million.
+const LONGEST: u64 = 256 << 20;
+
+/// The texts beside a checkpoint's weights, as they are.
+#[derive(Clone, Debug, Default)]
+pub struct Texts {
+    /// `config.json`.
+    pub config: String,
+    /// `tokenizer.json`.
+    pub tokenizer: String,
+    /// `tokenizer_config.json`.
+    pub tokenizer_config: Option<String>,
+    /// `generation_config.json`.
+    pub generation_config: Option<String>,
+    /// `chat_template.jinja`.
+    pub chat_template: Option<String>,
+    /// `additional_chat_templates/NAME.jinja`, by name.
+    pub more_templates: Vec<(String, String)>,
+}
+
+impl Texts {
+    /// Reads the texts in a folder.
+    ///
+    /// # Errors
+    /// One of the first two is missing, or one cannot be read or is no UTF-8.
+    pub fn read(folder: &Path) -> Result<Texts, Error> {
+        let read = |name: &str| read(&folder.join(name));
+        let need = |name: &str| {
+            let missing = || format!("{}: no such file", folder.join(name).display());
+            read(name)?.ok_or_else(missing).map_err(|message| Error::Input { message })
+        };
+        Ok(Texts {
+            config: need("config.json")?,
+            tokenizer: need("tokenizer.json")?,
+            tokenizer_config: read("tokenizer_config.json")?,
+            generation_config: read("generation_config.json")?,
+            chat_template: read("chat_template.jinja")?,
+            more_templates: more_templates(&folder.join("additional_chat_templates"))?,
+        })
+    }
+
+    /// What they say of the model's shape.
+    pub(crate) fn describe(&self) -> Result<Description, String> {
+        Description::parse(&self.config)
+    }
+}
+
+/// A text of JSON as what it should be; `name` is that of its file.
+pub(crate) fn parse<T: DeserializeOwned>(name: &str, text: &str) -> Result<T, String> {
+    serde_json::from_str(text.trim_start_matches('\u{feff}')).map_err(|e| format!("{name}: {e}"))
+}
+
+/// The text of a file, if it is there.
+pub(crate) fn read(path: &Path) -> Result<Option<String>, Error> {
+    let refuse =
+        |message: String| Error::Input { message: format!("{}: {message}", path.display()) };
+    let file = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        file => file.map_err(|e| refuse(e.to_string()))?,
+    };
+    if !file.metadata().is_ok_and(|found| found.is_file()) {
+        return Err(refuse("a regular file expected".into()));
+    }
+    let mut text = String::new();
+    file.take(LONGEST + 1).read_to_string(&mut text).map_err(|e| refuse(e.to_string()))?;
+    if text.len() as u64 > LONGEST {
+        return Err(refuse(format!("at most {LONGEST} bytes expected")));
+    }
+    Ok(Some(text))
+}
+
+/// Named templates, in the order of their names.
+fn more_templates(folder: &Path) -> Result<Vec<(String, String)>, Error> {
+    let Ok(entries) = fs::read_dir(folder) else { return Ok(Vec::new()) };
+    let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "jinja"));
+    paths.sort();
+    let named = |path: PathBuf| {
+        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        Ok(read(&path)?.map(|text| (name, text)))
+    };
+    paths.into_iter().filter_map(|path| named(path).transpose()).collect()
+}

@@ -1,0 +1,498 @@
+//! `wick convert`, with published weights at toy size (`tests/models/published.py`).
+
+use crate::program::{fails, golden, stdout, wick, wick_with};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::fs;
+use std::hash::{DefaultHasher, Hasher};
+use std::path::{Path, PathBuf};
+use std::process::Output;
+use tempfile::TempDir;
+use wick_format::Gguf;
+
+/// Both layouts: as the 4B's (BF16, tied, two shards), as the 21B's (F16, windows, its own LM head).
+const NAMES: [&str; 2] = ["small", "large"];
+const IDS: &str = "5 280 17 99 271 3 64 200 150 31 260 44";
+
+fn published(name: &str) -> PathBuf {
+    golden("published").join(name)
+}
+
+/// A copy of a folder with published weights, to be changed.
+struct Copy {
+    temporary: TempDir,
+    name: &'static str,
+}
+
+impl Copy {
+    fn of(name: &'static str) -> Copy {
+        let copy = Copy { temporary: tempfile::tempdir().unwrap(), name };
+        fs::create_dir(copy.file("")).unwrap();
+        for entry in fs::read_dir(published(name)).unwrap() {
+            let path = entry.unwrap().path();
+            fs::copy(&path, copy.file(path.file_name().unwrap().to_str().unwrap())).unwrap();
+        }
+        copy
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.temporary.path().join(self.name).join(name)
+    }
+
+    fn out(&self) -> String {
+        self.temporary.path().join("out.gguf").display().to_string()
+    }
+
+    fn convert(&self, more: &[&str]) -> Output {
+        let (folder, out) = (self.file("").display().to_string(), self.out());
+        wick(&[&["convert", &folder, "-o", &out][..], more].concat())
+    }
+
+    /// Changes a text of JSON.
+    fn change(&self, file: &str, change: impl FnOnce(&mut Value)) {
+        let mut value = serde_json::from_slice(&fs::read(self.file(file)).unwrap()).unwrap();
+        change(&mut value);
+        fs::write(self.file(file), value.to_string()).unwrap();
+    }
+
+    fn refuses(&self, code: i32, text: &str) {
+        fails(&self.convert(&[]), code, text);
+        let left = fs::read_dir(self.temporary.path()).unwrap().count();
+        assert_eq!(left, 1, "nothing is left behind");
+    }
+}
+
+/// Everything that a file says, by keys and names.
+fn contents(path: &Path) -> BTreeMap<String, String> {
+    let bytes = fs::read(path).unwrap();
+    let gguf = Gguf::parse(&bytes).unwrap();
+    let keys = gguf.entries().map(|entry| (entry.key.to_owned(), format!("{:?}", entry.value)));
+    let tensors = gguf.tensors().map(|tensor| {
+        let digest = digest(tensor.bytes().unwrap());
+        let found = format!("{} of type {}: {digest:x}", tensor.dims(), tensor.number());
+        (format!("tensor {}", tensor.name()), found)
+    });
+    keys.chain(tensors).collect()
+}
+
+/// Tells bytes apart.
+fn digest(bytes: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(bytes);
+    hasher.finish()
+}
+
+fn floats(path: &Path) -> Vec<f32> {
+    fs::read(path).unwrap().as_chunks().0.iter().map(|four| f32::from_le_bytes(*four)).collect()
+}
+
+#[test]
+fn files_are_those_of_another_converter() {
+    for name in NAMES {
+        let copy = Copy::of(name);
+        for threads in ["1", "2"] {
+            let said = stdout(&copy.convert(&["--threads", threads]));
+            assert!(said.contains(" tensors, ") && said.contains(" bits a weight, "), "{said}");
+            let (found, expected) =
+                (contents(Path::new(&copy.out())), contents(&published(&format!("{name}.gguf"))));
+            for (key, expected) in &expected {
+                assert_eq!(found.get(key), Some(expected), "{name}: {key}");
+            }
+            assert_eq!(found.len(), expected.len(), "{name}: {:?}", found.keys());
+        }
+    }
+}
+
+#[test]
+fn logits_are_those_of_the_original_weights() {
+    for name in NAMES {
+        let copy = Copy::of(name);
+        stdout(&copy.convert(&["--type", "f32"]));
+        let (model, out) = (copy.out(), copy.file("logits.f32"));
+        stdout(&wick(&["logits", "-m", &model, "--ids", IDS, "--out", &out.display().to_string()]));
+        let (found, expected) = (floats(&out), floats(&published(&format!("{name}.numpy.f32"))));
+        assert_eq!(found.len(), expected.len());
+        let largest = expected.iter().fold(0f32, |a, b| a.max(b.abs()));
+        for (a, b) in found.iter().zip(&expected) {
+            assert!((a - b).abs() <= 1e-3 * largest, "{name}: {a} found, {b} expected");
+        }
+    }
+}
+
+/// Types are as if the file had been quantized afterwards.
+#[test]
+fn conversion_to_a_type_is_conversion_and_quantization() {
+    for name in NAMES {
+        let copy = Copy::of(name);
+        let plain = copy.file("plain.gguf").display().to_string();
+        stdout(&copy.convert(&["--type", "f32"]));
+        fs::rename(copy.out(), &plain).unwrap();
+        for options in [
+            &["--type", "q4_0"][..],
+            &["--type", "q4_0", "--pure"],
+            &["--type", "q8_0", "--output-type", "f16"],
+            &["--type", "f16"],
+        ] {
+            let (quantized, converted) = (copy.file("quantized.gguf"), copy.out());
+            let out = quantized.display().to_string();
+            stdout(&wick(&[&["quantize", &plain, "-o", &out][..], options].concat()));
+            stdout(&copy.convert(options));
+            assert_eq!(contents(&quantized), contents(Path::new(&converted)), "{name} {options:?}");
+            stdout(&wick(&["run", "-m", &converted, "-n", "3", "hi"]));
+        }
+    }
+}
+
+/// Nothing stands between a folder and a packed file.
+#[test]
+fn a_converted_model_is_packed_at_once() {
+    for name in NAMES {
+        let copy = Copy::of(name);
+        let [plain, packed, unpacked] =
+            ["plain", "packed", "unpacked"].map(|name| copy.file(name).display().to_string());
+        for options in [&["--type", "q4_0"][..], &[]] {
+            stdout(&copy.convert(options));
+            fs::rename(copy.out(), &plain).unwrap();
+            stdout(&copy.convert(&[&["--pack", "--threads", "3"][..], options].concat()));
+            stdout(&wick(&["pack", &plain, "-o", &packed]));
+            assert!(fs::read(&packed).unwrap() == fs::read(copy.out()).unwrap(), "{name}");
+            stdout(&wick(&["quantize", &plain, "-o", &copy.out(), "--type", "q8_0", "--pack"]));
+            stdout(&wick(&["pack", "--verify", &copy.out()]));
+            stdout(&wick(&["unpack", &packed, "-o", &unpacked]));
+            assert!(fs::read(&unpacked).unwrap() == fs::read(&plain).unwrap(), "{name}");
+        }
+    }
+}
+
+/// Tokens are those of the original tokenizer, and a chat is what the template makes of it.
+#[test]
+fn a_converted_model_chats() {
+    for name in NAMES {
+        let copy = Copy::of(name);
+        stdout(&copy.convert(&[]));
+        let model = copy.out();
+        let text = b"<|im_start|>the flame<tool_call>";
+        let ids = stdout(&wick_with(text, &["tokenize", "-m", &model]));
+        assert!(ids.contains("298") && ids.contains("301"), "{ids}");
+        let inspect = stdout(&wick(&["inspect", "--json", &model]));
+        let report: Value = serde_json::from_str(&inspect).unwrap();
+        assert_eq!(report["name"], name);
+        assert_eq!(report["tokenizer"]["end"], json!([297, 299]));
+        assert_eq!(report["tokenizer"]["chat_template"], true);
+        stdout(&wick(&["run", "-m", &model, "-n", "3", "hi"]));
+    }
+}
+
+/// A safetensors file.
+fn write_shard(path: &Path, tensors: &[(&str, &str, &[usize], &[u8])]) {
+    let (mut table, mut data) = (serde_json::Map::new(), Vec::new());
+    for (name, dtype, shape, bytes) in tensors {
+        let start = data.len();
+        data.extend(*bytes);
+        let entry = json!({"dtype": dtype, "shape": shape, "data_offsets": [start, data.len()]});
+        table.insert((*name).into(), entry);
+    }
+    let mut head = Value::Object(table).to_string().into_bytes();
+    head.resize(head.len().next_multiple_of(8), b' ');
+    fs::write(path, [&(head.len() as u64).to_le_bytes()[..], &head, &data].concat()).unwrap();
+}
+
+#[test]
+fn a_predictor_is_taken_over() {
+    let copy = Copy::of("small");
+    let (rank, hidden, vocab) = (32, 32, 320);
+    let values = |seed: usize, len: usize| -> Vec<u8> {
+        let value = |i: usize| ((i * 31 + seed) % 17) as f32 / 16.0 - 0.5;
+        (0..len).flat_map(|i| value(i).to_le_bytes()).collect()
+    };
+    let (first, second) = (values(1, rank * hidden), values(2, vocab * rank));
+    let file = copy.file("../predictor.safetensors");
+    let path = file.display().to_string();
+    write_shard(
+        &file,
+        &[
+            ("a.weight", "F32", &[vocab, rank], &second),
+            ("b.weight", "F32", &[rank, hidden], &first),
+        ],
+    );
+    stdout(&copy.convert(&["--type", "q4_0", "--lm-head", &path]));
+    let (model, converted) = (copy.out(), contents(Path::new(&copy.out())));
+    assert!(converted["tensor lm_head_profiler.weight"].contains("of type 2"), "{converted:?}");
+    stdout(&wick(&["run", "-m", &model, "--output", "profiler", "-n", "3", "hi"]));
+    // A file that has one lends it as it is.
+    let other = copy.file("../other.gguf").display().to_string();
+    fs::rename(&model, &other).unwrap();
+    stdout(&copy.convert(&["--type", "f16", "--lm-head", &other]));
+    let again = contents(Path::new(&copy.out()));
+    assert_eq!(
+        again["tensor lm_head_profiler.weight"],
+        converted["tensor lm_head_profiler.weight"]
+    );
+
+    fs::remove_file(copy.out()).unwrap();
+    write_shard(&file, &[("a.weight", "F32", &[rank, hidden], &first)]);
+    fails(
+        &copy.convert(&["--lm-head", &path]),
+        3,
+        "two matrices of N x 32 and 320 x N weights expected",
+    );
+    let without = published("small.gguf").display().to_string();
+    fails(&copy.convert(&["--lm-head", &without]), 3, "no lm_head_profiler.weight is in it");
+}
+
+/// What a file cannot say, or what contradicts itself, is one clear line.
+#[test]
+fn what_config_says_is_checked() {
+    for (name, key, value, text) in [
+        ("small", "hidden_size", Value::Null, "missing field `hidden_size`"),
+        ("small", "hidden_size", json!("32"), "config.json: invalid type"),
+        (
+            "small",
+            "hidden_size",
+            json!(64),
+            "model.embed_tokens.weight: 320 x 64 weights expected by config.json, 320 x 32 found",
+        ),
+        ("small", "rms_norm_eps", json!(0), "config.json: RMSNorm epsilon"),
+        (
+            "small",
+            "architectures",
+            json!(["LlamaForCausalLM"]),
+            "architectures: SmallThinkerForCausalLM expected, \"LlamaForCausalLM\" found",
+        ),
+        (
+            "small",
+            "rope_layout",
+            json!([1, 1, 0, 1, 1]),
+            "rope_layout: 1 expected for layer 2, 0 found",
+        ),
+        (
+            "small",
+            "rope_layout",
+            json!([1, 1, 1, 1]),
+            "rope_layout: 5 entries expected, one for each layer, 4 found",
+        ),
+        (
+            "small",
+            "rope_layout",
+            json!([1, 1, 1, 1, 2]),
+            "rope_layout: 0 or 1 expected, 2 found for layer 4",
+        ),
+        (
+            "small",
+            "sliding_window_layout",
+            json!([0, 1, 1, 1, 0]),
+            "rope_layout: 0 expected for layer 0, 1 found",
+        ),
+        (
+            "large",
+            "sliding_window_layout",
+            json!([0, 1, 1, 0, 0]),
+            "sliding_window_layout: 1 expected for layer 3, 0 found",
+        ),
+        (
+            "large",
+            "rope_layout",
+            json!([1, 1, 1, 1, 1]),
+            "rope_layout: 0 expected for layer 0, 1 found",
+        ),
+        ("large", "sliding_window_size", Value::Null, "sliding_window_size: missing"),
+        (
+            "small",
+            "rope_scaling",
+            json!({"rope_type": "yarn", "factor": 4.0}),
+            "RoPE scaling is not supported",
+        ),
+        (
+            "small",
+            "tie_word_embeddings",
+            json!(false),
+            "lm_head.weight: missing, although config.json says that it is not tied",
+        ),
+        (
+            "small",
+            "moe_enable_early_router",
+            json!(false),
+            "moe_enable_early_router: true expected, false found",
+        ),
+        (
+            "small",
+            "moe_enable_secondary_experts",
+            json!(true),
+            "moe_enable_secondary_experts: false expected",
+        ),
+        ("small", "num_hidden_layers", json!(4), "rope_layout: 4 entries expected"),
+        (
+            "small",
+            "moe_num_primary_experts",
+            json!(3),
+            "model.layers.0.block_sparse_moe.primary_router.weight: 3 x 32 weights expected",
+        ),
+        (
+            "small",
+            "moe_num_primary_experts",
+            json!(5),
+            "model.layers.0.block_sparse_moe.primary_router.weight: 5 x 32 weights expected",
+        ),
+        ("small", "moe_num_active_primary_experts", json!(5), "config.json: active experts"),
+        ("small", "num_key_value_heads", json!(3), "config.json: query heads"),
+        ("small", "vocab_size", json!(300), "config.json has a vocab_size of 300"),
+    ] {
+        let copy = Copy::of(name);
+        copy.change("config.json", |config| match value {
+            Value::Null => drop(config.as_object_mut().unwrap().remove(key)),
+            value => config[key] = value,
+        });
+        // The vocabulary is looked at after the weights, which have more rows.
+        let text = if key == "vocab_size" { "300 x 32 weights expected" } else { text };
+        copy.refuses(3, text);
+    }
+    // What is left out means what the modelling code takes it for.
+    let copy = Copy::of("large");
+    let all = [&["--type", "q4_0"][..]].concat();
+    stdout(&copy.convert(&all));
+    let before = contents(Path::new(&copy.out()));
+    copy.change("config.json", |config| {
+        let config = config.as_object_mut().unwrap();
+        let theta = config.remove("rope_theta").unwrap();
+        config
+            .insert("rope_parameters".into(), json!({"rope_theta": theta, "rope_type": "default"}));
+        for key in ["tie_word_embeddings", "rope_scaling", "model_type"] {
+            config.remove(key);
+        }
+    });
+    stdout(&copy.convert(&all));
+    assert_eq!(contents(Path::new(&copy.out())), before);
+}
+
+#[test]
+fn what_the_tokenizer_says_is_checked() {
+    type Change = fn(&mut Value);
+    let cases: [(&str, Change, &str); 9] = [
+        ("tokenizer.json", |t| t["model"]["type"] = json!("Unigram"), "model: BPE expected"),
+        (
+            "tokenizer.json",
+            |t| t["model"]["byte_fallback"] = json!(true),
+            "byte-level BPE expected",
+        ),
+        (
+            "tokenizer.json",
+            |t| t["normalizer"] = json!({"type": "NFKC"}),
+            "normalizer: NFC or none expected",
+        ),
+        (
+            "tokenizer.json",
+            |t| t["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"] = json!("\\s+"),
+            "that of Qwen2 expected",
+        ),
+        (
+            "tokenizer.json",
+            |t| t["model"]["merges"][0] = json!("abc"),
+            "merges: two tokens expected",
+        ),
+        ("tokenizer.json", |t| t["added_tokens"][0]["id"] = json!(298), "have the same id, 298"),
+        (
+            "tokenizer.json",
+            |t| t["added_tokens"][0]["id"] = json!(320),
+            "has id 320, but config.json has a vocab_size of 320",
+        ),
+        (
+            "tokenizer_config.json",
+            |t| t["eos_token"] = json!("<|end|>"),
+            "\"<|end|>\" is no token of tokenizer.json",
+        ),
+        (
+            "generation_config.json",
+            |t| t["eos_token_id"] = json!([1, 2]),
+            "at most two ends of a sequence besides",
+        ),
+    ];
+    for (file, change, text) in cases {
+        let copy = Copy::of("small");
+        copy.change(file, change);
+        copy.refuses(3, text);
+    }
+    // One more end is the end of a turn; a list and a name say the same as before.
+    let copy = Copy::of("small");
+    copy.change("generation_config.json", |t| t["eos_token_id"] = json!([299, 300]));
+    stdout(&copy.convert(&[]));
+    let found = contents(Path::new(&copy.out()));
+    assert_eq!(found["tokenizer.ggml.eot_token_id"], "U32(300)");
+    assert_eq!(found["tokenizer.ggml.eos_token_id"], "U32(299)");
+    // A template in a file of its own stands in place of the other; more have names.
+    copy.change("tokenizer_config.json", |t| t["chat_template"] = json!("other"));
+    fs::create_dir(copy.file("additional_chat_templates")).unwrap();
+    fs::write(copy.file("additional_chat_templates/rag.jinja"), "documents").unwrap();
+    stdout(&copy.convert(&[]));
+    let templates = contents(Path::new(&copy.out()));
+    assert_eq!(templates["tokenizer.chat_template"], found["tokenizer.chat_template"]);
+    assert!(templates.contains_key("tokenizer.chat_template.rag"));
+}
+
+#[test]
+fn what_is_missing_or_broken_is_named() {
+    let copy = Copy::of("small");
+    let [first, second] = [1, 2].map(|i| format!("model-0000{i}-of-00002.safetensors"));
+    let whole = fs::read(copy.file(&second)).unwrap();
+    fs::remove_file(copy.file(&second)).unwrap();
+    copy.refuses(3, "model-00002-of-00002.safetensors: no such file, though model.safetensors.index.json names it");
+    // Without an index, all files are read.
+    fs::remove_file(copy.file("model.safetensors.index.json")).unwrap();
+    copy.refuses(3, "in none of the safetensors files; is one of them missing?");
+    for cut in [0, 7, 100, whole.len() - 1] {
+        fs::write(copy.file(&second), &whole[..cut]).unwrap();
+        copy.refuses(3, if cut == 0 { "the file is empty" } else { "a safetensors file expected" });
+    }
+    fs::write(copy.file(&second), &whole).unwrap();
+    stdout(&copy.convert(&[]));
+    fs::remove_file(copy.out()).unwrap();
+    fs::copy(copy.file(&first), copy.file("model-3.safetensors")).unwrap();
+    copy.refuses(3, "is in model-00001-of-00002.safetensors, too");
+    fs::remove_file(copy.file("model-3.safetensors")).unwrap();
+
+    let extra = |name: &str, dtype: &str, bytes: &[u8]| {
+        write_shard(&copy.file("model-3.safetensors"), &[(name, dtype, &[bytes.len() / 4], bytes)]);
+    };
+    extra("model.layers.0.self_attn.q_norm.weight", "F32", &[0; 16]);
+    copy.refuses(
+        3,
+        "model.layers.0.self_attn.q_norm.weight: no SmallThinker model has this tensor",
+    );
+    extra("model.layers.0.self_attn.rotary_emb.inv_freq", "F32", &[0; 16]);
+    stdout(&copy.convert(&[]));
+    fs::remove_file(copy.out()).unwrap();
+    for file in ["config.json", "tokenizer.json"] {
+        let text = fs::read(copy.file(file)).unwrap();
+        fs::write(copy.file(file), &text[..text.len() / 2]).unwrap();
+        copy.refuses(3, &format!("{file}: EOF while parsing"));
+        fs::write(copy.file(file), b"\xff\xfe").unwrap();
+        copy.refuses(3, "valid UTF-8");
+        fs::remove_file(copy.file(file)).unwrap();
+        copy.refuses(3, &format!("{file}: no such file"));
+        fs::write(copy.file(file), text).unwrap();
+    }
+    fs::write(copy.file("model.safetensors.index.json"), r#"{"weight_map": {"a": "../b"}}"#)
+        .unwrap();
+    copy.refuses(3, "the name of a file in the same folder expected, \"../b\" found");
+    let nowhere = copy.file("nowhere").display().to_string();
+    fails(&wick(&["convert", &nowhere, "-o", &copy.out()]), 3, "nowhere/config.json: no such file");
+}
+
+/// Other types than those of weights are refused, weights that are no numbers too, wherever they stand.
+#[test]
+fn weights_are_checked() {
+    let copy = Copy::of("large");
+    let path = copy.file("model.safetensors");
+    let whole = fs::read(&path).unwrap();
+    let table = usize::try_from(u64::from_le_bytes(whole[..8].try_into().unwrap())).unwrap();
+    let text = String::from_utf8(whole[8..8 + table].to_vec()).unwrap();
+    let table: Value = serde_json::from_str(&text).unwrap();
+    let name = "model.layers.3.block_sparse_moe.experts.2.down.weight";
+    let end = table[name]["data_offsets"][1].as_u64().unwrap() as usize + 8 + text.len();
+    let mut infinite = whole.clone();
+    infinite[end - 2..end].copy_from_slice(&0x7c00u16.to_le_bytes());
+    fs::write(&path, infinite).unwrap();
+    copy.refuses(3, "blk.3.ffn_down_exps.weight, row 95: finite weights expected, inf found");
+    let other = text.replacen("\"F16\"", "\"I16\"", 1);
+    fs::write(&path, [&whole[..8], other.as_bytes(), &whole[8 + text.len()..]].concat()).unwrap();
+    copy.refuses(3, "BF16, F16 or F32 expected, I16 found");
+}
