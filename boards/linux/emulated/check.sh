@@ -158,7 +158,8 @@ is_of_root() { [ "$(stat -c %U /usr /etc /usr/bin/wick /etc/wick/wick.toml | sor
 # The archive for systems without Debian's packages, unpacked by somebody who is not root.
 archive() {
     cp /var/lib/wick/models/model.gguf $folder/model.gguf
-    umount /var/lib/wick/models
+    # What the service had mounted for itself goes a moment after it.
+    expect model-is-unmounted within 30 umount /var/lib/wick/models
     rm -rf /var/lib/wick
     mkdir /archive
     tar -C /archive -xzf $folder/wick.tar.gz
