@@ -16,9 +16,11 @@ mod editor;
 mod engine;
 mod eval;
 mod exit;
+mod fetch;
 mod heat;
 mod history;
 mod http;
+mod hub;
 mod input;
 mod inspect;
 mod interrupt;
@@ -67,7 +69,8 @@ use wick_linux::{Allocator, on_stack};
 const EXIT_CODES: &str = "\
 Exit codes:
   0    done
-  1    the output cannot be written, or something else went wrong on the way
+  1    the output cannot be written, a model cannot be fetched, or something else went wrong on
+       the way
   2    the command line is wrong
   3    a model file cannot be read, is damaged, has changed while in use, or is none that wick
        runs
@@ -108,6 +111,7 @@ enum Verb {
     Bench(bench::Arguments),
     Plan(plan::Arguments),
     Doctor(doctor::Arguments),
+    Fetch(fetch::Arguments),
     Synth(synth::Arguments),
     Pack(pack::PackArguments),
     Unpack(pack::UnpackArguments),
@@ -231,6 +235,7 @@ fn run(interrupt: &Interrupt, started: Instant) -> Result<(), Failure> {
         Verb::Bench(a) => bench::run(&a, started),
         Verb::Plan(a) => plan::run(&a),
         Verb::Doctor(a) => doctor::run(&a),
+        Verb::Fetch(a) => fetch::run(&a),
         Verb::Synth(a) => synth::run(&a, interrupt),
         Verb::Pack(a) => pack::pack(&a, interrupt),
         Verb::Unpack(a) => pack::unpack(&a, interrupt),

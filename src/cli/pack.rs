@@ -4,6 +4,7 @@ use crate::engine::{HeadRowsArgument, available};
 use crate::exit::{Exit, Failure};
 use crate::interrupt::Interrupt;
 use crate::memory::Mib;
+use crate::model::open;
 use crate::number;
 use crate::progress::Progress;
 use crate::report::report_written;
@@ -81,7 +82,7 @@ struct InputArguments {
 impl InputArguments {
     fn open(&self) -> Result<Files, Failure> {
         match self.file.as_deref().or(self.model.as_deref()) {
-            Some(path) => Ok(Files::open(path)?),
+            Some(path) => open(Some(path)),
             None => Err(Failure::new(Exit::Usage, "IN expected: the file that is read")),
         }
     }
@@ -132,7 +133,7 @@ pub(crate) fn unpack(arguments: &UnpackArguments, interrupt: &Interrupt) -> Resu
 
 /// Names everything that is damaged on stdout.
 fn check(path: &Path, interrupt: &Interrupt) -> Result<(), Failure> {
-    let files = Files::open(path)?;
+    let files = open(Some(path))?;
     let parts = files.parse()?;
     let model = Model::new(&parts).map_err(|e| files.blame(e))?;
     let (start, total) = (Instant::now(), model.bytes() as u64);
