@@ -34,7 +34,7 @@ pub(crate) struct Arguments {
     /// Folder to put the files into, in place of the cache
     #[arg(long, value_name = "DIR")]
     to: Option<PathBuf>,
-    /// Address of the hub or a mirror [default: HF_ENDPOINT, or https://huggingface.co]
+    /// Address of the hub or a mirror [default: HF_ENDPOINT, or huggingface.co]
     #[arg(long, value_name = "URL")]
     endpoint: Option<String>,
     /// Ranges of a file that are fetched at the same time

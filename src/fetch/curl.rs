@@ -10,6 +10,7 @@ use crate::url::Url;
 use rustix::process::{Pid, Signal, kill_process};
 use std::io::{self, Read, Write};
 use std::ops::Range;
+use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -104,6 +105,8 @@ impl Request<'_> {
         command.args(["--speed-limit", SLOWEST, "--speed-time", &stall, "--config", "-"]);
         command.arg(if self.is_head { "--head" } else { "--include" });
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        // Ctrl-C at a terminal is for wick, which ends curl itself.
+        command.process_group(0);
         // Listed before anybody may want to end it.
         let mut running = running();
         let mut child = command.spawn().map_err(|source| match source.kind() {

@@ -56,6 +56,15 @@ struct State {
     working: usize,
 }
 
+/// A thread that counts as one that fetches, however it ends.
+struct Working<'w>(&'w Mutex<State>);
+
+impl Drop for Working<'_> {
+    fn drop(&mut self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).working -= 1;
+    }
+}
+
 /// What one thread is at.
 struct Task {
     left: Range<u64>,
@@ -135,6 +144,10 @@ impl<'d> Shared<'d> {
             if working == 0 && (is_stopped || hashed == *size) {
                 return Ok(hasher);
             }
+            if working == 0 && done.prefix() < *size {
+                let (url, reason) = (self.download.entry.path.clone(), "a thread ended".into());
+                self.fail(Error::Network { url, reason });
+            }
             if saved.elapsed() >= SAVED && working > 0 {
                 self.partial.save(&done).unwrap_or_else(|error| self.fail(error));
                 saved = Instant::now();
@@ -163,6 +176,7 @@ impl<'d> Shared<'d> {
 
     /// The life of a thread.
     fn work(&self) {
+        let _until_it_ends = Working(&self.state);
         loop {
             let next = self.state().left.pop_front();
             let Some(left) = next else { break };
@@ -170,7 +184,6 @@ impl<'d> Shared<'d> {
                 self.fail(error);
             }
         }
-        self.state().working -= 1;
     }
 
     /// Fetches a range, in as many attempts as it takes.

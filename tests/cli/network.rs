@@ -57,7 +57,7 @@ fn a_signal_ends_curl_too() {
     hub.behave(|asked| if asked.is_for_bytes() { Deed::Stall(9) } else { Deed::Usual });
     for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
         hub.asked();
-        let child = hub.start(&[SOURCE]);
+        let child = hub.start(&[SOURCE, "--stall", "3600"]);
         hub.wait(|asked| asked.is_for_bytes());
         let curls = children(child.id());
         assert_eq!(curls.len(), 1);
@@ -162,6 +162,7 @@ fn who_is_asked_too_often_is_asked_later() {
     assert_eq!(asked.len(), 4);
     assert!(asked[1].at - asked[0].at >= Duration::from_secs(1));
     is_in_cache(&hub);
+    let hub = crate::fetch::hub();
     hub.behave(|_| Deed::Status(502, ""));
     fails(&hub.fetch(&[SOURCE]), 1, "the server cannot answer (502), after 6 attempts");
     assert_eq!(hub.asked().len(), 6);
