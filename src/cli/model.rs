@@ -15,7 +15,7 @@ pub(crate) static NANO: &[u8] = include_bytes!("../../tests/models/nano/nano.ggu
 /// Which file, of a verb that takes it with or without `--model`.
 #[derive(Args, Clone)]
 pub(crate) struct FileArguments {
-    /// GGUF file of the model, the first one if it is split, or hf:REPO[:FILE] [default: nano, built in]
+    /// GGUF file of the model, the first one if it is split, or hf:REPO:FILE [default: nano, built in]
     file: Option<PathBuf>,
     /// The same as FILE
     #[arg(short, long, value_name = "FILE", conflicts_with = "file")]
@@ -25,7 +25,7 @@ pub(crate) struct FileArguments {
 /// Which file, of a verb whose words are a prompt.
 #[derive(Args, Clone)]
 pub(crate) struct FlagArguments {
-    /// GGUF file of the model, the first one if it is split, or hf:REPO[:FILE] [default: nano, built in]
+    /// GGUF file of the model, the first one if it is split, or hf:REPO:FILE [default: nano, built in]
     #[arg(short, long, value_name = "FILE")]
     model: Option<PathBuf>,
 }
