@@ -2,6 +2,7 @@
 
 use crate::engine::{EngineArguments, HeadRowsArguments};
 use crate::exit::{Exit, Failure, OrExit};
+use crate::hub;
 use crate::number;
 use crate::sampling::SamplingArguments;
 use crate::sequences::Wanted;
@@ -179,7 +180,9 @@ pub(crate) fn arrange(forms: &Forms) {
 /// What clients call the model of a file, unless somebody says: its name without folder and ending.
 pub(crate) fn name(path: Option<&Path>) -> String {
     let stem = |path: &Path| Some(path.file_stem()?.to_string_lossy().into_owned());
-    path.map_or("nano".into(), |path| stem(path).unwrap_or("model".into()))
+    path.map_or("nano".into(), |path| {
+        hub::name(path).or_else(|| stem(path)).unwrap_or("model".into())
+    })
 }
 
 /// Model, kernels and what the engine has, to be shown.

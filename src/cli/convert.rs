@@ -37,6 +37,9 @@ pub(crate) struct Arguments {
     /// The LM head gets --type, too
     #[arg(long = "pure")]
     is_pure: bool,
+    /// What the model is called [default: as its folder, or its repository in the hub's cache]
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
     /// Take over PowerInfer's predictor of rows of the LM head: a safetensors file with its two matrices, or a GGUF file
     /// that has it
     #[arg(long, value_name = "FILE")]
@@ -65,8 +68,8 @@ pub(crate) fn run(arguments: &Arguments, interrupt: &Interrupt) -> Result<(), Fa
         lm_head: arguments.output_type,
         is_pure: arguments.is_pure,
     };
-    let new = convert(&model_name(folder), &texts, &checkpoint, predictor.as_ref(), rule)
-        .map_err(blame)?;
+    let name = arguments.name.clone().unwrap_or_else(|| model_name(folder));
+    let new = convert(&name, &texts, &checkpoint, predictor.as_ref(), rule).map_err(blame)?;
     writing.write("converting", new, &files, interrupt)
 }
 
@@ -74,7 +77,29 @@ fn file_name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// What the model is called: as its folder.
+/// What the model is called: as its folder, or, in the cache of the hub's tools (`models--USER--NAME/snapshots/COMMIT`), as
+/// its repository.
 fn model_name(folder: &Path) -> String {
-    file_name(&fs::canonicalize(folder).unwrap_or_else(|_| folder.to_owned()))
+    let path = fs::canonicalize(folder).unwrap_or_else(|_| folder.to_owned());
+    let above = path.parent().filter(|parent| parent.ends_with("snapshots"));
+    let repository = above.and_then(Path::parent).map(file_name);
+    let name = repository.as_deref().and_then(|name| name.strip_prefix("models--"));
+    let name = name.and_then(|name| name.rsplit("--").next());
+    name.map_or_else(|| file_name(&path), str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn models_are_called_as_their_repositories() {
+        for (folder, name) in [
+            ("/x/hub/models--USER--Small-1/snapshots/0123abcd", "Small-1"),
+            ("/x/Small-1/", "Small-1"),
+            ("/x/snapshots/0123", "0123"),
+        ] {
+            assert_eq!(model_name(Path::new(folder)), name);
+        }
+    }
 }

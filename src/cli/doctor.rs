@@ -19,7 +19,7 @@ use report::{Expected, FileReport, Report};
 use std::path::{Path, PathBuf};
 use wick_format::Overrides;
 use wick_linux::board::{Board, Work};
-use wick_linux::host::{Budget, Model, Placement, one_sequence};
+use wick_linux::host::{Budget, Files, Model, Placement, one_sequence};
 use wick_linux::machine::{Disk, Machine};
 
 /// Show what this machine is, what to expect of it, and what to change
@@ -59,7 +59,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let files = arguments.file.open()?;
     let model = files.model(Overrides::default())?;
     let machine = Machine::read(root);
-    let path = arguments.place();
+    let path = arguments.place(&files);
     let disk = path.as_deref().and_then(|path| Disk::of(root, path));
     let boards = boards().or_exit(Exit::Usage)?;
     boards.broken().for_each(|wrong| log::warn!("{wrong}"));
@@ -120,8 +120,8 @@ impl Arguments {
     }
 
     /// Where the model's file lies; on another machine as it is called there. `None` for nano.
-    fn place(&self) -> Option<PathBuf> {
-        let path = self.file.path()?;
+    fn place(&self, files: &Files) -> Option<PathBuf> {
+        let path = files.parts().first()?.path();
         let here = path.canonicalize().ok();
         Some(here.filter(|_| self.root.is_none()).unwrap_or_else(|| path.to_owned()))
     }

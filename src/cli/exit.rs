@@ -152,6 +152,14 @@ impl From<wick_prepare::Error> for Failure {
     }
 }
 
+/// What is wrong with what is to be fetched, or on the way to it.
+impl From<wick_fetch::Error> for Failure {
+    fn from(error: wick_fetch::Error) -> Failure {
+        let exit = if error.is_usage() { Exit::Usage } else { Exit::Failed };
+        Failure { exit, error: error.into() }
+    }
+}
+
 /// A step fails for want of an expert, or because it was asked for too much.
 impl From<StepError> for Failure {
     fn from(error: StepError) -> Failure {

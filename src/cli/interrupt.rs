@@ -167,6 +167,7 @@ fn serve(mut signals: Signals, state: &State) {
 
 /// Ends the process without waiting for any other thread.
 fn end(signal: i32) -> ! {
+    wick_fetch::end_all();
     wick_prepare::remove_unfinished();
     restore_terminal();
     low_level::exit(exit(signal) as i32)
@@ -174,6 +175,7 @@ fn end(signal: i32) -> ! {
 
 /// What is left to do when the system refuses memory, before the process ends.
 pub(crate) fn leave_in_order() {
+    wick_fetch::try_end_all();
     wick_prepare::try_remove_unfinished();
     restore_terminal();
 }

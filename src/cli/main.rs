@@ -17,10 +17,12 @@ mod editor;
 mod engine;
 mod eval;
 mod exit;
+mod fetch;
 mod format;
 mod heat;
 mod history;
 mod http;
+mod hub;
 mod input;
 mod inspect;
 mod interrupt;
@@ -71,7 +73,8 @@ use wick_linux::{Allocator, on_stack};
 const EXIT_CODES: &str = "\
 Exit codes:
   0    done
-  1    the output cannot be written, or something else went wrong on the way
+  1    the output cannot be written, a model cannot be fetched, or something else went wrong on
+       the way
   2    the command line is wrong
   3    a model file cannot be read, is damaged, has changed while in use, or is none that wick
        runs
@@ -112,6 +115,7 @@ enum Verb {
     Bench(bench::Arguments),
     Plan(plan::Arguments),
     Doctor(doctor::Arguments),
+    Fetch(fetch::Arguments),
     Convert(convert::Arguments),
     Synth(synth::Arguments),
     Quantize(quantize::Arguments),
@@ -237,6 +241,7 @@ fn run(interrupt: &Interrupt, started: Instant) -> Result<(), Failure> {
         Verb::Bench(a) => bench::run(&a, started),
         Verb::Plan(a) => plan::run(&a),
         Verb::Doctor(a) => doctor::run(&a),
+        Verb::Fetch(a) => fetch::run(&a),
         Verb::Convert(a) => convert::run(&a, interrupt),
         Verb::Synth(a) => synth::run(&a, interrupt),
         Verb::Quantize(a) => quantize::run(&a, interrupt),

@@ -4,6 +4,7 @@ use crate::engine::available;
 use crate::exit::{Exit, Failure};
 use crate::interrupt::Interrupt;
 use crate::memory::Mib;
+use crate::model::open;
 use crate::number;
 use crate::progress::Progress;
 use crate::report::report_written;
@@ -34,7 +35,7 @@ pub(crate) struct InputArguments {
 impl InputArguments {
     pub(crate) fn open(&self) -> Result<Files, Failure> {
         match self.file.as_deref().or(self.model.as_deref()) {
-            Some(path) => Ok(Files::open(path)?),
+            Some(path) => open(Some(path)),
             None => Err(Failure::new(Exit::Usage, "IN expected: the file that is read")),
         }
     }

@@ -1,11 +1,12 @@
 //! Which model, and its tokenizer.
 
 use crate::exit::Failure;
+use crate::hub::located;
 use clap::{Args, ValueEnum};
 use std::path::{Path, PathBuf};
 use wick_core::Gating;
 use wick_format::{Gguf, Overrides};
-use wick_linux::host::{Files, HostError};
+use wick_linux::host::Files;
 use wick_text::Tokenizer;
 
 /// nano, the model that is built in.
@@ -14,7 +15,7 @@ pub(crate) static NANO: &[u8] = include_bytes!("../../tests/models/nano/nano.ggu
 /// Which file, of a verb that takes it with or without `--model`.
 #[derive(Args, Clone)]
 pub(crate) struct FileArguments {
-    /// GGUF file of the model, the first one if it is split [default: nano, built in]
+    /// GGUF file of the model, the first one if it is split, or hf:REPO:FILE [default: nano, built in]
     file: Option<PathBuf>,
     /// The same as FILE
     #[arg(short, long, value_name = "FILE", conflicts_with = "file")]
@@ -24,7 +25,7 @@ pub(crate) struct FileArguments {
 /// Which file, of a verb whose words are a prompt.
 #[derive(Args, Clone)]
 pub(crate) struct FlagArguments {
-    /// GGUF file of the model, the first one if it is split [default: nano, built in]
+    /// GGUF file of the model, the first one if it is split, or hf:REPO:FILE [default: nano, built in]
     #[arg(short, long, value_name = "FILE")]
     model: Option<PathBuf>,
 }
@@ -64,7 +65,7 @@ impl From<GatingArgument> for Gating {
 
 impl ModelArguments {
     /// Maps the file that was asked for.
-    pub(crate) fn open(&self) -> Result<Files, HostError> {
+    pub(crate) fn open(&self) -> Result<Files, Failure> {
         self.file.open()
     }
 
@@ -83,7 +84,7 @@ impl GatingArguments {
 
 impl FileArguments {
     /// Maps the file that was asked for.
-    pub(crate) fn open(&self) -> Result<Files, HostError> {
+    pub(crate) fn open(&self) -> Result<Files, Failure> {
         open(self.path())
     }
 
@@ -105,15 +106,15 @@ impl FlagArguments {
     }
 
     /// Maps the file that was asked for.
-    pub(crate) fn open(&self) -> Result<Files, HostError> {
+    pub(crate) fn open(&self) -> Result<Files, Failure> {
         open(self.model.as_deref())
     }
 }
 
-/// Maps the file at `path` and its other parts, or takes nano.
-pub(crate) fn open(path: Option<&Path>) -> Result<Files, HostError> {
+/// Maps the file at `path` and its other parts, or takes nano. A file of the hub is fetched first, unless its cache has it.
+pub(crate) fn open(path: Option<&Path>) -> Result<Files, Failure> {
     match path {
-        Some(path) => Files::open(path),
+        Some(path) => Ok(Files::open(&located(path)?)?),
         None => Ok(Files::built_in("nano, built in", NANO)),
     }
 }

@@ -5,6 +5,7 @@ use crate::exit::{Exit, Failure};
 use crate::interrupt::Interrupt;
 use crate::making::{InputArguments, MakerThreads, with_progress};
 use crate::memory::Mib;
+use crate::model::open;
 use crate::report::report_written;
 use crate::screen;
 use clap::Args;
@@ -13,7 +14,6 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 use wick_format::Model;
 use wick_linux::ModelFile;
-use wick_linux::host::Files;
 use wick_prepare::{Pack, Unpack, refuse_input, verify};
 
 /// Arrange a model's weights for the kernels in a file that starts at once and streams
@@ -106,7 +106,7 @@ pub(crate) fn unpack(arguments: &UnpackArguments, interrupt: &Interrupt) -> Resu
 
 /// Names everything that is damaged on stdout.
 fn check(path: &Path, interrupt: &Interrupt) -> Result<(), Failure> {
-    let files = Files::open(path)?;
+    let files = open(Some(path))?;
     let parts = files.parse()?;
     let model = Model::new(&parts).map_err(|e| files.blame(e))?;
     let (start, total) = (Instant::now(), model.bytes() as u64);

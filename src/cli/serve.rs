@@ -10,6 +10,7 @@ use crate::engine::EngineArguments;
 use crate::exit::Failure;
 use crate::heat;
 use crate::http::{Bounds, Http};
+use crate::hub;
 use crate::interrupt::Interrupt;
 use crate::plan::Report;
 use crate::screen::line;
@@ -34,7 +35,9 @@ pub(crate) fn run(
     let all = arguments.models()?;
     let first = Opened::of(&all[0], arguments)?;
     for Named { name, path } in &all[1..] {
-        if let Some(path) = path.as_ref().filter(|path| !path.exists()) {
+        if let Some(path) =
+            path.as_ref().filter(|path| hub::named(path).is_none() && !path.exists())
+        {
             log::warn!(
                 "{name}: there is no file {}, so that who asks for it is refused",
                 path.display()

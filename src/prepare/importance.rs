@@ -194,10 +194,10 @@ mod tests {
     /// Two tensors: one matrix with 2 columns, and two experts with 1.
     fn plain(tail: bool) -> Vec<u8> {
         let mut bytes = 2i32.to_le_bytes().to_vec();
-        for (name, calls, values) in [("a", 4, [8.0f32, 2.0]), ("b", 0, [3.0, 5.0])] {
+        for (name, calls, values) in [("a", 4i32, [8.0f32, 2.0]), ("b", 0, [3.0, 5.0])] {
             bytes.extend((name.len() as i32).to_le_bytes());
             bytes.extend(name.as_bytes());
-            bytes.extend((calls as i32).to_le_bytes());
+            bytes.extend(calls.to_le_bytes());
             bytes.extend((values.len() as i32).to_le_bytes());
             values.iter().for_each(|value| bytes.extend(value.to_le_bytes()));
         }

@@ -1,10 +1,13 @@
 """Tests of the recipe itself; run with `python test_recipe.py` (needs no pytest), about a minute."""
 
 import json
+import os
 import pathlib
 import random
 import re
+import subprocess
 import sys
+import tempfile
 
 import gguf
 import jax
@@ -15,8 +18,10 @@ sys.path.append(str(HERE.parent))
 
 import check
 import corpus
+import export
 import load
 import model
+import publish
 import reference
 from corpus import arithmetic, commands
 from corpus.common import is_held_out
@@ -32,6 +37,36 @@ def test_forward_agrees_with_numpy():
     theirs = reference.forward(reference.Model(path), ids, kv=np.float32)
     theirs = theirs[0] if isinstance(theirs, tuple) else theirs
     assert np.abs(ours - theirs).max() <= 1e-3 * np.ptp(theirs)
+
+
+def test_wick_converts_as_the_exporter_does():
+    """From the shipped file's weights; Q4_0 of Q4_0 is the same, so they give the shipped file's tensors, too."""
+    reader = load.open_file(HERE / "nano.gguf")
+    params, config = load.params(reader), load.config(reader)
+    with tempfile.TemporaryDirectory() as folder:
+        folder = pathlib.Path(folder)
+        (folder / "nano").mkdir()
+        tokenizer = folder / "nano" / "tokenizer.json"
+        load.tokenizer(reader).save(str(tokenizer))
+        publish.write(folder / "nano", params, tokenizer, config)
+        for mode, output in (("q4_0", "q8_0"), ("q8_0", "q8_0"), ("f32", "f32")):
+            export.write(folder / "exported.gguf", params, tokenizer, mode)
+            wick = [os.environ.get("WICK", "wick"), "convert", folder / "nano", "-o", folder / "converted.gguf"]
+            subprocess.run([*wick, "--type", mode, "--output-type", output], check=True, stdout=subprocess.DEVNULL)
+            exported, converted = (everything(folder / f"{name}.gguf") for name in ("exported", "converted"))
+            # The exporter describes the model in words, too.
+            words = {"general.name", "general.description", "general.license", "general.languages"}
+            assert {k: v for k, v in exported.items() if k not in words} == {k: v for k, v in converted.items() if k not in words}
+            if mode == "q4_0":
+                shipped = {t.name: t.data.tobytes() for t in reader.tensors}
+                assert all(converted[f"tensor {name}"][1] == data for name, data in shipped.items())
+
+
+def everything(path):
+    """All keys and tensors of a file."""
+    reader = load.open_file(path)
+    keys = {k: f.contents() for k, f in reader.fields.items() if not k.startswith("GGUF.")}
+    return keys | {f"tensor {t.name}": (t.tensor_type, t.data.tobytes()) for t in reader.tensors}
 
 
 def test_rounding_is_the_files_rounding():
