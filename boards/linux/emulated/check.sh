@@ -45,7 +45,7 @@ is_asleep() { ! systemctl is-active -q wick && ! systemctl is-enabled -q wick; }
 runs_as_wick() { [ "$(stat -c %U "/proc/$(pid)")" = wick ]; }
 # Exposure of 2.0 at most, of 10; told in tenths.
 is_confined() { systemd-analyze security --no-pager --threshold=20 wick.service; }
-version() { [ "$(dpkg-query -W -f '${Version}' wick)" = "$(cat $folder/"$1")" ]; }
+version() { [ "$(dpkg-query -W -f '${Version} ${db:Status-Status}' wick)" = "$(cat $folder/"$1") installed" ]; }
 is_configured() { grep -q '^memory' /etc/wick/wick.toml; }
 
 install() {
@@ -84,7 +84,8 @@ kill_nine() {
 }
 
 upgrade() {
-    dpkg -i $folder/new.deb >$folder/dpkg.log 2>&1
+    # Nobody is there to be asked whether the changed file of settings is kept.
+    expect upgrade dpkg --force-confold -i $folder/new.deb
     expect upgraded version new-version
     expect configuration-stays is_configured
     expect runs-after-upgrade within 60 healthy
@@ -158,8 +159,7 @@ is_of_root() { [ "$(stat -c %U /usr /etc /usr/bin/wick /etc/wick/wick.toml | sor
 # The archive for systems without Debian's packages, unpacked by somebody who is not root.
 archive() {
     cp /var/lib/wick/models/model.gguf $folder/model.gguf
-    # What the service had mounted for itself goes a moment after it.
-    expect model-is-unmounted within 30 umount /var/lib/wick/models
+    expect model-is-unmounted umount /var/lib/wick/models
     rm -rf /var/lib/wick
     mkdir /archive
     tar -C /archive -xzf $folder/wick.tar.gz
