@@ -236,7 +236,7 @@ fn run(interrupt: &Interrupt, started: Instant) -> Result<(), Failure> {
         Verb::Tokenize(a) => tokenize::run(&a),
         Verb::Detokenize(a) => detokenize::run(&a),
         Verb::Logits(a) => logits::run(&a),
-        Verb::Inspect(a) => inspect::run(&a),
+        Verb::Inspect(a) => inspect::run(&a, interrupt),
         Verb::Eval(a) => eval::run(&a, interrupt),
         Verb::Bench(a) => bench::run(&a, started),
         Verb::Plan(a) => plan::run(&a),

@@ -73,6 +73,15 @@ impl Screen {
         }
         self.out.flush()
     }
+
+    /// The same for a text that is all there is, after which a terminal goes on in a new line.
+    pub(crate) fn write_whole(&mut self, text: &str) -> io::Result<()> {
+        self.write_now(text)?;
+        match self.is_terminal && !text.ends_with('\n') {
+            true => self.write_now("\n"),
+            false => Ok(()),
+        }
+    }
 }
 
 #[cfg(test)]

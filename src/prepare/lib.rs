@@ -34,6 +34,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod compare;
 mod convert;
 mod dense;
 mod error;
@@ -61,6 +62,7 @@ mod unpack;
 mod verify;
 mod vocabulary;
 
+pub use compare::{Comparison, Deviation, compare};
 pub use convert::{Checkpoint, ConvertRule, Predictor, Texts, convert, shards};
 pub use error::Error;
 pub use file::{NewFile, refuse_input};

@@ -36,7 +36,7 @@ pub(crate) fn break_off(flow: ControlFlow<()>) -> Result<(), Error> {
 }
 
 /// What `work` makes of each number below `count`, in order. Each thread takes the next number.
-fn in_order<R: Send>(
+pub(crate) fn in_order<R: Send>(
     parallel: &dyn Parallel,
     count: usize,
     work: impl Fn(usize) -> R + Sync,

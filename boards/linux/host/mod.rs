@@ -52,6 +52,6 @@ pub use budget::{Budget, Footprint, Shortage, Source};
 pub use engine::with_engine;
 pub use error::HostError;
 pub use files::Files;
-pub use model::Model;
+pub use model::{Model, chat_templates};
 pub use placement::Placement;
 pub use setup::{BATCH, LoadProgress, Setup, one_sequence};

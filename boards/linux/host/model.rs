@@ -75,8 +75,11 @@ impl<'m> Model<'m> {
     }
 }
 
-/// The chat templates of a file: one alone, and others whose names stand in their keys.
-fn chat_templates<'m>(gguf: &Gguf<'m>) -> Result<Vec<(&'m str, &'m str)>, Error<'m>> {
+/// The chat templates of a file: one alone, which is called `default`, and others whose names stand in their keys.
+///
+/// # Errors
+/// One of them is no text.
+pub fn chat_templates<'m>(gguf: &Gguf<'m>) -> Result<Vec<(&'m str, &'m str)>, Error<'m>> {
     let mut templates = Vec::new();
     for entry in gguf.entries() {
         let Some(name) = entry.key.strip_prefix("tokenizer.chat_template") else { continue };

@@ -29,17 +29,17 @@ pub(crate) struct Report {
     program: usize,
     requests: usize,
     slots: usize,
-    total: usize,
+    pub(crate) total: usize,
     /// Bytes that the process may take, and who says so.
     budget: Option<usize>,
     budget_source: Option<String>,
     /// Experts of the model, those that have a slot, and bytes of a slot.
-    experts: usize,
-    expert_slots: usize,
+    pub(crate) experts: usize,
+    pub(crate) expert_slots: usize,
     slot_bytes: usize,
     slots_per_layer: f64,
     /// Share of wanted experts that a slot holds, expected.
-    hit_rate: f64,
+    pub(crate) hit_rate: f64,
     /// Bytes that a decoded token reads, expected.
     memory_bytes_per_token: f64,
     pub(super) storage_bytes_per_token: f64,
