@@ -52,6 +52,8 @@ pub(crate) fn run(arguments: &Arguments, interrupt: &Interrupt) -> Result<(), Fa
     let Arguments { folder, lm_head, writing, .. } = arguments;
     let texts = Texts::read(folder)?;
     let paths = shards(folder)?;
+    let described = Texts::NAMES.map(|name| folder.join(name));
+    refuse_input(&writing.out, described.iter().map(PathBuf::as_path))?;
     refuse_input(&writing.out, paths.iter().map(PathBuf::as_path).chain(lm_head.as_deref()))?;
     let files = Files::open_all(&folder.display().to_string(), &paths)?;
     let predictor = lm_head.as_deref().map(ModelFile::open).transpose().map_err(HostError::from)?;

@@ -12,14 +12,13 @@ mod value;
 use crate::board::BoardParser;
 use crate::exit::Failure;
 use crate::interrupt::Interrupt;
-use crate::model::FileArguments;
+use crate::model::{FileArguments, open};
 use crate::number;
 use crate::report::print;
 use clap::Args;
 use report::Report;
 use std::path::PathBuf;
 use wick_linux::board::Board;
-use wick_linux::host::Files;
 
 /// Show what is in a model's file, and how it would run, or why it cannot; or how two files differ
 ///
@@ -64,7 +63,7 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments, interrupt: &Interrupt) -> Result<(), Failure> {
     let files = arguments.file.open()?;
     if let Some(other) = &arguments.other {
-        return differences::show(&files, &Files::open(other)?, arguments.json, interrupt);
+        return differences::show(&files, &open(Some(other))?, arguments.json, interrupt);
     }
     if let Some(name) = &arguments.template {
         return template::show(&files, name, arguments.json);

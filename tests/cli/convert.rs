@@ -230,6 +230,10 @@ fn a_predictor_is_taken_over() {
     );
 
     fs::remove_file(copy.out()).unwrap();
+    let nothing: [(&str, &str, &[usize], &[u8]); 2] =
+        [("a.weight", "F32", &[0, hidden], &[]), ("b.weight", "F32", &[vocab, 0], &[])];
+    write_shard(&file, &nothing);
+    fails(&copy.convert(&["--lm-head", &path]), 3, "no features found");
     write_shard(&file, &[("a.weight", "F32", &[rank, hidden], &first)]);
     fails(
         &copy.convert(&["--lm-head", &path]),
@@ -323,6 +327,14 @@ fn what_config_says_is_checked() {
         ("small", "num_hidden_layers", json!(4), "rope_layout: 4 entries expected"),
         (
             "small",
+            "num_hidden_layers",
+            json!(u64::MAX),
+            "rope_layout: 18446744073709551615 entries expected",
+        ),
+        ("small", "vocab_size", json!(u64::MAX), "config.json: vocabulary"),
+        ("small", "moe_num_primary_experts", json!(1u64 << 40), "config.json: experts"),
+        (
+            "small",
             "moe_num_primary_experts",
             json!(3),
             "model.layers.0.block_sparse_moe.primary_router.weight: 3 x 32 weights expected",
@@ -335,15 +347,13 @@ fn what_config_says_is_checked() {
         ),
         ("small", "moe_num_active_primary_experts", json!(5), "config.json: active experts"),
         ("small", "num_key_value_heads", json!(3), "config.json: query heads"),
-        ("small", "vocab_size", json!(300), "config.json has a vocab_size of 300"),
+        ("small", "vocab_size", json!(300), "300 x 32 weights expected"),
     ] {
         let copy = Copy::of(name);
         copy.change("config.json", |config| match value {
             Value::Null => drop(config.as_object_mut().unwrap().remove(key)),
             value => config[key] = value,
         });
-        // The vocabulary is looked at after the weights, which have more rows.
-        let text = if key == "vocab_size" { "300 x 32 weights expected" } else { text };
         copy.refuses(3, text);
     }
     // What is left out means what the modelling code takes it for.
@@ -426,6 +436,19 @@ fn what_the_tokenizer_says_is_checked() {
     let templates = contents(Path::new(&copy.out()));
     assert_eq!(templates["tokenizer.chat_template"], found["tokenizer.chat_template"]);
     assert!(templates.contains_key("tokenizer.chat_template.rag"));
+}
+
+/// Nothing is written over what is read.
+#[test]
+fn inputs_stay() {
+    let copy = Copy::of("small");
+    for name in ["config.json", "tokenizer.json", "model-00002-of-00002.safetensors"] {
+        let before = fs::read(copy.file(name)).unwrap();
+        let (folder, out) = (copy.file("").display().to_string(), copy.file(name));
+        let refused = wick(&["convert", &folder, "-o", &out.display().to_string()]);
+        fails(&refused, 2, "is the input; name another file");
+        assert!(fs::read(out).unwrap() == before);
+    }
 }
 
 #[test]

@@ -203,7 +203,7 @@ impl Keys {
         let rope = flags("rope_layout", &self.rope_layout)?;
         let windowed = match &self.sliding_window_layout {
             Some(layout) => flags("sliding_window_layout", layout)?,
-            None => vec![false; layers],
+            None => vec![false; rope.len()],
         };
         for (key, layout) in [("rope_layout", &rope), ("sliding_window_layout", &windowed)] {
             if layout.len() != layers {

@@ -83,6 +83,9 @@ fn both<'m>(
         _ => return Err(expected(&format!("{shapes:?}"))),
     };
     let rank = shapes[first][0];
+    if rank == 0 {
+        return Err(expected("no features"));
+    }
     let take = |i: usize| checkpoint.take(names[i], shapes[i]);
     Ok((rank, [take(first)?, take(second)?]))
 }

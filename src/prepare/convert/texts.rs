@@ -28,6 +28,15 @@ pub struct Texts {
 }
 
 impl Texts {
+    /// The names of the files.
+    pub const NAMES: [&str; 5] = [
+        "config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "generation_config.json",
+        "chat_template.jinja",
+    ];
+
     /// Reads the texts in a folder.
     ///
     /// # Errors
@@ -38,12 +47,13 @@ impl Texts {
             let missing = || format!("{}: no such file", folder.join(name).display());
             read(name)?.ok_or_else(missing).map_err(|message| Error::Input { message })
         };
+        let [config, tokenizer, tokenizer_config, generation_config, chat_template] = Texts::NAMES;
         Ok(Texts {
-            config: need("config.json")?,
-            tokenizer: need("tokenizer.json")?,
-            tokenizer_config: read("tokenizer_config.json")?,
-            generation_config: read("generation_config.json")?,
-            chat_template: read("chat_template.jinja")?,
+            config: need(config)?,
+            tokenizer: need(tokenizer)?,
+            tokenizer_config: read(tokenizer_config)?,
+            generation_config: read(generation_config)?,
+            chat_template: read(chat_template)?,
             more_templates: more_templates(&folder.join("additional_chat_templates"))?,
         })
     }
