@@ -135,7 +135,7 @@ mod tests {
         let long = |end: &str| format!("{}{end}", "é".repeat(100));
         let (x, y) = (long("à la"), long("á la"));
         let change = change(&Value::String(x.as_bytes()), &Value::String(y.as_bytes())).unwrap();
-        assert_eq!(change.a, format!("{:?}… (206 bytes)", "é".repeat(60)));
+        assert_eq!(change.a, format!("{:?}… (205 bytes)", "é".repeat(60)));
         let first = change.first.unwrap();
         assert_eq!(
             (first.at, &*first.a.unwrap(), &*first.b.unwrap()),
