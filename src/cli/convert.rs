@@ -52,7 +52,7 @@ pub(crate) fn run(arguments: &Arguments, interrupt: &Interrupt) -> Result<(), Fa
     let Arguments { folder, lm_head, writing, .. } = arguments;
     let texts = Texts::read(folder)?;
     let paths = shards(folder)?;
-    let described = Texts::NAMES.map(|name| folder.join(name));
+    let described = Texts::paths(folder)?;
     refuse_input(&writing.out, described.iter().map(PathBuf::as_path))?;
     refuse_input(&writing.out, paths.iter().map(PathBuf::as_path).chain(lm_head.as_deref()))?;
     let files = Files::open_all(&folder.display().to_string(), &paths)?;

@@ -1,6 +1,7 @@
 //! `wick doctor`: what this machine is, how fast a model can be on it, and what to change.
 
 mod advice;
+mod file_report;
 mod measured;
 mod report;
 
@@ -14,8 +15,9 @@ use crate::plan;
 use crate::report::print;
 use advice::{Advice, Facts};
 use clap::Args;
+use file_report::FileReport;
 use measured::Measured;
-use report::{Expected, FileReport, Report};
+use report::{Expected, Report};
 use std::path::{Path, PathBuf};
 use wick_format::Overrides;
 use wick_linux::board::{Board, Work};

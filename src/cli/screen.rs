@@ -7,10 +7,10 @@ use std::sync::LazyLock;
 
 /// The text with control characters but line breaks and tabs as escapes, such as `\x1b`.
 pub(crate) fn tame(text: &str) -> String {
-    escape(text, |c| c != '\n' && c != '\t')
+    escape(text, |c| c != '\n' && c != '\t' && !is_turn(c))
 }
 
-/// The text on one line, with all control characters as escapes.
+/// The text on one line, with all control characters as escapes, and those that turn the direction of writing.
 pub(crate) fn line(text: &str) -> String {
     escape(text, |_| true)
 }
@@ -46,10 +46,19 @@ fn escape(text: &str, is_escaped: impl Fn(char) -> bool) -> String {
             c if c.is_control() && is_escaped(c) => {
                 let _infallible = write!(shown, "\\x{:02x}", u32::from(c));
             }
+            c if is_turn(c) && is_escaped(c) => {
+                let _infallible = write!(shown, "\\u{{{:x}}}", u32::from(c));
+            }
             c => shown.push(c),
         }
     }
     shown
+}
+
+/// Whether a character turns the direction of writing (Unicode's explicit formatting characters), so that a name reads as
+/// another one.
+fn is_turn(c: char) -> bool {
+    matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// Stdout for what a model writes: to the byte, but for control characters on a terminal.
@@ -93,5 +102,6 @@ mod tests {
         let text = "a\tb\n\x1b[2J\r\u{9b}1m\x07\x7fé\0";
         assert_eq!(tame(text), "a\tb\n\\x1b[2J\\x0d\\x9b1m\\x07\\x7fé\\x00");
         assert_eq!(line("a\nb\tc"), "a\\nb\\x09c");
+        assert_eq!(line("a\u{202e}b"), "a\\u{202e}b");
     }
 }

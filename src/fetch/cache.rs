@@ -36,7 +36,11 @@ impl Cache {
         if is_commit(revision) {
             return Some(revision.into());
         }
-        let text = fs::read_to_string(self.folder.join("refs").join(revision)).ok()?;
+        let path = self.folder.join("refs").join(revision);
+        if !fs::metadata(&path).ok()?.is_file() {
+            return None;
+        }
+        let text = fs::read_to_string(path).ok()?;
         Some(text.trim().to_owned()).filter(|commit| is_commit(commit))
     }
 

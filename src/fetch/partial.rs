@@ -5,11 +5,11 @@ use crate::digest::Digest;
 use crate::error::at;
 use crate::place::{Place, replace};
 use crate::ranges::Ranges;
-use rustix::fs::{FlockOperation, flock, fstatvfs};
+use rustix::fs::{FlockOperation, OFlags, flock, fstatvfs};
 use rustix::io::Errno;
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::thread::sleep;
 use std::time::Duration;
@@ -52,6 +52,9 @@ impl Partial {
 
     /// What the record says, if it is of this file.
     fn recorded(&self) -> Option<Ranges> {
+        if !fs::symlink_metadata(&self.place.record).ok()?.is_file() {
+            return None;
+        }
         let text = fs::read_to_string(&self.place.record).ok()?;
         Ranges::parse(text.strip_prefix(&self.key)?)
     }
@@ -124,7 +127,8 @@ impl Partial {
 
 /// Writes in the place of what is there, which takes no room on a disk that is full.
 fn overwrite(record: &Path, text: &str) -> io::Result<()> {
-    let file = OpenOptions::new().write(true).open(record)?;
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32;
+    let file = OpenOptions::new().write(true).custom_flags(flags).open(record)?;
     file.write_all_at(text.as_bytes(), 0)?;
     file.set_len(text.len() as u64)
 }
@@ -134,7 +138,12 @@ fn locked(place: &Place) -> io::Result<Option<File>> {
     let mut has_waited = false;
     loop {
         let mut options = OpenOptions::new();
+        // Not where a link leads, nor into a pipe that nobody reads.
+        options.custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32);
         let file = options.read(true).write(true).create(true).truncate(false).open(&place.part)?;
+        if !file.metadata()?.is_file() {
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "no regular file; remove it"));
+        }
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Err(Errno::WOULDBLOCK) => {
                 if !has_waited {

@@ -49,6 +49,17 @@ impl Importances {
         self.entries.is_empty()
     }
 
+    /// Refuses what is of another model altogether.
+    pub(crate) fn check_any<'n>(
+        &self,
+        mut tensors: impl Iterator<Item = &'n str>,
+    ) -> Result<(), Error> {
+        match tensors.any(|name| self.entries.contains_key(name)) {
+            true => Ok(()),
+            false => Err(refuse(format!("{}: no entry is for a tensor of this model", self.file))),
+        }
+    }
+
     /// What is known of a tensor of `count` matrices with `cols` columns: a row for each, or one for all.
     pub(crate) fn of(
         &self,
@@ -108,6 +119,9 @@ fn read_gguf(bytes: &[u8]) -> Result<Importances, String> {
     for sums in gguf.tensors() {
         let Some(name) = sums.name().strip_suffix(".in_sum2") else { continue };
         let (values, counts) = (floats(sums.name())?, floats(&format!("{name}.counts"))?);
+        if !are_possible(&counts) {
+            return Err(format!("{name}.counts: finite values, 0 or more, expected"));
+        }
         if !values.len().is_multiple_of(counts.len()) {
             return Err(format!("{name}: a count for each matrix expected"));
         }
@@ -254,6 +268,9 @@ mod tests {
         }
         let refusal = |bytes: &[u8]| Importances::parse("m", bytes).unwrap_err().to_string();
         assert!(refusal(&gguf("model", &[1.0, 1.0])).contains("general.type imatrix"));
+        for count in [-1.0, f32::NAN, f32::INFINITY] {
+            assert!(refusal(&gguf("imatrix", &[1.0, count])).contains("b.counts: finite values"));
+        }
         assert!(refusal(&gguf("imatrix", &[1.0, 1.0, 1.0])).contains("a count for each matrix"));
         let mut negative = plain(false);
         negative[17..21].copy_from_slice(&(-1.0f32).to_le_bytes());

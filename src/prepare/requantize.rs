@@ -57,6 +57,9 @@ pub fn requantize<'m>(
         return Err(Error::Input { message: message.into() });
     }
     let kept = NewModel::of(model)?;
+    if let Some(importances) = importances {
+        importances.check_any(model.tensors().map(|tensor| tensor.name()))?;
+    }
     let Stored { config, is_tied, .. } = kept.shape;
     let tensors = model.tensors().map(|tensor| {
         let name = TensorName::parse(tensor.name(), config.layers);

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::hash::{DefaultHasher, Hasher};
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{Command, Output};
 use tempfile::TempDir;
 use wick_format::Gguf;
 
@@ -324,6 +324,33 @@ fn what_config_says_is_checked() {
             json!(true),
             "moe_enable_secondary_experts: false expected",
         ),
+        (
+            "small",
+            "model_type",
+            json!("llama"),
+            "model_type: smallthinker expected, \"llama\" found",
+        ),
+        (
+            "small",
+            "partial_rotary_factor",
+            json!(0.5),
+            "partial_rotary_factor: 1 expected, 0.5 found",
+        ),
+        (
+            "small",
+            "rope_parameters",
+            json!({"partial_rotary_factor": 0.5}),
+            "partial_rotary_factor: 1 expected",
+        ),
+        ("small", "rope_parameters", json!({"rope_theta": "x"}), "config.json: invalid type"),
+        ("small", "rope_parameters", json!({"rope_type": "yarn"}), "RoPE scaling is not supported"),
+        ("small", "rope_parameters", json!(5), "config.json: invalid type"),
+        (
+            "large",
+            "sliding_window_size",
+            json!(1u64 << 32),
+            "sliding_window_size: at most 4294967295 expected",
+        ),
         ("small", "num_hidden_layers", json!(4), "rope_layout: 4 entries expected"),
         (
             "small",
@@ -377,7 +404,46 @@ fn what_config_says_is_checked() {
 #[test]
 fn what_the_tokenizer_says_is_checked() {
     type Change = fn(&mut Value);
-    let cases: [(&str, Change, &str); 9] = [
+    let cases: [(&str, Change, &str); 17] = [
+        (
+            "tokenizer.json",
+            |t| drop(t["model"]["vocab"].as_object_mut().unwrap().remove("th")),
+            "tokenizer.json: ",
+        ),
+        (
+            "tokenizer.json",
+            |t| t["model"]["merges"][1] = t["model"]["merges"][0].clone(),
+            "tokenizer.json: ",
+        ),
+        (
+            "tokenizer.json",
+            |t| t["model"]["merges"][0] = json!("#version: 0.2"),
+            "tokenizer.json: ",
+        ),
+        ("tokenizer.json", |t| t["model"]["merges"][0] = json!("x y"), "tokenizer.json: "),
+        (
+            "tokenizer.json",
+            |t| t["post_processor"] = json!({"type": "TemplateProcessing"}),
+            "one that may add tokens found",
+        ),
+        (
+            "tokenizer_config.json",
+            |t| t["add_eos_token"] = json!(true),
+            "add_eos_token: false expected",
+        ),
+        (
+            "tokenizer_config.json",
+            |t| t["added_tokens_decoder"] = json!({"299": {"content": "<|end|>"}}),
+            "299 is \"<|end|>\", but \"<|im_end|>\" in tokenizer.json",
+        ),
+        (
+            "tokenizer_config.json",
+            |t| {
+                t["chat_template"] =
+                    json!([{"name": "a", "template": "x"}, {"name": "a", "template": "y"}])
+            },
+            "two templates are called \"a\"",
+        ),
         ("tokenizer.json", |t| t["model"]["type"] = json!("Unigram"), "model: BPE expected"),
         (
             "tokenizer.json",
@@ -442,7 +508,15 @@ fn what_the_tokenizer_says_is_checked() {
 #[test]
 fn inputs_stay() {
     let copy = Copy::of("small");
-    for name in ["config.json", "tokenizer.json", "model-00002-of-00002.safetensors"] {
+    fs::create_dir(copy.file("additional_chat_templates")).unwrap();
+    fs::write(copy.file("additional_chat_templates/rag.jinja"), "documents").unwrap();
+    for name in [
+        "config.json",
+        "chat_template.jinja",
+        "additional_chat_templates/rag.jinja",
+        "model.safetensors.index.json",
+        "model-00002-of-00002.safetensors",
+    ] {
         let before = fs::read(copy.file(name)).unwrap();
         let (folder, out) = (copy.file("").display().to_string(), copy.file(name));
         let refused = wick(&["convert", &folder, "-o", &out.display().to_string()]);
@@ -493,6 +567,15 @@ fn what_is_missing_or_broken_is_named() {
         copy.refuses(3, &format!("{file}: no such file"));
         fs::write(copy.file(file), text).unwrap();
     }
+    for file in ["chat_template.jinja", "generation_config.json"] {
+        fs::remove_file(copy.file(file)).unwrap();
+        assert!(Command::new("mkfifo").arg(copy.file(file)).status().unwrap().success());
+        copy.refuses(3, &format!("{file}: a regular file expected"));
+        fs::remove_file(copy.file(file)).unwrap();
+    }
+    fs::write(copy.file("additional_chat_templates"), "no folder").unwrap();
+    copy.refuses(3, "additional_chat_templates: Not a directory");
+    fs::remove_file(copy.file("additional_chat_templates")).unwrap();
     fs::write(copy.file("model.safetensors.index.json"), r#"{"weight_map": {"a": "../b"}}"#)
         .unwrap();
     copy.refuses(3, "the name of a file in the same folder expected, \"../b\" found");

@@ -6,6 +6,7 @@ use crate::program::stdout;
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -261,4 +262,22 @@ fn without_curl_or_a_network_it_is_said() {
     let output = hub.fetch(&[SOURCE, "--endpoint", "http://127.0.0.1:1"]);
     assert!(stdout(&output).contains("was there already"));
     assert!(said(&output).contains("cannot be reached; what the cache has is used"));
+}
+
+/// Where a link stands in place of what is fetched, it is not followed.
+#[test]
+fn links_are_not_written_through() {
+    let hub = hub();
+    let folder = tempfile::tempdir().unwrap();
+    let (to, victim) = (folder.path().join("to"), folder.path().join("victim"));
+    fs::create_dir(&to).unwrap();
+    fs::write(&victim, "mine").unwrap();
+    symlink(&victim, to.join(".nano.gguf.wick-part")).unwrap();
+    let output = hub.fetch(&[SOURCE, "--to", &to.display().to_string()]);
+    fails(&output, 1, ".nano.gguf.wick-part: ");
+    assert_eq!(fs::read(&victim).unwrap(), b"mine");
+    assert!(!to.join("nano.gguf").exists());
+    fs::remove_file(to.join(".nano.gguf.wick-part")).unwrap();
+    stdout(&hub.fetch(&[SOURCE, "--to", &to.display().to_string()]));
+    assert!(fs::read(to.join("nano.gguf")).unwrap() == nano_bytes());
 }

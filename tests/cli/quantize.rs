@@ -224,6 +224,8 @@ fn what_cannot_be_quantized_is_refused() {
     importance_matrix(Path::new(&matrix), &[("blk.0.attn_k.weight", vec![1.0; 255])]);
     let by = ["--type", "q4_0", "--imatrix", &matrix];
     refuse(&drawn, &by, 3, "256 values expected, 255 found; it is of another model");
+    importance_matrix(Path::new(&matrix), &[("other.weight", vec![1.0; 256])]);
+    refuse(&drawn, &by, 3, "no entry is for a tensor of this model");
     fs::write(&matrix, "no matrix").unwrap();
     refuse(&drawn, &by, 5, "an importance matrix expected");
     fs::remove_file(&matrix).unwrap();

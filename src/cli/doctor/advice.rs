@@ -1,6 +1,6 @@
 //! What to change on a machine, what helps most first.
 
-use super::report::FileReport;
+use super::file_report::FileReport;
 use crate::memory::Mib;
 use serde::Serialize;
 use std::fs;

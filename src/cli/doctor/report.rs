@@ -1,16 +1,15 @@
 //! What the doctor shows.
 
 use super::advice::Advice;
+use super::file_report::FileReport;
 use super::measured::{Measured, StorageSpeed};
 use crate::memory::Mib;
 use crate::plan;
 use crate::screen::line;
 use serde::Serialize;
 use std::io::{self, Write};
-use std::path::Path;
 use wick_linux::board::Expectation;
 use wick_linux::machine::{Disk, Heat, Link, Machine, MachineMemory, Processors};
-use wick_linux::{BlockFile, Caching};
 
 /// Everything that is shown.
 #[derive(Serialize)]
@@ -29,32 +28,12 @@ pub(super) struct Report {
     pub(super) advice: Vec<Advice>,
 }
 
-/// The model's file.
-#[derive(Serialize)]
-pub(super) struct FileReport {
-    pub(super) path: String,
-    pub(super) is_packed: bool,
-    /// Whether reads go past the page cache.
-    pub(super) is_direct: Option<bool>,
-}
-
 /// How fast a model is expected to be.
 #[derive(Serialize)]
 pub(super) struct Expected {
     source: &'static str,
     tokens_per_second: f64,
     by: String,
-}
-
-impl FileReport {
-    pub(super) fn new(path: &Path, is_packed: bool, is_here: bool) -> FileReport {
-        let opened = is_here.then(|| BlockFile::open(path, Caching::Direct).ok()).flatten();
-        FileReport {
-            path: path.display().to_string(),
-            is_packed,
-            is_direct: opened.map(|file| file.is_direct()),
-        }
-    }
 }
 
 impl Expected {

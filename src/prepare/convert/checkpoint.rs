@@ -1,6 +1,5 @@
 //! Weights in safetensors files, of which there may be several.
 
-use super::{Found, sizes};
 use crate::Error;
 use crate::new_tensor::Source;
 use safetensors::{Dtype, SafeTensors};
@@ -66,7 +65,7 @@ impl<'m> Checkpoint<'m> {
     }
 
     /// A tensor of these sizes, rows first.
-    pub(crate) fn take(&self, name: &str, expected: &[usize]) -> Found<'m> {
+    pub(crate) fn take(&self, name: &str, expected: &[usize]) -> Result<Source<'m>, String> {
         let stored = self.find(name)?;
         if stored.shape != expected {
             let (expected, found) = (sizes(expected), sizes(&stored.shape));
@@ -102,4 +101,10 @@ impl Stored<'_> {
 fn reason(error: &safetensors::SafeTensorError, file: &[u8]) -> String {
     let size = file.len();
     format!("a safetensors file expected: {error} ({size} bytes found; download it again)")
+}
+
+/// Sizes as they are written: `320 x 32`.
+fn sizes(sizes: &[usize]) -> String {
+    let sizes: Vec<String> = sizes.iter().map(usize::to_string).collect();
+    sizes.join(" x ")
 }

@@ -1,6 +1,6 @@
 //! `config.json`: the shape of a model, as Hugging Face's modelling code reads it.
 
-use super::texts::parse;
+use super::json::parse;
 use serde::Deserialize;
 use serde_json::Value;
 use wick_core::{Config, Gating, Window};
@@ -45,7 +45,8 @@ struct Keys {
     rms_norm_eps: f32,
     rope_theta: Option<f32>,
     rope_scaling: Option<Value>,
-    rope_parameters: Option<Value>,
+    rope_parameters: Option<RopeParameters>,
+    partial_rotary_factor: Option<f64>,
     rope_layout: Vec<Flag>,
     sliding_window_layout: Option<Vec<Flag>>,
     sliding_window_size: Option<usize>,
@@ -55,6 +56,16 @@ struct Keys {
     bos_token_id: Option<u32>,
     eos_token_id: Option<Ids>,
     pad_token_id: Option<u32>,
+}
+
+/// Where newer versions of transformers have what says how RoPE turns.
+#[derive(Deserialize)]
+struct RopeParameters {
+    rope_theta: Option<f32>,
+    rope_type: Option<String>,
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    partial_rotary_factor: Option<f64>,
 }
 
 /// Yes or no for a layer.
@@ -104,7 +115,7 @@ impl Keys {
             (Some(name), _) if name != ARCHITECTURE => {
                 return Err(format!("architectures: {ARCHITECTURE} expected, {name:?} found"));
             }
-            (None, Some(kind)) if kind != MODEL_TYPE => {
+            (_, Some(kind)) if kind != MODEL_TYPE => {
                 return Err(format!("model_type: {MODEL_TYPE} expected, {kind:?} found"));
             }
             (None, None) => {
@@ -174,21 +185,27 @@ impl Keys {
 
     /// RoPE's theta, wherever it is said; other kinds of RoPE are refused.
     fn rope_base(&self) -> Result<f32, String> {
-        for (key, value) in
-            [("rope_scaling", &self.rope_scaling), ("rope_parameters", &self.rope_parameters)]
-        {
-            let Some(value) = value else { continue };
-            let kind = value.get("rope_type").or_else(|| value.get("type"));
-            if kind.is_some_and(|kind| kind != "default") || kind.is_none() && key == "rope_scaling"
-            {
+        if let Some(scaling) = self.rope_scaling.as_ref() {
+            let kind = scaling.get("rope_type").or_else(|| scaling.get("type"));
+            if kind.is_none_or(|kind| kind != "default") {
                 return Err(format!(
-                    "{key}: null expected, {value} found: RoPE scaling is not supported"
+                    "rope_scaling: null expected, {scaling} found: RoPE scaling is not supported"
                 ));
             }
         }
-        let within =
-            self.rope_parameters.as_ref().and_then(|value| value.get("rope_theta")?.as_f64());
-        match (self.rope_theta, within.map(|theta| theta as f32)) {
+        let within = self.rope_parameters.as_ref();
+        let kind = within.and_then(|rope| rope.rope_type.as_ref().or(rope.kind.as_ref()));
+        if let Some(kind) = kind.filter(|kind| *kind != "default") {
+            return Err(format!(
+                "rope_parameters: rope_type: default expected, {kind:?} found: RoPE scaling is not supported"
+            ));
+        }
+        let parts =
+            [self.partial_rotary_factor, within.and_then(|rope| rope.partial_rotary_factor)];
+        if let Some(part) = parts.into_iter().flatten().find(|part| *part != 1.0) {
+            return Err(format!("partial_rotary_factor: 1 expected, {part} found"));
+        }
+        match (self.rope_theta, within.and_then(|rope| rope.rope_theta)) {
             (Some(a), Some(b)) if a != b => {
                 Err(format!("rope_theta: {b} expected, as in rope_parameters, {a} found"))
             }
@@ -222,6 +239,9 @@ impl Keys {
         }
         match self.sliding_window_size.filter(|size| *size > 0) {
             _ if !has_windows => Ok(None),
+            Some(size) if u32::try_from(size).is_err() => {
+                Err(format!("sliding_window_size: at most {} expected, {size} found", u32::MAX))
+            }
             Some(size) => Ok(Some(Window { size, period: PERIOD })),
             None => {
                 Err("sliding_window_size: missing, although sliding_window_layout has windows"

@@ -2,6 +2,7 @@
 
 mod checkpoint;
 mod config;
+mod json;
 mod names;
 mod predictor;
 mod shards;
@@ -15,7 +16,7 @@ pub use shards::shards;
 pub use texts::Texts;
 
 use crate::new_model::Stored;
-use crate::new_tensor::{NewTensor, Source};
+use crate::new_tensor::NewTensor;
 use crate::{Error, FormatRule, Metadata, NewModel, Tensor, file_type, shape_keys};
 use config::Description;
 use std::collections::HashSet;
@@ -144,13 +145,4 @@ impl<'m> Conversion<'_, 'm> {
         template::describe(texts, &mut metadata)?;
         Ok(metadata)
     }
-}
-
-/// Weights of a matrix, and where they lie.
-type Found<'m> = Result<Source<'m>, String>;
-
-/// What the shape of a model says of a size.
-fn sizes(sizes: &[usize]) -> String {
-    let sizes: Vec<String> = sizes.iter().map(usize::to_string).collect();
-    sizes.join(" x ")
 }

@@ -1,6 +1,6 @@
 //! PowerInfer's predictor of rows of the LM head, which comes in a file of its own.
 
-use super::Checkpoint;
+use super::checkpoint::Checkpoint;
 use crate::new_tensor::{NewTensor, Source};
 use crate::{Error, Tensor};
 use wick_core::{Config, Role, TensorName};

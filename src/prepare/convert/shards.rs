@@ -1,13 +1,15 @@
 //! Which files of a folder have a checkpoint's weights.
 
-use super::texts::{parse, read};
+use super::json::parse;
+use super::texts::{INDEX, read};
 use crate::Error;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const INDEX: &str = "model.safetensors.index.json";
+/// Where there is this file, the index is of other ones, as in transformers.
+const SINGLE: &str = "model.safetensors";
 const EXTENSION: &str = "safetensors";
 /// How files are called that have the model's weights rather than something else's.
 const STEM: &str = "model";
@@ -25,8 +27,13 @@ struct Index {
 /// There are none, one that the index names is missing, or the index cannot be read.
 pub fn shards(folder: &Path) -> Result<Vec<PathBuf>, Error> {
     let refuse = |message: String| Error::Input { message };
+    let single = folder.join(SINGLE);
     if let Some(text) = read(&folder.join(INDEX))? {
-        return of_index(folder, &text).map_err(refuse);
+        if !single.exists() {
+            return of_index(folder, &text).map_err(refuse);
+        }
+        log::warn!("{}: read in place of what {INDEX} names", single.display());
+        return Ok(vec![single]);
     }
     let entries = fs::read_dir(folder);
     let entries = entries.map_err(|e| refuse(format!("{}: {e}", folder.display())))?;
@@ -50,7 +57,7 @@ pub fn shards(folder: &Path) -> Result<Vec<PathBuf>, Error> {
 }
 
 fn of_index(folder: &Path, text: &str) -> Result<Vec<PathBuf>, String> {
-    let index: Index = parse(INDEX, text)?;
+    let index: Index = parse(&folder.join(INDEX).display().to_string(), text)?;
     let names: BTreeSet<&String> = index.weight_map.values().collect();
     let path = |name: &String| {
         // What it names lies beside it.

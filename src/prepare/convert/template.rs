@@ -1,6 +1,7 @@
 //! Chat templates, wherever they stand.
 
-use super::texts::{Texts, parse};
+use super::json::parse;
+use super::texts::Texts;
 use crate::Metadata;
 use serde::Deserialize;
 
@@ -39,6 +40,11 @@ pub(crate) fn describe(texts: &Texts, metadata: &mut Metadata) -> Result<(), Str
         Some(Templates::One(template)) => vec![(DEFAULT.into(), template)],
         Some(Templates::Named(named)) => named.into_iter().map(|n| (n.name, n.template)).collect(),
     };
+    for (i, (name, _)) in all.iter().enumerate() {
+        if all[..i].iter().any(|(other, _)| other == name) {
+            return Err(format!("{CONFIG}: chat_template: two templates are called {name:?}"));
+        }
+    }
     let files = texts.chat_template.iter().map(|text| (DEFAULT.into(), text.clone()));
     for (name, template) in files.chain(texts.more_templates.iter().cloned()) {
         all.retain(|(other, _)| *other != name);

@@ -2,10 +2,14 @@
 
 use super::config::Description;
 use crate::Error;
-use serde::de::DeserializeOwned;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+
+/// In which file each tensor is, if there are several.
+pub(crate) const INDEX: &str = "model.safetensors.index.json";
+/// The folder of named templates.
+const MORE: &str = "additional_chat_templates";
 
 /// Bytes of the longest text that is read; tokenizers have up to 20 million.
 const LONGEST: u64 = 256 << 20;
@@ -28,8 +32,19 @@ pub struct Texts {
 }
 
 impl Texts {
+    /// The files of a folder that are read, if they are there.
+    ///
+    /// # Errors
+    /// The folder of named templates cannot be read.
+    pub fn paths(folder: &Path) -> Result<Vec<PathBuf>, Error> {
+        let mut paths = templates_in(&folder.join(MORE))?;
+        paths.extend(Texts::NAMES.map(|name| folder.join(name)));
+        paths.push(folder.join(INDEX));
+        Ok(paths)
+    }
+
     /// The names of the files.
-    pub const NAMES: [&str; 5] = [
+    const NAMES: [&str; 5] = [
         "config.json",
         "tokenizer.json",
         "tokenizer_config.json",
@@ -54,7 +69,7 @@ impl Texts {
             tokenizer_config: read(tokenizer_config)?,
             generation_config: read(generation_config)?,
             chat_template: read(chat_template)?,
-            more_templates: more_templates(&folder.join("additional_chat_templates"))?,
+            more_templates: more_templates(&folder.join(MORE))?,
         })
     }
 
@@ -64,22 +79,18 @@ impl Texts {
     }
 }
 
-/// A text of JSON as what it should be; `name` is that of its file.
-pub(crate) fn parse<T: DeserializeOwned>(name: &str, text: &str) -> Result<T, String> {
-    serde_json::from_str(text.trim_start_matches('\u{feff}')).map_err(|e| format!("{name}: {e}"))
-}
-
 /// The text of a file, if it is there.
 pub(crate) fn read(path: &Path) -> Result<Option<String>, Error> {
     let refuse =
         |message: String| Error::Input { message: format!("{}: {message}", path.display()) };
-    let file = match File::open(path) {
+    // Before it is opened: a pipe would wait for its writer.
+    match fs::metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        file => file.map_err(|e| refuse(e.to_string()))?,
-    };
-    if !file.metadata().is_ok_and(|found| found.is_file()) {
-        return Err(refuse("a regular file expected".into()));
+        Ok(found) if !found.is_file() => return Err(refuse("a regular file expected".into())),
+        Err(error) => return Err(refuse(error.to_string())),
+        Ok(_) => (),
     }
+    let file = File::open(path).map_err(|e| refuse(e.to_string()))?;
     let mut text = String::new();
     file.take(LONGEST + 1).read_to_string(&mut text).map_err(|e| refuse(e.to_string()))?;
     if text.len() as u64 > LONGEST {
@@ -90,13 +101,22 @@ pub(crate) fn read(path: &Path) -> Result<Option<String>, Error> {
 
 /// Named templates, in the order of their names.
 fn more_templates(folder: &Path) -> Result<Vec<(String, String)>, Error> {
-    let Ok(entries) = fs::read_dir(folder) else { return Ok(Vec::new()) };
-    let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
-    paths.retain(|path| path.extension().is_some_and(|extension| extension == "jinja"));
-    paths.sort();
+    let paths = templates_in(folder)?;
     let named = |path: PathBuf| {
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         Ok(read(&path)?.map(|text| (name, text)))
     };
     paths.into_iter().filter_map(|path| named(path).transpose()).collect()
+}
+
+fn templates_in(folder: &Path) -> Result<Vec<PathBuf>, Error> {
+    let refuse = |e| Error::Input { message: format!("{}: {e}", folder.display()) };
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(refuse)?,
+    };
+    let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "jinja"));
+    paths.sort();
+    Ok(paths)
 }

@@ -1,11 +1,12 @@
 //! `tokenizer.json` and its neighbours: the vocabulary, as GGUF stores it.
 
 use super::config::{Description, Ids};
-use super::texts::{Texts, parse};
+use super::json::parse;
+use super::texts::Texts;
 use crate::Metadata;
 use serde::Deserialize;
 use serde_json::Value;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use wick_text::Kind;
 
 /// Names of files, for messages.
@@ -27,6 +28,7 @@ struct File {
     added_tokens: Vec<Added>,
     normalizer: Option<Value>,
     pre_tokenizer: Option<Value>,
+    post_processor: Option<Value>,
     model: Bpe,
 }
 
@@ -66,6 +68,15 @@ struct Config {
     eos_token: Option<Named>,
     pad_token: Option<Named>,
     add_bos_token: Option<bool>,
+    add_eos_token: Option<bool>,
+    #[serde(default)]
+    added_tokens_decoder: BTreeMap<String, Decoded>,
+}
+
+/// A token by its id.
+#[derive(Deserialize)]
+struct Decoded {
+    content: String,
 }
 
 /// A token by its text.
@@ -106,12 +117,14 @@ pub(crate) fn describe(
     file.check_kind().map_err(wrong)?;
     let tokens = Tokens::new(&file, description.config.vocab).map_err(wrong)?;
     let merges = file.model.merges.iter().map(Merge::text).collect::<Result<Vec<String>, String>>();
+    let merges = merges.map_err(wrong)?;
+    tokens.check(&merges).map_err(wrong)?;
     metadata
         .str("tokenizer.ggml.model", "gpt2")
         .str("tokenizer.ggml.pre", "qwen2")
         .strings("tokenizer.ggml.tokens", &tokens.texts)
         .integers("tokenizer.ggml.token_type", &tokens.kinds)
-        .strings("tokenizer.ggml.merges", &merges.map_err(wrong)?);
+        .strings("tokenizer.ggml.merges", &merges);
     special_tokens(texts, description, &tokens, metadata)
 }
 
@@ -124,6 +137,7 @@ fn special_tokens(
 ) -> Result<(), String> {
     let config = texts.tokenizer_config.as_deref().map(|text| parse(CONFIG, text));
     let config: Config = config.transpose()?.unwrap_or_default();
+    config.check(tokens)?;
     let generation = texts.generation_config.as_deref().map(|text| parse(GENERATION, text));
     let generation: Generation = generation.transpose()?.unwrap_or_default();
     let named =
@@ -154,11 +168,30 @@ fn special_tokens(
     let keys = [("bos", bos), ("eos", Some(eos)), ("eot", more.first().copied()), ("padding", pad)];
     for (name, id) in keys {
         let Some(id) = id else { continue };
-        tokens.check(name, id)?;
+        tokens.check_id(name, id)?;
         metadata.u32(&format!("tokenizer.ggml.{name}_token_id"), id);
     }
     metadata.bool("tokenizer.ggml.add_bos_token", config.add_bos_token.unwrap_or(false));
     Ok(())
+}
+
+impl Config {
+    /// Refuses what a file cannot say, and what contradicts `tokenizer.json`.
+    fn check(&self, tokens: &Tokens) -> Result<(), String> {
+        if self.add_eos_token == Some(true) {
+            return Err(format!("{CONFIG}: add_eos_token: false expected, true found"));
+        }
+        for (id, Decoded { content }) in &self.added_tokens_decoder {
+            let known = id.parse().ok().and_then(|id: usize| tokens.texts.get(id));
+            if known != Some(content) {
+                let known = known.map_or("nothing", |text| text.as_str());
+                return Err(format!(
+                    "{CONFIG}: added_tokens_decoder: {id} is {content:?}, but {known:?} in {TOKENIZER}"
+                ));
+            }
+        }
+        Ok(())
+    }
 }
 
 impl File {
@@ -173,6 +206,11 @@ impl File {
         if has_affix || self.model.byte_fallback || self.model.ignore_merges {
             return Err("model: byte-level BPE expected, without prefixes, suffixes, byte_fallback or ignore_merges".into());
         }
+        if self.post_processor.as_ref().is_some_and(|found| !keeps_tokens(found)) {
+            return Err(
+                "post_processor: ByteLevel or none expected, one that may add tokens found".into(),
+            );
+        }
         // NFC is left out by all readers of GGUF.
         if let Some(other) = self.normalizer.as_ref().filter(|n| n["type"] != "NFC") {
             return Err(format!("normalizer: NFC or none expected, {} found", other["type"]));
@@ -183,6 +221,17 @@ impl File {
         } else {
             Err("pre_tokenizer: that of Qwen2 expected, another one found".into())
         }
+    }
+}
+
+/// Whether a post-processor adds no tokens.
+fn keeps_tokens(found: &Value) -> bool {
+    match found["type"].as_str() {
+        Some("ByteLevel") => true,
+        Some("Sequence") => {
+            found["processors"].as_array().is_some_and(|all| all.iter().all(keeps_tokens))
+        }
+        _ => false,
     }
 }
 
@@ -263,7 +312,21 @@ impl Tokens {
         self.ids.get(text).copied().ok_or_else(missing)
     }
 
-    fn check(&self, name: &str, id: u32) -> Result<(), String> {
+    /// Checks that they are a tokenizer.
+    fn check(&self, merges: &[String]) -> Result<(), String> {
+        let vocabulary = wick_text::Vocabulary {
+            tokens: self.texts.iter().map(String::as_bytes),
+            merges: merges.iter().map(String::as_bytes),
+            kinds: Some(self.kinds.iter().copied()),
+            bos: None,
+            eos: None,
+            eot: None,
+            add_bos: false,
+        };
+        wick_text::Tokenizer::new(vocabulary).map(drop).map_err(|error| error.to_string())
+    }
+
+    fn check_id(&self, name: &str, id: u32) -> Result<(), String> {
         let most = self.texts.len();
         let refusal = || format!("{name}_token_id: an id below {most} expected, {id} found");
         if (id as usize) < most { Ok(()) } else { Err(refusal()) }
