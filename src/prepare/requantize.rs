@@ -24,8 +24,8 @@ impl FormatRule {
     /// The format of a tensor with rows of `cols` weights, in a model whose embedding is its LM head or not; `None` for
     /// those whose weights are stored one by one, and the predictor.
     ///
-    /// Rows of no whole number of blocks are stored one by one, as llama.cpp does it: an LM head in Q8_0 if they are
-    /// whole blocks of that, else F16.
+    /// Where rows are no whole number of blocks, Q8_0 stands in place of Q6_K, and F16 in place of the others, as in
+    /// llama.cpp.
     pub(crate) fn of(&self, role: Role, cols: usize, is_tied: bool) -> Option<Format> {
         if role.is_plain() || role == Role::Profiler {
             return None;
@@ -37,7 +37,7 @@ impl FormatRule {
             _ => self.format,
         };
         let fits = |format: &Format| format.row_bytes(cols).is_some();
-        let instead = if is_lm_head { Format::Q8_0 } else { Format::F16 };
+        let instead = if wanted == Format::Q6_K { Format::Q8_0 } else { Format::F16 };
         [wanted, instead, Format::F16].into_iter().find(fits)
     }
 }

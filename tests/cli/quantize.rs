@@ -114,6 +114,7 @@ fn types_go_by_the_rules() {
     let shape = "tiny,layers=2,hidden=128,width=48,vocab=512";
     stdout(&wick(&["synth", "--shape", shape, "--no-run", "--type", "f16", "-o", &odd]));
     check(&odd, &["--type", "q4_0"], &[("F16", 2), ("F32", 7), ("Q4_0", 12), ("Q8_0", 1)]);
+    check(&odd, &["--type", "q6_k"], &[("F16", 2), ("F32", 7), ("Q8_0", 13)]);
 }
 
 #[test]
