@@ -14,7 +14,7 @@ use crate::value::{Array, Value};
 /// The `general.architecture` that wick runs.
 pub const ARCHITECTURE: &str = "smallthinker";
 /// Layers from one global layer to the next where the file does not say.
-const PERIOD: usize = 4;
+pub const PERIOD: usize = 4;
 /// Says how wide experts are.
 const UPS: TensorName = TensorName::of_layer(0, Role::Up);
 /// Says how many entries the vocabulary has.

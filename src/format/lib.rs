@@ -56,7 +56,7 @@ mod types;
 mod value;
 mod weights;
 
-pub use config::{ARCHITECTURE, Overrides};
+pub use config::{ARCHITECTURE, Overrides, PERIOD};
 pub use dims::Dims;
 pub use error::Error;
 pub use gguf::{Entry, Gguf, MAX_ENTRIES, MAX_TENSORS};

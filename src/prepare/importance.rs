@@ -100,6 +100,10 @@ fn are_possible(values: &[f32]) -> bool {
     values.iter().all(|value| value.is_finite() && *value >= 0.0)
 }
 
+fn to_floats(bytes: &[u8]) -> Vec<f32> {
+    bytes.as_chunks().0.iter().map(|four| f32::from_le_bytes(*four)).collect()
+}
+
 /// Sums of squares, divided by how often they were added to; what was never used counts 1.
 fn read_gguf(bytes: &[u8]) -> Result<Importances, String> {
     let gguf = Gguf::parse(bytes).map_err(|error| error.to_string())?;
@@ -111,9 +115,7 @@ fn read_gguf(bytes: &[u8]) -> Result<Importances, String> {
         let tensor = gguf.tensor(name).filter(|tensor| tensor.format() == Some(Format::F32));
         let bytes = tensor.and_then(|tensor| tensor.bytes());
         let bytes = bytes.ok_or_else(|| format!("{name}: a tensor of F32 expected"))?;
-        Ok::<Vec<f32>, String>(
-            bytes.as_chunks().0.iter().map(|four| f32::from_le_bytes(*four)).collect(),
-        )
+        Ok::<Vec<f32>, String>(to_floats(bytes))
     };
     let mut entries = HashMap::new();
     for sums in gguf.tensors() {
@@ -196,7 +198,7 @@ impl<'b> Plain<'b> {
     fn floats(&mut self) -> Result<Vec<f32>, String> {
         let len = self.len(i32::MAX as usize, "values")?;
         let bytes = self.take(len.saturating_mul(size_of::<f32>()))?;
-        Ok(bytes.as_chunks().0.iter().map(|four| f32::from_le_bytes(*four)).collect())
+        Ok(to_floats(bytes))
     }
 }
 

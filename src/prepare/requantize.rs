@@ -56,11 +56,11 @@ pub fn requantize<'m>(
         let message = "the file is packed; unpack it first (wick unpack)";
         return Err(Error::Input { message: message.into() });
     }
-    let kept = NewModel::of(model)?;
+    let shape = Stored::of(model)?;
     if let Some(importances) = importances {
         importances.check_any(model.tensors().map(|tensor| tensor.name()))?;
     }
-    let Stored { config, is_tied, .. } = kept.shape;
+    let Stored { config, is_tied, .. } = shape;
     let tensors = model.tensors().map(|tensor| {
         let name = TensorName::parse(tensor.name(), config.layers);
         let cols = tensor.dims().as_slice()[0];
@@ -76,7 +76,7 @@ pub fn requantize<'m>(
     if let Some(importances) = importances {
         importances.describe(&mut metadata);
     }
-    Ok(NewModel { metadata, tensors, ..kept })
+    Ok(NewModel { metadata, tensors, shape })
 }
 
 /// A tensor of so many matrices, in a format or as it is.
@@ -125,11 +125,21 @@ impl<'m> NewModel<'m> {
     /// # Errors
     /// It is none that wick runs.
     pub(crate) fn of(model: Model<'_, 'm>) -> Result<NewModel<'m>, Error> {
+        let shape = Stored::of(model)?;
+        let tensors = model.tensors().map(|tensor| kept(&tensor)).collect::<Result<_, Error>>()?;
+        Ok(NewModel { metadata: copied(&model, |_| true), tensors, shape })
+    }
+}
+
+impl Stored {
+    /// That of a model in a file.
+    ///
+    /// # Errors
+    /// It is none that wick runs.
+    fn of(model: Model<'_, '_>) -> Result<Stored, Error> {
         let config = model.config(Overrides::default())?;
         let weights = model.weights(&config)?;
         let by_neuron = weights.layers.iter().map(Layer::is_by_neuron).collect();
-        let shape = Stored { config, is_tied: weights.is_tied(), by_neuron };
-        let tensors = model.tensors().map(|tensor| kept(&tensor)).collect::<Result<_, Error>>()?;
-        Ok(NewModel { metadata: copied(&model, |_| true), tensors, shape })
+        Ok(Stored { config, is_tied: weights.is_tied(), by_neuron })
     }
 }

@@ -14,11 +14,10 @@ use crate::quantize::quantize;
 use crate::random::Random;
 use crate::routing;
 use crate::vocabulary::{LEAST_ENTRIES, Vocabulary};
-use crate::{Error, Shape, Statistics, file_type, shape_keys};
+use crate::{Error, Shape, Statistics, model_keys};
 use std::ops::{ControlFlow, Range};
 use std::path::Path;
 use wick_core::{Config, Parallel, Role, TensorName};
-use wick_format::ARCHITECTURE;
 use wick_kernels::Format;
 
 /// Dimensions that hold the constant: a block of every format in blocks of 32.
@@ -166,12 +165,7 @@ impl Synthetic {
     }
 
     fn metadata(&self) -> Metadata {
-        let mut metadata = Metadata::default();
-        metadata.str("general.architecture", ARCHITECTURE);
-        metadata.str("general.type", "model");
-        metadata.str("general.name", "synthetic");
-        file_type::describe(self.file_type, &mut metadata);
-        shape_keys::describe(&self.config, &mut metadata);
+        let mut metadata = model_keys::describe("synthetic", self.file_type, &self.config);
         Vocabulary::new(self.config.vocab, self.seed).describe(&mut metadata);
         metadata
     }

@@ -57,5 +57,5 @@ pub use detokenizer::Detokenizer;
 pub use error::Error;
 pub use special::Special;
 pub use split::{Pieces, split};
-pub use tokenizer::Tokenizer;
+pub use tokenizer::{END_NAMES, Tokenizer};
 pub use vocabulary::{Kind, Vocabulary};

@@ -13,7 +13,7 @@ use crate::tokens::Tokens;
 use crate::vocabulary::{Kind, Vocabulary};
 
 /// Tokens that end a sequence or a turn in this family, whatever the file calls them.
-const END_NAMES: [&str; 2] = ["<|endoftext|>", "<|im_end|>"];
+pub const END_NAMES: [&str; 2] = ["<|endoftext|>", "<|im_end|>"];
 
 /// A byte-level BPE tokenizer with the Qwen2 split rule. Owns its tables; shared freely between threads.
 #[derive(Debug)]

@@ -4,13 +4,11 @@ use super::json::parse;
 use serde::Deserialize;
 use serde_json::Value;
 use wick_core::{Config, Gating, Window};
+use wick_format::{ARCHITECTURE, PERIOD};
 
 /// The file's name, for messages.
 const NAME: &str = "config.json";
-const ARCHITECTURE: &str = "SmallThinkerForCausalLM";
-const MODEL_TYPE: &str = "smallthinker";
-/// Layers from one that sees everything to the next, which is all that a file's window stands for.
-const PERIOD: usize = 4;
+const CLASS: &str = "SmallThinkerForCausalLM";
 
 /// What `config.json` says.
 #[derive(Clone, Debug)]
@@ -112,14 +110,14 @@ impl Keys {
     fn check_kind(&self) -> Result<(), String> {
         let named = self.architectures.as_ref().and_then(|all| all.first());
         match (named, &self.model_type) {
-            (Some(name), _) if name != ARCHITECTURE => {
-                return Err(format!("architectures: {ARCHITECTURE} expected, {name:?} found"));
+            (Some(name), _) if name != CLASS => {
+                return Err(format!("architectures: {CLASS} expected, {name:?} found"));
             }
-            (_, Some(kind)) if kind != MODEL_TYPE => {
-                return Err(format!("model_type: {MODEL_TYPE} expected, {kind:?} found"));
+            (_, Some(kind)) if kind != ARCHITECTURE => {
+                return Err(format!("model_type: {ARCHITECTURE} expected, {kind:?} found"));
             }
             (None, None) => {
-                return Err(format!("architectures: [{ARCHITECTURE:?}] expected, nothing found"));
+                return Err(format!("architectures: [{CLASS:?}] expected, nothing found"));
             }
             _ => (),
         }

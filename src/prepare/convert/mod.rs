@@ -17,11 +17,10 @@ pub use texts::Texts;
 
 use crate::new_model::Stored;
 use crate::new_tensor::NewTensor;
-use crate::{Error, FormatRule, Metadata, NewModel, Tensor, file_type, shape_keys};
+use crate::{Error, FormatRule, Metadata, NewModel, Tensor, model_keys};
 use config::Description;
 use std::collections::HashSet;
 use wick_core::{Role, TensorName};
-use wick_format::ARCHITECTURE;
 use wick_kernels::Format;
 
 /// Which format each matrix is to have: one that is said, or that of the embedding in the checkpoint.
@@ -135,12 +134,7 @@ impl<'m> Conversion<'_, 'm> {
     }
 
     fn metadata(&self, name: &str, texts: &Texts, format: Format) -> Result<Metadata, String> {
-        let mut metadata = Metadata::default();
-        metadata.str("general.architecture", ARCHITECTURE);
-        metadata.str("general.type", "model");
-        metadata.str("general.name", name);
-        file_type::describe(format, &mut metadata);
-        shape_keys::describe(&self.description.config, &mut metadata);
+        let mut metadata = model_keys::describe(name, format, &self.description.config);
         tokens::describe(texts, &self.description, &mut metadata)?;
         template::describe(texts, &mut metadata)?;
         Ok(metadata)

@@ -7,7 +7,7 @@ use crate::Metadata;
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
-use wick_text::Kind;
+use wick_text::{END_NAMES, Kind};
 
 /// Names of files, for messages.
 const TOKENIZER: &str = "tokenizer.json";
@@ -19,8 +19,6 @@ const SPLITS: [&str; 2] = [
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
     r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
 ];
-/// Ends of sequences that need no key, since readers know them by name.
-const KNOWN_ENDS: [&str; 2] = ["<|endoftext|>", "<|im_end|>"];
 
 #[derive(Deserialize)]
 struct File {
@@ -157,10 +155,10 @@ fn special_tokens(
         ));
     };
     let is_known =
-        |id: &u32| tokens.texts.get(*id as usize).is_some_and(|t| KNOWN_ENDS.contains(&t.as_str()));
+        |id: &u32| tokens.texts.get(*id as usize).is_some_and(|t| END_NAMES.contains(&t.as_str()));
     let more: Vec<u32> = more.iter().copied().filter(|id| !is_known(id)).collect();
     if more.len() > 1 {
-        let known = KNOWN_ENDS.join(" and ");
+        let known = END_NAMES.join(" and ");
         return Err(format!(
             "eos_token_id: at most two ends of a sequence besides {known} expected, {ends:?} found"
         ));

@@ -1,12 +1,18 @@
-//! The keys that say a model's shape.
+//! The keys that say what a model is: its name, its matrices' types, its shape.
 
-use crate::Metadata;
+use crate::{Metadata, file_type};
 use wick_core::{Config, Gating};
 use wick_format::ARCHITECTURE;
+use wick_kernels::Format;
 
-/// Adds the shape as the published files have it: a window stands for its layout, too, and is said only where there
-/// is one.
-pub(crate) fn describe(c: &Config, metadata: &mut Metadata) {
+/// The keys of a model of this name and shape, whose matrices are mostly in a format; the tokenizer's come after them. A
+/// window stands for its layout, too, and is said only where there is one, as in the published files.
+pub(crate) fn describe(name: &str, format: Format, c: &Config) -> Metadata {
+    let mut metadata = Metadata::default();
+    metadata.str("general.architecture", ARCHITECTURE);
+    metadata.str("general.type", "model");
+    metadata.str("general.name", name);
+    file_type::describe(format, &mut metadata);
     let gating = match c.gating {
         Gating::Softmax => 1,
         Gating::Sigmoid => 2,
@@ -33,4 +39,5 @@ pub(crate) fn describe(c: &Config, metadata: &mut Metadata) {
     metadata
         .f32(&format!("{ARCHITECTURE}.attention.layer_norm_rms_epsilon"), c.rms_eps)
         .f32(&format!("{ARCHITECTURE}.rope.freq_base"), c.rope_base);
+    metadata
 }
