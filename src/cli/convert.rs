@@ -3,7 +3,7 @@
 use crate::exit::Failure;
 use crate::format::format;
 use crate::interrupt::Interrupt;
-use crate::making::WritingArguments;
+use crate::making::{LmHeadArguments, WritingArguments};
 use clap::Args;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -31,12 +31,8 @@ pub(crate) struct Arguments {
     /// Type of all matrices but the router: f16, bf16, f32, q8_0, q6_k or q4_0 [default: as the embedding has it]
     #[arg(long = "type", value_name = "TYPE", value_parser = format)]
     format: Option<Format>,
-    /// Type of the LM head, or of the embedding that does its work [default: q6_k if --type is q4_0, else --type]
-    #[arg(long, value_name = "TYPE", value_parser = format, conflicts_with = "is_pure")]
-    output_type: Option<Format>,
-    /// The LM head gets --type, too
-    #[arg(long = "pure")]
-    is_pure: bool,
+    #[command(flatten)]
+    lm_head_type: LmHeadArguments,
     /// What the model is called [default: as its folder, or its repository in the hub's cache]
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
@@ -67,8 +63,8 @@ pub(crate) fn run(arguments: &Arguments, interrupt: &Interrupt) -> Result<(), Fa
     let predictor = predictor.transpose().map_err(blame)?;
     let rule = ConvertRule {
         format: arguments.format,
-        lm_head: arguments.output_type,
-        is_pure: arguments.is_pure,
+        lm_head: arguments.lm_head_type.output_type,
+        is_pure: arguments.lm_head_type.is_pure,
     };
     let name = arguments.name.clone().unwrap_or_else(|| model_name(folder));
     let new = convert(&name, &texts, &checkpoint, predictor.as_ref(), rule).map_err(blame)?;

@@ -2,6 +2,7 @@
 
 use crate::engine::available;
 use crate::exit::{Exit, Failure};
+use crate::format::format;
 use crate::interrupt::Interrupt;
 use crate::memory::Mib;
 use crate::model::open;
@@ -14,6 +15,7 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::Instant;
 use wick_core::HeadRows;
+use wick_kernels::Format;
 use wick_linux::host::Files;
 use wick_linux::{Cpus, Pool};
 use wick_prepare::{Error, NewModel, Pack};
@@ -39,6 +41,17 @@ impl InputArguments {
             None => Err(Failure::new(Exit::Usage, "IN expected: the file that is read")),
         }
     }
+}
+
+/// Which type the LM head gets.
+#[derive(Args)]
+pub(crate) struct LmHeadArguments {
+    /// Type of the LM head, or of the embedding that does its work [default: q6_k if --type is q4_0, else --type]
+    #[arg(long, value_name = "TYPE", value_parser = format, conflicts_with = "is_pure")]
+    pub(crate) output_type: Option<Format>,
+    /// The LM head gets --type, too
+    #[arg(long = "pure")]
+    pub(crate) is_pure: bool,
 }
 
 /// Who does the work.

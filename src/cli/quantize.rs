@@ -3,7 +3,7 @@
 use crate::exit::{Exit, Failure, OrExit};
 use crate::format::format;
 use crate::interrupt::Interrupt;
-use crate::making::{InputArguments, WritingArguments};
+use crate::making::{InputArguments, LmHeadArguments, WritingArguments};
 use anyhow::Context;
 use clap::Args;
 use std::fs;
@@ -28,12 +28,8 @@ pub(crate) struct Arguments {
     /// Type of all matrices but the router: q4_0, q8_0, q6_k, f16, bf16 or f32
     #[arg(long = "type", value_name = "TYPE", value_parser = format)]
     format: Format,
-    /// Type of the LM head, or of the embedding that does its work [default: q6_k if --type is q4_0, else --type]
-    #[arg(long, value_name = "TYPE", value_parser = format, conflicts_with = "is_pure")]
-    output_type: Option<Format>,
-    /// The LM head gets --type, too
-    #[arg(long = "pure")]
-    is_pure: bool,
+    #[command(flatten)]
+    lm_head_type: LmHeadArguments,
     /// Round by an importance of weights: a file that llama.cpp's llama-imatrix writes, in either form
     #[arg(long, value_name = "FILE")]
     imatrix: Option<PathBuf>,
@@ -51,8 +47,8 @@ pub(crate) fn run(arguments: &Arguments, interrupt: &Interrupt) -> Result<(), Fa
     let model = Model::new(&parts).map_err(|e| files.blame(e))?;
     let rule = FormatRule {
         format: arguments.format,
-        lm_head: arguments.output_type,
-        is_pure: arguments.is_pure,
+        lm_head: arguments.lm_head_type.output_type,
+        is_pure: arguments.lm_head_type.is_pure,
     };
     let new = requantize(model, rule, importances.as_ref()).map_err(|e| files.blame(e))?;
     if let Some(format) = new.rounded_twice() {

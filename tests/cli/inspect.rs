@@ -2,12 +2,12 @@
 
 mod differences;
 
+use crate::folder::Folder;
 use crate::person::Person;
 use crate::program::{fails, golden, model, nano, stdout, wick};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::os::unix::fs::FileExt;
-use tempfile::TempDir;
 use wick_format::Gguf;
 use wick_kernels::{Format, scalar};
 use wick_tests::gguf::Writer;
@@ -19,18 +19,7 @@ fn json(arguments: &[&str]) -> Value {
     serde_json::from_str(&stdout(&wick(&[arguments, &["--json"]].concat()))).unwrap()
 }
 
-/// A folder for files.
-struct Folder(TempDir);
-
 impl Folder {
-    fn new() -> Folder {
-        Folder(tempfile::tempdir().unwrap())
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.0.path().join(name).display().to_string()
-    }
-
     /// The file at `from`, changed.
     fn changed(&self, name: &str, from: &str, change: impl FnOnce(&mut Writer)) -> String {
         let bytes = std::fs::read(from).unwrap();

@@ -12,6 +12,7 @@ mod doctor;
 mod eval;
 mod fetch;
 mod flags;
+mod folder;
 mod foreign;
 mod hub;
 mod inspect;

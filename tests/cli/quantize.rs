@@ -1,27 +1,16 @@
 //! `wick quantize`.
 
+use crate::folder::Folder;
 use crate::program::{fails, model, nano, stdout, wick};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use tempfile::TempDir;
 use wick_format::Gguf;
 use wick_kernels::{Format, scalar};
 use wick_prepare::quantize_by;
 
-/// A folder, and the paths of files in it.
-struct Folder(TempDir);
-
 impl Folder {
-    fn new() -> Folder {
-        Folder(tempfile::tempdir().unwrap())
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.0.path().join(name).display().to_string()
-    }
-
     /// A model with whole blocks of every type in its rows.
     fn synthetic(&self, name: &str, more: &[&str]) -> String {
         let (path, shape) =
