@@ -11,6 +11,9 @@ use wick_core::{
 };
 use wick_kernels::Layout;
 
+/// Bytes of a page.
+const PAGE: usize = 256;
+
 /// The bytes of a slot's parts, as far as they have come.
 type Slot = [Option<Vec<u8>>; 3];
 
@@ -20,6 +23,8 @@ type Slot = [Option<Vec<u8>>; 3];
 pub struct MemoryStore {
     weights: &'static Weights<'static>,
     slots: Vec<Slot>,
+    /// Of these, the last so many are spare.
+    pub spare: usize,
     on_their_way: VecDeque<Read>,
     /// Reads that never end.
     lost: Vec<Read>,
@@ -41,6 +46,7 @@ impl MemoryStore {
         MemoryStore {
             weights,
             slots: vec![Slot::default(); slots],
+            spare: 0,
             on_their_way: VecDeque::new(),
             lost: Vec::new(),
             random: Random(seed),
@@ -86,7 +92,11 @@ impl MemoryStore {
 
 impl ExpertStore for MemoryStore {
     fn slots(&self) -> SlotClass {
-        SlotClass { count: self.slots.len(), stride: self.weights.slot_bytes() }
+        SlotClass {
+            spare: self.spare,
+            page: PAGE,
+            ..SlotClass::new(self.slots.len(), self.weights.slot_bytes())
+        }
     }
 
     fn place(&self, key: ExpertKey, part: Part, low_bit: bool) -> Option<Place> {
@@ -135,6 +145,17 @@ impl ExpertStore for MemoryStore {
         self.slots[slot.0][part as usize].as_deref().expect("the part has come")
     }
 
+    fn vacate(&mut self, slot: SlotId) {
+        assert!(slot.0 >= self.slots.len() - self.spare, "{slot:?} is not spare");
+        assert!(self.on_their_way.iter().all(|read| read.slot != slot), "{slot:?} is in use");
+        self.slots[slot.0] = Slot::default();
+    }
+
+    /// Other bytes than those that stood there, which nobody may notice.
+    fn release(&self, memory: &mut [u8]) {
+        memory.fill(0xAA);
+    }
+
     /// A clock that goes on whenever it is looked at, and hardly while something is read: reads are so
     /// fast that every guess is worth it.
     fn now(&self) -> Duration {
@@ -156,6 +177,7 @@ impl Model {
         parallel: &'static dyn Parallel,
     ) -> Engine<'static> {
         let slots = store.slots().count;
+        // Spare slots take no memory of the plan; their tables do.
         let plan = Plan::streaming(&self.config, self.weights, &options, slots, 0).unwrap();
         let mut arena = Arena::new(vec![0xAA; plan.arena()].leak());
         let experts = (store, policy);

@@ -119,7 +119,9 @@ fn a_failing_read_ends_the_step_alone() {
             found.extend_from_slice(engine.logits(0).unwrap());
         }
         assert!(bits(&found) == expected, "layer {layer}");
-        assert!(failures > 0 && failures <= model.config.experts, "{failures} failures");
+        // A read on a guess may fail unnoticed; nobody guesses for the first layer.
+        assert!(layer > 0 || failures > 0, "{failures} failures");
+        assert!(failures <= model.config.experts, "{failures} failures");
     }
 }
 

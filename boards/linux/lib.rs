@@ -40,6 +40,6 @@ pub use pool::Pool;
 pub use progress::{advance, progress};
 pub use refusal::Refusal;
 pub use slot_memory::Memory;
-pub use store::{Catalogue, CatalogueError, FileStore, LowBit};
+pub use store::{Catalogue, CatalogueError, FileStore, LowBit, SlotCounts};
 pub use thread::{on_stack, spawn};
 pub use thread_limit::ThreadLimit;

@@ -200,7 +200,7 @@ impl<D: Disk> Store<D> {
 
 impl<D: Disk> ExpertStore for Store<D> {
     fn slots(&self) -> SlotClass {
-        SlotClass { count: self.slots.len(), stride: self.stride }
+        SlotClass::new(self.slots.len(), self.stride)
     }
 
     fn place(&self, key: ExpertKey, part: Part, low_bit: bool) -> Option<Place> {

@@ -24,8 +24,17 @@ impl<'m> Arena<'m> {
     }
 
     /// An arena without memory that counts what would be cut from it, and gives empty parts.
-    pub(crate) fn measuring() -> Arena<'m> {
+    fn measuring() -> Arena<'m> {
         Arena { free: &mut [], used: 0, measures: true }
+    }
+
+    /// Bytes that `take` cuts from an arena; more than there can be where they cannot be counted.
+    pub(crate) fn measure(take: impl FnOnce(&mut Arena<'_>) -> Result<(), ArenaError>) -> usize {
+        let mut arena = Arena::measuring();
+        match take(&mut arena) {
+            Ok(()) => arena.used(),
+            Err(_) => isize::MAX as usize / 4,
+        }
     }
 
     /// Bytes that `len` elements of `T` take from an arena.

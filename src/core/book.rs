@@ -4,9 +4,10 @@ use crate::arena::{Arena, ArenaError};
 use crate::policy::Policy;
 use crate::slots::{Loading, Slots};
 use crate::store::{
-    Arrival, Completion, ExpertKey, ExpertStore, Part, Place, Read, ReadError, SlotId, StoreError,
-    StoreFigures, StoreReason,
+    Arrival, Completion, ExpertKey, ExpertStore, Part, Place, Read, ReadError, SlotClass, SlotId,
+    StoreError, StoreFigures, StoreReason,
 };
+use core::ops::Range;
 use core::time::Duration;
 
 /// How often a part is read before its expert is given up.
@@ -37,6 +38,9 @@ pub struct Book<'m> {
     store: &'m mut dyn ExpertStore,
     slots: Slots<'m>,
     experts: usize,
+    /// The spare slots, and how many of them are in use.
+    spare: Range<usize>,
+    lent: usize,
     /// Of each part of each slot: how often it was asked for.
     attempts: &'m mut [[u8; PARTS]],
     /// A bit for each part of each expert and another for its low-bit copy: whether the bytes have
@@ -65,7 +69,7 @@ impl<'m> Book<'m> {
         policy: &'m dyn Policy,
         arena: &mut Arena<'m>,
     ) -> Result<Book<'m>, ArenaError> {
-        let (what, count) = ("expert slots", store.slots().count);
+        let (what, SlotClass { count, spare, .. }) = ("expert slots", store.slots());
         let slots = Slots::new((layers, experts, active), count, policy, arena)?;
         let attempts = arena.take(what, count)?;
         let checked = arena.take(what, checks(layers, experts))?;
@@ -77,6 +81,8 @@ impl<'m> Book<'m> {
             store,
             slots,
             experts,
+            spare: count - spare..count,
+            lent: spare,
             attempts,
             checked,
             open,
@@ -131,6 +137,28 @@ impl<'m> Book<'m> {
     /// Whether nothing is on its way that an expert waits for.
     pub fn is_idle(&self) -> bool {
         self.open == self.lost
+    }
+
+    /// Has so many of the spare slots in use; the memory of others is given back, of those first that are missed
+    /// least. A slot into which something is read goes when that has ended, or stays in quarantine if it never does.
+    pub fn lend(&mut self, most: usize) {
+        while self.lent > most {
+            if let Some(slot) = self.slots.least_missed(self.spare.clone()) {
+                self.slots.retire(slot);
+                self.store.vacate(slot);
+                self.lent -= 1;
+            } else if self.wait() == Ok(Waited::InVain) {
+                break;
+            }
+        }
+        for slot in self.spare.clone().map(SlotId) {
+            self.lent += usize::from(self.lent < most && self.slots.revive(slot));
+        }
+    }
+
+    /// Spare slots that are in use.
+    pub fn lent(&self) -> usize {
+        self.lent
     }
 
     /// Begins to read an expert that has no slot, or its low-bit copy if that is wanted and there is

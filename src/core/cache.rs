@@ -80,6 +80,12 @@ impl<'m> Cache<'m> {
         self.guessing.pause();
     }
 
+    /// Has so many of the spare slots in use, between steps.
+    pub(crate) fn lend(&mut self, most: usize) {
+        self.book.slots_mut().unpin_all();
+        self.book.lend(most);
+    }
+
     /// Counts what a layer wants, and pins what of it is in a slot before anything is started.
     /// `choices` names an expert as often as tokens chose it.
     pub(crate) fn want(
@@ -168,14 +174,15 @@ impl<'m> Cache<'m> {
         Part::ALL.map(|part| place(part).expect("a store has every expert").layout)
     }
 
-    /// Whether reads have nothing to do, so that it is time to guess what the next layer will want,
-    /// and a guess is likely to pay.
-    pub(crate) fn is_time_to_guess(&mut self) -> bool {
-        if !self.book.is_idle() {
-            return false;
-        }
+    /// Takes note that all that the layer wants is there.
+    pub(crate) fn note_all(&mut self) {
+        self.guessing.begin(self.book.now());
+    }
+
+    /// Whether a guess at what the next layer will want is likely to pay.
+    pub(crate) fn is_likely_to_pay(&mut self) -> bool {
         let StoreFigures { busy, reads, .. } = self.book.figures();
-        self.guessing.begin(self.book.now(), busy, reads / Part::ALL.len() as u64);
+        self.guessing.measure(busy, reads / Part::ALL.len() as u64);
         self.guessing.is_likely_to_pay()
     }
 
@@ -219,6 +226,11 @@ impl<'m> Cache<'m> {
         let slot = self.book.start(key, low_bit)?;
         self.figures.low_bit += u64::from(self.book.slots().is_low_bit(slot));
         Some(slot)
+    }
+
+    /// Whether an expert that the layer wants has a slot.
+    pub(crate) fn has_slot(&self, expert: u32) -> bool {
+        self.slot(expert).is_some()
     }
 
     fn slot(&self, expert: u32) -> Option<SlotId> {

@@ -6,7 +6,8 @@ use crate::config::Config;
 use crate::engine_error::EngineError;
 use crate::experts::Experts;
 use crate::figures::ExpertFigures;
-use crate::kv::{KvCache, KvLayout, TileBytes, TileError, TruncateError};
+use crate::kv::{KV_TILE, KvCache, KvLayout, TileBytes, TileError, TruncateError};
+use crate::loan::Loan;
 use crate::options::Options;
 use crate::parallel::Parallel;
 use crate::pass::Pass;
@@ -17,6 +18,7 @@ use crate::step_error::StepError;
 use crate::store::{ExpertKey, ExpertStore, StoreFigures};
 use crate::token::{Logits, Token};
 use crate::weights::Weights;
+use bytemuck::cast_slice_mut;
 use core::fmt;
 use wick_kernels::{Kernels, scalar};
 
@@ -59,6 +61,8 @@ pub struct Engine<'m> {
     arranger: Option<&'m mut dyn Arranger>,
     state: State<'m>,
     experts: Experts<'m>,
+    /// What slots may have of the state's memory, where there are spare ones.
+    loan: Option<Loan>,
     products: Products<'m>,
 }
 
@@ -109,8 +113,10 @@ impl<'m> Engine<'m> {
     ) -> Result<Engine<'m>, EngineError> {
         let state = State::new(&config, weights, options, arena)?;
         let experts = Experts::new(&config, store, arena)?;
+        let spare = experts.slots().filter(|slots| slots.spare > 0);
+        let loan = spare.map(|slots| Loan::new(&config, weights, &options, slots));
         let products = Products { kernels, parallel };
-        Ok(Engine { config, weights, arranger: None, state, experts, products })
+        Ok(Engine { config, weights, arranger: None, state, experts, loan, products })
     }
 
     /// Goes on with the weights of `arranger`, which are those that the engine was made with, and
@@ -161,10 +167,12 @@ impl<'m> Engine<'m> {
     /// [`Engine::failure`] names them; the others have been stepped as ever.
     pub fn step(&mut self, batch: &[Token]) -> Result<(), StepError> {
         self.check(batch)?;
-        let State { options, kv, scratch, tokens, wanted } = &mut self.state;
+        let State { kv, scratch, .. } = &mut self.state;
         for (token, position) in batch.iter().zip(scratch.tokens.positions.iter_mut()) {
             *position = kv.push(token.sequence);
         }
+        self.make_room(batch.len());
+        let State { options, kv, scratch, tokens, wanted } = &mut self.state;
         *tokens = batch.len();
         *wanted = batch.iter().filter(|token| token.wants_logits()).count();
         if batch.is_empty() {
@@ -184,6 +192,22 @@ impl<'m> Engine<'m> {
             *wanted = 0;
         }
         self.take_failures_back(batch)
+    }
+
+    /// Has spare slots make room for what a step touches for the first time, or use what is not touched any more.
+    fn make_room(&mut self, tokens: usize) {
+        if self.loan.as_mut().is_some_and(|loan| loan.step(tokens)) {
+            let activations = self.state.scratch.activations();
+            activations.into_iter().for_each(|slice| self.experts.release(cast_slice_mut(slice)));
+        }
+        self.lend();
+    }
+
+    /// Lends to spare slots what is not touched.
+    fn lend(&mut self) {
+        let (Some(loan), kv) = (&self.loan, &self.state.kv) else { return };
+        let (bytes, touched) = kv.touched(loan.page());
+        self.experts.lend(loan.slots(bytes.saturating_sub(touched)));
     }
 
     /// Takes the tokens that failed off their sequences.
@@ -259,6 +283,12 @@ impl<'m> Engine<'m> {
     /// What was read for experts so far; `None` if all stand in memory.
     pub fn store_figures(&self) -> Option<StoreFigures> {
         self.experts.store_figures()
+    }
+
+    /// Slots beyond those of the plan that experts have at the moment, in memory that keys, values and activations have
+    /// not touched.
+    pub fn lent_slots(&self) -> usize {
+        self.experts.lent()
     }
 
     /// What an expert is worth to its slot, a number to compare with those of others; `None` if it was never used, or all
@@ -346,7 +376,13 @@ impl<'m> Engine<'m> {
     /// # Panics
     /// If there is no such sequence.
     pub fn truncate(&mut self, sequence: usize, len: usize) -> Result<(), TruncateError> {
-        self.state.kv.truncate(sequence, len)
+        self.state.kv.truncate(sequence, len)?;
+        if self.loan.is_some()
+            && let Some(memory) = self.state.kv.vacate(sequence)
+        {
+            self.experts.release(memory);
+        }
+        Ok(())
     }
 
     /// Has sequence `to` hold the first `len` positions of `from`, in place of what it held: what prompts begin with in common
@@ -356,6 +392,8 @@ impl<'m> Engine<'m> {
     /// # Panics
     /// If there is no such sequence.
     pub fn copy(&mut self, from: usize, to: usize, len: usize) -> Result<(), TruncateError> {
+        self.state.kv.expect_copy(from, to);
+        self.lend();
         self.state.kv.copy(from, to, len)
     }
 
@@ -384,6 +422,8 @@ impl<'m> Engine<'m> {
     /// # Panics
     /// If there is no such sequence.
     pub fn load_tile(&mut self, sequence: usize, bytes: &[u8]) -> Result<(), TileError> {
+        self.state.kv.expect(sequence, self.state.kv.len(sequence) + KV_TILE);
+        self.lend();
         self.state.kv.load_tile(sequence, bytes)
     }
 

@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::figures::ExpertFigures;
 use crate::lender::Lender;
 use crate::policy::Policy;
-use crate::store::{ExpertKey, ExpertStore, Part, StoreError, StoreFigures};
+use crate::store::{ExpertKey, ExpertStore, Part, SlotClass, StoreError, StoreFigures};
 use crate::token::Token;
 use crate::weights::Layer;
 
@@ -104,10 +104,37 @@ impl<'m> Experts<'m> {
         self.cache.as_mut().is_some_and(|cache| cache.book.preload(key, worth))
     }
 
-    /// Whether reads have nothing to do, so that it is time to guess what the next layer will want,
-    /// and a guess is likely to pay.
+    /// The slots that there are; `None` if all experts stand in memory.
+    pub(crate) fn slots(&self) -> Option<SlotClass> {
+        self.cache.as_ref().map(|cache| cache.book.store().slots())
+    }
+
+    /// Has so many of the spare slots in use, between steps.
+    pub(crate) fn lend(&mut self, most: usize) {
+        if let Some(cache) = &mut self.cache {
+            cache.lend(most);
+        }
+    }
+
+    /// Spare slots that are in use.
+    pub(crate) fn lent(&self) -> usize {
+        self.cache.as_ref().map_or(0, |cache| cache.book.lent())
+    }
+
+    /// Gives memory that nobody relies on back to the system.
+    pub(crate) fn release(&self, memory: &mut [u8]) {
+        if let Some(cache) = &self.cache {
+            cache.book.store().release(memory);
+        }
+    }
+
+    /// Whether all that the layer wants is there or on its way, so that it is time to guess what the next
+    /// one will want, and a guess is likely to pay.
     pub(crate) fn is_time_to_guess(&mut self) -> bool {
-        self.cache.as_mut().is_some_and(Cache::is_time_to_guess)
+        let Some(cache) = &mut self.cache else { return false };
+        let mut waiting = self.wanted[..self.count].iter().zip(&*self.stage);
+        waiting.all(|(expert, stage)| *stage != WAITING || cache.has_slot(*expert))
+            && cache.is_likely_to_pay()
     }
 
     /// Begins a step.
@@ -190,7 +217,11 @@ impl<'m> Experts<'m> {
                 let wants = wants(&self.wanted[..self.count], self.low_bit);
                 let waiting = wants.clone().zip(&*self.stage).filter(|(_, s)| **s == WAITING);
                 cache.request(waiting.map(|(want, _)| want));
-                cache.count_late(wants);
+                cache.count_late(wants.clone());
+                let mut unused = wants.zip(&*self.stage).filter(|(_, s)| **s != HAS_OUTPUTS);
+                if unused.all(|(want, _)| cache.has(want, &Part::ALL)) {
+                    cache.note_all();
+                }
             }
             for (work, before, parts) in [
                 (Work::Neurons, WAITING, &[Part::Gate, Part::Up][..]),

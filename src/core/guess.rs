@@ -1,9 +1,10 @@
 //! How many experts may be read on a guess.
 //!
 //! A read on a guess uses time in which the device would be idle: from when the last expert of a
-//! layer has come until the next router has spoken. Where the guess is wrong, what is left of the
-//! read then holds up the reads that are wanted. So it is only worth it as far as reads fit into the
-//! time, or nearly fit and are likely to be right.
+//! layer has come until the next router has spoken. It is asked for before that, behind the reads that
+//! are wanted, so that the device goes on at once. Where the guess is wrong, what is left of the read
+//! when the router has spoken holds up the reads that are wanted then. So it is only worth it as far as
+//! reads fit into the time, or nearly fit and are likely to be right.
 
 use crate::config::MAX_ACTIVE;
 use core::time::Duration;
@@ -14,13 +15,13 @@ const KEPT: f32 = 0.95;
 /// What was seen of guesses so far.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Guessing {
-    /// Seconds from a guess until the next router spoke.
+    /// Seconds from when the last expert of a layer had come until the next router spoke.
     gap: f32,
     /// Seconds that the device takes to read an expert.
     read: f32,
     /// By rank of the expert in the guess: how often the layer chose it.
     accuracy: [f32; MAX_ACTIVE],
-    /// When the last guess could be made.
+    /// When the last expert of the layer had come, if it has.
     since: Option<Duration>,
     /// How often it was not likely to pay.
     declined: u32,
@@ -36,10 +37,14 @@ impl Default for Guessing {
 }
 
 impl Guessing {
-    /// Takes note of the time at which a guess can be made, and of what reading takes: `busy` for `experts` so far.
-    pub(crate) fn begin(&mut self, now: Duration, busy: Duration, experts: u64) {
-        self.since = Some(now);
+    /// Takes note of what reading takes: `busy` for `experts` so far.
+    pub(crate) fn measure(&mut self, busy: Duration, experts: u64) {
         self.read = busy.as_secs_f32() / experts.max(1) as f32;
+    }
+
+    /// Takes note of the time from which on nothing of the layer is on its way.
+    pub(crate) fn begin(&mut self, now: Duration) {
+        self.since.get_or_insert(now);
     }
 
     /// Takes note of the time at which the next router has spoken.
@@ -88,7 +93,9 @@ mod tests {
         let mut guessing = Guessing::default();
         for i in 0..100 {
             let now = Duration::from_secs(i);
-            guessing.begin(now, Duration::from_millis(read_ms * (i + 1)), i + 1);
+            guessing.measure(Duration::from_millis(read_ms * (i + 1)), i + 1);
+            guessing.begin(now);
+            guessing.begin(now + Duration::from_millis(gap_ms / 2));
             guessing.end(now + Duration::from_millis(gap_ms));
         }
         guessing
@@ -121,7 +128,7 @@ mod tests {
     #[test]
     fn idle_time_is_no_time_for_reads() {
         let mut guessing = seen(1, 20);
-        guessing.begin(Duration::from_secs(200), Duration::from_millis(2000), 100);
+        guessing.begin(Duration::from_secs(200));
         guessing.pause();
         guessing.end(Duration::from_secs(5000));
         assert!(!guessing.is_worth_it(0, 0));
@@ -130,7 +137,8 @@ mod tests {
     #[test]
     fn without_a_clock_nothing_is_guessed() {
         let mut guessing = Guessing::default();
-        guessing.begin(Duration::ZERO, Duration::ZERO, 9);
+        guessing.measure(Duration::ZERO, 9);
+        guessing.begin(Duration::ZERO);
         guessing.end(Duration::ZERO);
         assert!(!guessing.is_worth_it(0, 0));
     }

@@ -64,6 +64,20 @@ impl KvLayout {
 }
 
 impl KvLayout {
+    /// Bytes of the pages that the first `positions` of a sequence touch, at most.
+    fn touched(&self, positions: usize, page: usize) -> usize {
+        let pages = |part: Range<usize>| match part.len() {
+            0 => 0,
+            // It may begin and end anywhere in a page.
+            len => len.next_multiple_of(page) + page,
+        };
+        let layers = 0..self.places.len();
+        let halves = layers.map(|layer| {
+            2 * self.cells(layer, self.used(layer, positions)).map(pages).sum::<usize>()
+        });
+        halves.sum::<usize>().min(self.bytes)
+    }
+
     /// The rows of a layer in which the first `positions` of a sequence stand.
     fn used(&self, layer: usize, positions: usize) -> Range<usize> {
         0..positions.next_multiple_of(KEY_TILE).min(self.places[layer].rows)
@@ -100,6 +114,8 @@ struct Progress {
     most: usize,
     /// The first position that windowed layers hold, if they were given no earlier ones; or 0.
     windows_from: usize,
+    /// Most positions that were there since its memory was last given back.
+    touched: usize,
 }
 
 impl Place {
@@ -164,7 +180,32 @@ impl<'m> KvCache<'m> {
         let p = &mut self.progress[sequence];
         p.len += 1;
         p.most = p.most.max(p.len);
+        p.touched = p.touched.max(p.len);
         p.len - 1
+    }
+
+    /// Says that a sequence will hold so many positions, before it does.
+    pub(crate) fn expect(&mut self, sequence: usize, positions: usize) {
+        let touched = &mut self.progress[sequence].touched;
+        *touched = positions.max(*touched);
+    }
+
+    /// Says that a sequence will hold what another one does, before it does.
+    pub(crate) fn expect_copy(&mut self, from: usize, to: usize) {
+        self.expect(to, self.progress[from].most);
+    }
+
+    /// Bytes of all sequences, and at most so many of them in pages that were touched or soon will be.
+    pub(crate) fn touched(&self, page: usize) -> (usize, usize) {
+        let each = self.progress.iter().map(|p| self.layout.touched(p.touched, page));
+        (self.data.len(), each.sum())
+    }
+
+    /// The memory of a sequence that holds nothing, to be given back if it was touched.
+    pub(crate) fn vacate(&mut self, sequence: usize) -> Option<&mut [u8]> {
+        let progress = &mut self.progress[sequence];
+        let was_touched = progress.len == 0 && core::mem::take(&mut progress.touched) > 0;
+        was_touched.then(|| &mut self.data[sequence * self.layout.bytes..][..self.layout.bytes])
     }
 
     /// Takes the last [`KvCache::push`] to a sequence back.
@@ -175,8 +216,12 @@ impl<'m> KvCache<'m> {
     /// Forgets the positions from `len` on.
     pub(crate) fn truncate(&mut self, sequence: usize, len: usize) -> Result<(), TruncateError> {
         self.check_beginning(sequence, len)?;
-        let kept = if len == 0 { Progress::default() } else { self.progress[sequence] };
-        self.progress[sequence] = Progress { len, ..kept };
+        let p = &mut self.progress[sequence];
+        *p = if len == 0 {
+            Progress { touched: p.touched, ..Progress::default() }
+        } else {
+            Progress { len, ..*p }
+        };
         Ok(())
     }
 
@@ -194,7 +239,8 @@ impl<'m> KvCache<'m> {
                 }
             }
         }
-        self.progress[to] = Progress { len, ..kept };
+        let touched = self.progress[to].touched.max(kept.most);
+        self.progress[to] = Progress { len, touched, ..kept };
         Ok(())
     }
 

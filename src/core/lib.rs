@@ -78,6 +78,7 @@ mod history;
 mod kv;
 mod lender;
 mod lm_head;
+mod loan;
 mod location;
 mod matrix;
 mod name;

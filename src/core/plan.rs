@@ -1,12 +1,14 @@
 //! How much memory a model takes, computed before anything is taken.
 
-use crate::arena::{ALIGNMENT, Arena, ArenaError};
+use crate::arena::{ALIGNMENT, Arena};
 use crate::candidates::Candidates;
 use crate::config::Config;
 use crate::experts::Experts;
 use crate::kv::{KvCache, KvLayout};
+use crate::loan::Loan;
 use crate::options::{Options, OptionsError};
 use crate::scratch::Scratch;
+use crate::store::SlotClass;
 use crate::weights::Weights;
 
 /// Bytes of each part of an engine.
@@ -22,6 +24,9 @@ pub struct Plan {
     pub sampler: usize,
     /// Slots that experts are read into, which belong to the store; none if all stand in memory.
     pub slots: usize,
+    /// Spare slots, whose memory is that of keys, values and activations until these need it. They count
+    /// to no sum.
+    pub lent: usize,
 }
 
 impl Plan {
@@ -65,13 +70,15 @@ impl Plan {
             return Err(OptionsError::Range { what: "sequences", found: options.sequences, most });
         }
         let sequences = options.sequences;
-        let scratch = measure(|arena| Scratch::new(config, weights, options, arena).map(drop));
+        let scratch =
+            Arena::measure(|arena| Scratch::new(config, weights, options, arena).map(drop));
         Ok(Plan {
             weights: options.head_rows.sketch_bytes(weights),
-            kv: measure(|arena| KvCache::new(layout, sequences, arena).map(drop)),
+            kv: Arena::measure(|arena| KvCache::new(layout, sequences, arena).map(drop)),
             scratch: scratch.saturating_add(Experts::bytes(config, slots)),
-            sampler: measure(|arena| Candidates::new(config.vocab, arena).map(drop)),
+            sampler: Arena::measure(|arena| Candidates::new(config.vocab, arena).map(drop)),
             slots: 0,
+            lent: 0,
         })
     }
 
@@ -85,35 +92,37 @@ impl Plan {
         self.weights + self.arena() + self.slots
     }
 
-    /// The plan with as many slots as `budget` bytes have room for, at most one for each expert;
+    /// The plan with as many slots as `budget` bytes have room for, at most one for each expert, and as
+    /// many spare ones as have room where nothing is touched, of a memory with pages of `page` bytes;
     /// `None` if there is not even room for the experts of a token in one layer.
     pub fn within(
         config: &Config,
         weights: &Weights<'_>,
         options: &Options,
-        slot_bytes: usize,
+        (slot_bytes, page): (usize, usize),
         budget: usize,
     ) -> Result<Option<Plan>, OptionsError> {
         let least = Plan::streaming(config, weights, options, config.active, slot_bytes)?;
         let Some(left) = budget.checked_sub(least.total()) else { return Ok(None) };
         let all = config.layers * config.experts;
+        let class = SlotClass { page, ..SlotClass::new(0, slot_bytes) };
+        let lent = Loan::new(config, weights, options, class).slots(least.kv);
         let mut slots = (config.active + left / slot_bytes.max(1)).min(all);
         loop {
+            let spare = lent.min(all - slots);
             let plan = Plan::streaming(config, weights, options, slots, slot_bytes)?;
-            // The table of slots takes some bytes of its own.
-            if slots <= config.active || plan.total() <= budget {
+            // The tables of slots take some bytes of their own.
+            let tables = Experts::bytes(config, Some(slots + spare));
+            let more = tables - Experts::bytes(config, Some(slots));
+            let scratch = plan.scratch.saturating_add(more);
+            let plan = Plan { scratch, lent: spare * slot_bytes, ..plan };
+            if plan.total() <= budget {
                 return Ok(Some(plan));
+            }
+            if slots <= config.active {
+                return Ok(Some(Plan::streaming(config, weights, options, slots, slot_bytes)?));
             }
             slots -= 1;
         }
-    }
-}
-
-/// Bytes that `take` cuts from an arena; more than there can be where they cannot be counted.
-fn measure(take: impl FnOnce(&mut Arena<'_>) -> Result<(), ArenaError>) -> usize {
-    let mut arena = Arena::measuring();
-    match take(&mut arena) {
-        Ok(()) => arena.used(),
-        Err(_) => isize::MAX as usize / 4,
     }
 }

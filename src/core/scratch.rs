@@ -37,6 +37,9 @@ impl<'m> Rows<'m> {
     }
 }
 
+/// Slices that [`Scratch::new`] cuts, at most.
+pub(crate) const SLICES: usize = 24;
+
 /// The buffers of one step. `n` is the number of tokens, `k` that of active experts.
 #[derive(Debug)]
 pub(crate) struct Scratch<'m> {
@@ -232,6 +235,23 @@ impl<'m> Scratch<'m> {
                 multiplied: 0,
             },
         })
+    }
+}
+
+impl Scratch<'_> {
+    /// The activations that grow with a step, all but the choices of experts. Nothing is kept there from
+    /// one step to the next.
+    pub(crate) fn activations(&mut self) -> [&mut [f32]; 7] {
+        let Scratch { stream, attention, router, ffn, .. } = self;
+        [
+            &mut *stream.residual,
+            &mut *stream.hidden.slab,
+            &mut *attention.qkv,
+            &mut *attention.attended.slab,
+            &mut *router.logits,
+            &mut *ffn.neurons.slab,
+            &mut *ffn.outputs,
+        ]
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::arena::{Arena, ArenaError};
 use crate::policy::Policy;
 use crate::store::{ExpertKey, Part, SlotId};
+use core::ops::Range;
 
 /// No slot, or no expert.
 const NONE: u32 = u32::MAX;
@@ -244,8 +245,7 @@ impl<'m> Slots<'m> {
         }
     }
 
-    /// Takes a slot out of use for good, so that its memory can serve something else. Tells whether
-    /// it could: its expert may be evicted, and nothing is read into it.
+    /// Takes a slot out of use, so that its memory can serve something else. Tells whether it could: its expert may be evicted, and nothing is read into it.
     pub fn retire(&mut self, slot: SlotId) -> bool {
         let can = self.held[slot.0] != RETIRED && self.pinned[slot.0] == 0 && !self.is_open(slot);
         if can {
@@ -255,6 +255,29 @@ impl<'m> Slots<'m> {
             self.share();
         }
         can
+    }
+
+    /// Takes a slot that has retired into use again, empty. Tells whether it had.
+    pub fn revive(&mut self, slot: SlotId) -> bool {
+        let can = self.held[slot.0] == RETIRED;
+        if can {
+            self.held[slot.0] = NONE;
+            self.count += 1;
+            self.share();
+        }
+        can
+    }
+
+    /// Of some slots, the one that is missed least if it [retires](Slots::retire); `None` if none can.
+    pub fn least_missed(&self, among: Range<usize>) -> Option<SlotId> {
+        let can = |slot: &SlotId| {
+            self.held[slot.0] != RETIRED && self.pinned[slot.0] == 0 && !self.is_open(*slot)
+        };
+        let worth = |slot: &SlotId| match self.key(*slot) {
+            Some(key) => self.worth[self.index(key)],
+            None => f64::NEG_INFINITY,
+        };
+        among.map(SlotId).filter(can).min_by(|a, b| worth(a).total_cmp(&worth(b)))
     }
 
     /// Sets what share of the slots a layer keeps.

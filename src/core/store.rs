@@ -57,6 +57,14 @@ pub trait ExpertStore: Sync {
     /// If the part is on its way.
     fn lend(&self, slot: SlotId, part: Part) -> &[u8];
 
+    /// Gives the memory of a [spare](SlotClass::spare) slot back to the system until something is read
+    /// into it again. Nothing is on its way there.
+    fn vacate(&mut self, _slot: SlotId) {}
+
+    /// Gives the whole pages in some memory of the engine back to the system. Nobody relies on what
+    /// stands there afterwards.
+    fn release(&self, _memory: &mut [u8]) {}
+
     /// The time since some moment; always zero where there is no clock, and then nothing is read on a
     /// guess.
     fn now(&self) -> Duration {
@@ -79,6 +87,18 @@ pub struct SlotClass {
     pub count: usize,
     /// Bytes from one to the next.
     pub stride: usize,
+    /// Of these, the last so many are spare: their memory is promised to keys, values and activations,
+    /// and [given back](ExpertStore::vacate) slot by slot when these need it.
+    pub spare: usize,
+    /// Bytes of a page, which is what memory is given back by.
+    pub page: usize,
+}
+
+impl SlotClass {
+    /// Slots none of which is spare.
+    pub const fn new(count: usize, stride: usize) -> SlotClass {
+        SlotClass { count, stride, spare: 0, page: 1 }
+    }
 }
 
 /// Where a part lies, and what it is.

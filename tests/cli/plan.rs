@@ -10,6 +10,8 @@ fn plans_tell_what_memory_is_for() {
     let nano = nano();
     let least = least(&wick(&["plan", "-m", &nano, "--memory", "100K"]));
     let memory = format!("{}K", least + 1024);
+    let text = stdout(&wick(&["plan", "-m", &nano, "--memory", &memory]));
+    assert!(text.contains(" of KV cache and scratch to "), "{text}");
     let text = wick(&["plan", "-m", &nano, "--memory", &memory, "--board", "pi5", "--json"]);
     let plan: Value = serde_json::from_str(&stdout(&text)).unwrap();
     let number = |key: &str| plan[key].as_u64().unwrap() as usize;

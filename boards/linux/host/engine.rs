@@ -6,8 +6,9 @@ use crate::host::model::Model;
 use crate::host::placement::Placement;
 use crate::host::setup::{BATCH, LoadProgress, Setup};
 use crate::reads::Throttle;
-use crate::refusal::Refusal;
-use crate::{ArrangedMemory, Arranging, Catalogue, Cpus, FileStore, Mib, ModelFile, Pool};
+use crate::{
+    ArrangedMemory, Arranging, Catalogue, Cpus, FileStore, Memory, Mib, ModelFile, Pool, SlotCounts,
+};
 use log::{info, warn};
 use wick_core::{
     Arena, Arrangement, Arranger, Config, Decaying, Engine, ExpertStore, HeadRows, HeadRowsError,
@@ -56,7 +57,7 @@ pub fn with_engine<R, E: From<HostError>>(
     }
     read_ahead(arranging.weights(), files.parts());
     let mut memory = arena_memory(&plan)?;
-    let mut arena = Arena::new(&mut memory);
+    let mut arena = Arena::new(memory.as_mut_slice());
     let policy = Decaying::default();
     let engine = match &mut store {
         None => Engine::new(*config, weights, options, &mut arena, kernels, &pool),
@@ -87,14 +88,15 @@ fn check_head_rows(model: &Model<'_>, wanted: HeadRows) -> Result<(), HostError>
 
 /// Logs what the engine takes.
 fn tell(config: &Config, options: &Options, plan: &Plan) {
-    let Plan { weights, kv, scratch, sampler, slots } = *plan;
+    let Plan { weights, kv, scratch, sampler, slots, lent } = *plan;
     info!(
-        "memory: weights {}, KV cache {}, scratch {}, sampler {}, expert slots {}",
+        "memory: weights {}, KV cache {}, scratch {}, sampler {}, expert slots {}, at first {} more",
         Mib(weights),
         Mib(kv),
         Mib(scratch),
         Mib(sampler),
-        Mib(slots)
+        Mib(slots),
+        Mib(lent)
     );
     if options.context > config.context {
         warn!("the model was made for {} positions, not {}", config.context, options.context);
@@ -103,7 +105,8 @@ fn tell(config: &Config, options: &Options, plan: &Plan) {
 
 /// A store with the slots of a plan.
 fn store(catalogue: Catalogue, plan: &Plan, setup: &Setup) -> Result<FileStore, HostError> {
-    let slots = plan.slots / catalogue.slot_bytes();
+    let count = |bytes| bytes / catalogue.slot_bytes();
+    let slots = SlotCounts { lasting: count(plan.slots), spare: count(plan.lent) };
     let store =
         FileStore::with_reads(catalogue, slots, setup.reading(), |reads| match setup.emulate {
             None => reads,
@@ -137,9 +140,6 @@ fn read_ahead(weights: &Weights<'_>, files: &[ModelFile]) {
 }
 
 /// Memory for an arena, taken from the system page by page as it is touched.
-fn arena_memory(plan: &Plan) -> Result<Vec<u8>, HostError> {
-    let bytes = plan.arena();
-    Refusal::check(bytes).map_err(HostError::Arena)?;
-    // Zeroed by the system when touched, unlike memory that is reserved and then filled.
-    Ok(vec![0; bytes])
+fn arena_memory(plan: &Plan) -> Result<Memory, HostError> {
+    Memory::with_spare(0, plan.arena()).map_err(HostError::Arena)
 }

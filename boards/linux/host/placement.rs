@@ -1,5 +1,6 @@
 //! Which of a model's experts stand in memory.
 
+use crate::fault::page_size;
 use crate::host::budget::{Budget, Footprint};
 use crate::host::error::HostError;
 use crate::host::model::Model;
@@ -55,7 +56,7 @@ impl Placement {
         let buffers = catalogue.scratch_bytes(READERS);
         let left = budget.bytes().saturating_sub(buffers);
         let options = with_larger_batch(model, options, slot_bytes, left)?;
-        match Plan::within(config, weights, &options, slot_bytes, left)? {
+        match Plan::within(config, weights, &options, (slot_bytes, page_size()), left)? {
             Some(plan) => Ok(Placement { options, plan, catalogue: Some(catalogue) }),
             None => {
                 let least = least(model, &options, slot_bytes)?;

@@ -151,8 +151,14 @@ fn errors_say_what_and_where() {
 
 #[test]
 fn a_shortage_is_told_in_numbers() {
-    let least =
-        Plan { weights: 3 << 20, kv: 1 << 20, scratch: 1 << 19, sampler: 1 << 19, slots: 2 << 20 };
+    let least = Plan {
+        weights: 3 << 20,
+        kv: 1 << 20,
+        scratch: 1 << 19,
+        sampler: 1 << 19,
+        slots: 2 << 20,
+        lent: 0,
+    };
     let budget =
         Budget { whole: 5 << 20, taken: 1 << 20, source: Source::System(LimitSource::Cgroup) };
     let shortage = budget.shortage(least, 1 << 20, 99);

@@ -236,12 +236,13 @@ fn is_no_failure(error: &io::Error) -> bool {
         || error.kind() == io::ErrorKind::Interrupted
 }
 
-/// Registers all of `memory`, and tells where the buffers lie.
+/// Registers `memory`, and tells where the buffers lie. The kernel keeps their pages, so that they could not be given
+/// back: spare ones are left out.
 fn register(ring: &IoUring, memory: &Memory) -> io::Result<Vec<Range<usize>>> {
     let mut slices = Vec::new();
     let mut buffers = Vec::new();
-    for start in (0..memory.len()).step_by(LARGEST_BUFFER) {
-        let range = start..memory.len().min(start + LARGEST_BUFFER);
+    for start in (0..memory.lasting()).step_by(LARGEST_BUFFER) {
+        let range = start..memory.lasting().min(start + LARGEST_BUFFER);
         let target = memory.target(range.clone());
         let address = target.as_ptr() as usize;
         buffers.push(address..address + range.len());

@@ -1,6 +1,7 @@
 //! Where the experts of a model lie in its files, and how they stand in slots.
 
 use crate::block_file::{ALIGNMENT, BlockFile, Caching};
+use crate::fault::page_size;
 use crate::map::ModelFile;
 use crate::open_files::TooManyFiles;
 use crate::refusal::is_refusal;
@@ -110,7 +111,8 @@ impl Catalogue {
                 place += tensor.room(&opened[location.file]);
                 tensors.push(tensor);
             }
-            slot_bytes = slot_bytes.max(place);
+            // Slots do not share pages, so that one can be given back without another.
+            slot_bytes = slot_bytes.max(place.next_multiple_of(page_size()));
             layers.push(tensors.try_into().expect("as many as parts"));
         }
         let experts = weights.layers.first().map_or(0, |layer| layer.gate.count());
@@ -133,7 +135,7 @@ impl Catalogue {
         Catalogue { low_bit: Some(low_bit), ..self }
     }
 
-    /// Bytes of a slot: the largest expert, each part from the start of a block.
+    /// Bytes of a slot: the largest expert, each part from the start of a block, in whole pages.
     pub fn slot_bytes(&self) -> usize {
         self.slot_bytes
     }

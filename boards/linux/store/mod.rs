@@ -9,10 +9,11 @@ mod tests;
 pub use catalogue::{Catalogue, CatalogueError, LowBit};
 
 use crate::block_file::BlockFile;
+use crate::fault::page_size;
 use crate::identity::check_all;
 use crate::progress::advance;
 use crate::reads::{self, Reader, Reading, Reads, Request, is_transient};
-use crate::slot_memory::Memory;
+use crate::slot_memory::{self, Memory};
 use catalogue::{PARTS, Source, Span};
 use preparation::{Change, Job};
 use rustix::io::Errno;
@@ -40,6 +41,8 @@ pub struct FileStore {
     memory: Arc<Memory>,
     catalogue: Catalogue,
     slots: Vec<Tenant>,
+    /// Of these, the last so many are spare.
+    spare: usize,
     time_limit: Duration,
     opened: Instant,
 }
@@ -53,6 +56,21 @@ struct Tenant {
     is_open: [bool; PARTS],
     /// What is done with each part that was submitted, and where it stands then.
     jobs: [Job; PARTS],
+}
+
+/// How many slots a store has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SlotCounts {
+    /// Those whose memory is theirs.
+    pub lasting: usize,
+    /// Those whose memory is promised to something else too.
+    pub spare: usize,
+}
+
+impl From<usize> for SlotCounts {
+    fn from(lasting: usize) -> SlotCounts {
+        SlotCounts { lasting, spare: 0 }
+    }
 }
 
 impl fmt::Debug for FileStore {
@@ -80,12 +98,14 @@ impl FileStore {
     /// As [`FileStore::new`]; or the reader that was asked for is refused.
     pub fn with_reads(
         catalogue: Catalogue,
-        slots: usize,
+        slots: impl Into<SlotCounts>,
         reading: impl Into<Reading>,
         wrap: impl FnOnce(Box<dyn Reads>) -> Box<dyn Reads>,
     ) -> io::Result<FileStore> {
-        let bytes = slots.checked_mul(catalogue.slot_bytes()).ok_or(Errno::NOMEM)?;
-        let memory = Arc::new(Memory::new(bytes)?);
+        let SlotCounts { lasting, spare } = slots.into();
+        let bytes = |slots: usize| slots.checked_mul(catalogue.slot_bytes()).ok_or(Errno::NOMEM);
+        let memory = Arc::new(Memory::with_spare(bytes(lasting)?, bytes(spare)?)?);
+        let slots = lasting + spare;
         let mut reading = reading.into();
         if reading.reader == Reader::Auto && catalogue.is_arranging() {
             reading.reader = Reader::Threads;
@@ -98,6 +118,7 @@ impl FileStore {
             copy: vec![0; catalogue.largest_copied()],
             memory,
             slots: vec![Tenant::default(); slots],
+            spare,
             catalogue,
             time_limit: reading.time_limit.min(LONGEST),
             opened: Instant::now(),
@@ -153,7 +174,9 @@ impl FileStore {
 
 impl ExpertStore for FileStore {
     fn slots(&self) -> SlotClass {
-        SlotClass { count: self.slots.len(), stride: self.catalogue.slot_bytes() }
+        let FileStore { slots, spare, catalogue, .. } = self;
+        let stride = catalogue.slot_bytes();
+        SlotClass { count: slots.len(), stride, spare: *spare, page: page_size() }
     }
 
     fn place(&self, key: ExpertKey, part: Part, low_bit: bool) -> Option<Place> {
@@ -213,6 +236,16 @@ impl ExpertStore for FileStore {
         // holds what is lent here. Parts of an expert do not share blocks of a slot, and while one of
         // another expert is open, no part has bytes that were submitted before.
         unsafe { std::slice::from_raw_parts(target.as_ptr(), bytes.len()) }
+    }
+
+    fn vacate(&mut self, slot: SlotId) {
+        let stride = self.catalogue.slot_bytes();
+        self.slots[slot.0] = Tenant::default();
+        self.memory.vacate(slot.0 * stride..(slot.0 + 1) * stride);
+    }
+
+    fn release(&self, memory: &mut [u8]) {
+        slot_memory::release(memory);
     }
 
     fn now(&self) -> Duration {

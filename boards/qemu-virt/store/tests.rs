@@ -76,7 +76,7 @@ fn holds(book: &Book<'_>, key: ExpertKey) -> bool {
 #[test]
 fn experts_come_whole_in_any_order() {
     let mut store = open(disk(), LAYERS * EXPERTS).unwrap();
-    assert_eq!(store.slots(), SlotClass { count: LAYERS * EXPERTS, stride: STRIDE });
+    assert_eq!(store.slots(), SlotClass::new(LAYERS * EXPERTS, STRIDE));
     let figures = with_book(&mut store, |book| {
         for _ in 0..3 {
             keys().for_each(|key| _ = start(book, key));

@@ -36,6 +36,8 @@ pub(crate) struct Report {
     /// Experts of the model, those that have a slot, and bytes of a slot.
     pub(crate) experts: usize,
     pub(crate) expert_slots: usize,
+    /// Slots beyond these, while little of the context is used.
+    lent_slots: usize,
     slot_bytes: usize,
     slots_per_layer: f64,
     /// Share of wanted experts that a slot holds, expected.
@@ -141,6 +143,7 @@ impl Report {
             budget_source: budget.map(|budget| budget.source.to_string()),
             experts,
             expert_slots,
+            lent_slots: plan.lent / slot_bytes,
             slot_bytes,
             slots_per_layer: expert_slots as f64 / config.layers as f64,
             hit_rate,
@@ -206,6 +209,14 @@ impl Report {
             self.slots_per_layer,
             Mib(self.slot_bytes)
         )?;
+        if self.lent_slots > 0 {
+            let lent = Mib(self.lent_slots * self.slot_bytes);
+            writeln!(
+                out,
+                "lent           {lent} of KV cache and scratch to {} more, until they are used",
+                self.lent_slots
+            )?;
+        }
         writeln!(
             out,
             "wanted         {:.1} % of experts in memory; a token reads {} of memory and {} of \

@@ -36,7 +36,7 @@ impl Scripted {
 
 impl ExpertStore for Scripted {
     fn slots(&self) -> SlotClass {
-        SlotClass { count: self.slots, stride: BYTES }
+        SlotClass::new(self.slots, BYTES)
     }
 
     fn place(&self, _key: ExpertKey, part: Part, low_bit: bool) -> Option<Place> {
