@@ -389,8 +389,8 @@ fn arranging_on_the_way_leaves_no_trace() {
         let whole = model.arranged();
         let expected = bits(&model.logits(&ids, 1, &Serial));
         for (pool, at_once) in [(&*TWO, 1), (&*TWO, 2), (&*FOUR, usize::MAX)] {
-            let (head_rows, experts) = (HeadRows::Exact, true);
-            let what = Arrangement { head_rows, experts, section: Section::Whole };
+            let (head_rows, experts, moved) = (HeadRows::Exact, true, false);
+            let what = Arrangement { head_rows, experts, moved, section: Section::Whole };
             let is_arranged = arranged_bytes(model.weights, what) > 0;
             let memory = Box::leak(Box::new(ArrangedMemory::new(model.weights, what).unwrap()));
             let arranging = Arranging::new(model.weights, what, memory, &[], pool);

@@ -89,7 +89,17 @@ impl Model {
     /// The same model, arranged for these rows of the LM head.
     #[must_use]
     pub fn arranged_for(self, head_rows: HeadRows) -> Model {
-        let what = Arrangement { head_rows, experts: true, section: Section::Whole };
+        self.arranged_as(Arrangement {
+            head_rows,
+            experts: true,
+            moved: false,
+            section: Section::Whole,
+        })
+    }
+
+    /// The same model, with what is arranged so.
+    #[must_use]
+    pub fn arranged_as(self, what: Arrangement) -> Model {
         let memory = vec![0; wick_core::arranged_bytes(self.weights, what)].leak();
         wick_core::for_each_piece(self.weights, what, memory, |piece| _ = piece.arrange());
         let mut weights = Box::new(self.weights.clone());

@@ -81,6 +81,12 @@ fn group_rest(folder: &Path) -> Option<u64> {
     Some(limit.saturating_sub(used.unwrap_or(0).saturating_sub(droppable)))
 }
 
+/// Whether the system gives out huge pages to who asks for them.
+pub(crate) fn has_huge_pages() -> bool {
+    let enabled = fs::read_to_string("/sys/kernel/mm/transparent_hugepage/enabled");
+    enabled.is_ok_and(|text| !text.contains("[never]"))
+}
+
 /// Bytes of this process that are in memory now.
 pub fn resident() -> Option<u64> {
     meminfo(&fs::read_to_string("/proc/self/status").ok()?, "VmRSS:")

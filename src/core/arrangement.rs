@@ -27,6 +27,8 @@ pub struct Arrangement {
     pub head_rows: HeadRows,
     /// Whether experts are arranged; not where they are read into slots.
     pub experts: bool,
+    /// Whether matrices that a file has arranged already are moved to the memory too.
+    pub moved: bool,
     /// Which part of the model.
     pub section: Section,
 }
@@ -86,6 +88,7 @@ pub struct Piece<'s, 't> {
 #[derive(Clone, Copy, Debug)]
 enum Task {
     Arrange(Layout),
+    Move,
     Sketch(Format),
 }
 
@@ -96,6 +99,10 @@ impl<'s> Piece<'s, '_> {
         match task {
             Task::Arrange(layout) => {
                 layout.arrange(cols, source, target);
+                Some(source)
+            }
+            Task::Move => {
+                target.copy_from_slice(source);
                 Some(source)
             }
             Task::Sketch(format) => {
@@ -173,13 +180,14 @@ pub fn for_each_piece<'m, 't>(
     walk(weights, what, |matrix, layout| {
         let Some(layout) = layout else { return };
         let (cols, source) = (matrix.cols(), matrix.bytes());
+        let task = if matrix.layout() == layout { Task::Move } else { Task::Arrange(layout) };
         let (target, after) = core::mem::take(&mut rest).split_at_mut(padded(matrix));
         rest = after;
         let unit = source.len() / matrix.rows() * layout.unit_rows(matrix.rows());
         let piece = (PIECE / unit).max(1) * unit;
         let targets = target[..source.len()].chunks_mut(piece);
         for (source, target) in source.chunks(piece).zip(targets) {
-            each(Piece { task: Task::Arrange(layout), cols, source, target });
+            each(Piece { task, cols, source, target });
         }
     });
 }
@@ -189,7 +197,7 @@ pub fn for_each_piece<'m, 't>(
 /// # Panics
 /// If `memory` is shorter than [`arranged_bytes`].
 pub fn take_arranged<'a>(weights: &mut Weights<'a>, what: Arrangement, memory: &'a [u8]) {
-    let Arrangement { head_rows, experts, section } = what;
+    let Arrangement { head_rows, experts, moved, section } = what;
     let bytes = sketched_bytes(weights, what);
     let (drawn, mut rest) = memory.split_at(bytes.next_multiple_of(ALIGNMENT));
     if bytes > 0 {
@@ -198,23 +206,23 @@ pub fn take_arranged<'a>(weights: &mut Weights<'a>, what: Arrangement, memory: &
     if section.has_lm_head() {
         let is_tied = weights.is_tied();
         for (role, matrix) in weights.once_mut() {
-            take(matrix, once_layout(role, head_rows, is_tied), &mut rest);
+            take(matrix, once_layout(role, head_rows, is_tied), moved, &mut rest);
         }
     }
     let layers = section.layers(weights.layers.len());
     for layer in &mut weights.layers[layers] {
         for (role, matrix) in layer.dense_mut() {
-            take(matrix, role.layout(), &mut rest);
+            take(matrix, role.layout(), moved, &mut rest);
         }
         if experts {
-            take_experts(layer, &mut rest);
+            take_experts(layer, moved, &mut rest);
         }
     }
 }
 
 /// Replaces a matrix by the arranged one at the start of `memory`, if it was arranged.
-fn take<'a>(matrix: &mut Matrix<'a>, layout: Layout, memory: &mut &'a [u8]) {
-    let Some(layout) = fitting(matrix, layout) else { return };
+fn take<'a>(matrix: &mut Matrix<'a>, layout: Layout, moved: bool, memory: &mut &'a [u8]) {
+    let Some(layout) = fitting(matrix, layout, moved) else { return };
     let (format, rows, cols) = (matrix.format(), matrix.rows(), matrix.cols());
     let (bytes, rest) = memory.split_at(padded(matrix));
     let bytes = &bytes[..matrix.bytes().len()];
@@ -223,16 +231,16 @@ fn take<'a>(matrix: &mut Matrix<'a>, layout: Layout, memory: &mut &'a [u8]) {
 }
 
 /// Replaces the experts of a layer by the arranged ones at the start of `memory`.
-fn take_experts<'a>(layer: &mut Layer<'a>, memory: &mut &'a [u8]) {
+fn take_experts<'a>(layer: &mut Layer<'a>, moved: bool, memory: &mut &'a [u8]) {
     let count = layer.gate.count();
     let parts = Part::ALL.map(|part| (part, layer.wanted_layout(part.role())));
-    let room = |(part, layout)| room(&layer.experts(part).expert(0), layout);
+    let room = |(part, layout)| room(&layer.experts(part).expert(0), layout, moved);
     let stride = parts.map(room).iter().sum::<usize>();
     let mut start = 0;
     for (part, layout) in parts {
         let matrices = layer.experts_mut(part);
         let first = matrices.expert(0);
-        if let Some(layout) = fitting(&first, layout) {
+        if let Some(layout) = fitting(&first, layout, moved) {
             let arranged = matrices.rearranged(layout, stride, &memory[start..]);
             *matrices = arranged.expect("the layout fits");
             start += padded(&first);
@@ -242,8 +250,8 @@ fn take_experts<'a>(layer: &mut Layer<'a>, memory: &mut &'a [u8]) {
 }
 
 /// Bytes that a matrix takes arranged; none if it stays where it is.
-fn room(matrix: &Matrix<'_>, layout: Layout) -> usize {
-    fitting(matrix, layout).map_or(0, |_| padded(matrix))
+fn room(matrix: &Matrix<'_>, layout: Layout, moved: bool) -> usize {
+    fitting(matrix, layout, moved).map_or(0, |_| padded(matrix))
 }
 
 /// Bytes of the sketch that is drawn of the LM head; none if it needs none.
@@ -255,20 +263,21 @@ fn padded(matrix: &Matrix<'_>) -> usize {
     matrix.bytes().len().next_multiple_of(ALIGNMENT)
 }
 
-/// The layout, if the matrix can be arranged so and is not yet.
-fn fitting(matrix: &Matrix<'_>, layout: Layout) -> Option<Layout> {
+/// The layout, if the matrix can be arranged so and is not yet, or is and shall be moved.
+fn fitting(matrix: &Matrix<'_>, layout: Layout, moved: bool) -> Option<Layout> {
     let fits = layout.fits(matrix.format(), matrix.rows(), matrix.cols());
-    (fits && matrix.layout() == Layout::Rows && layout != Layout::Rows).then_some(layout)
+    let is_open = matrix.layout() == Layout::Rows || (moved && matrix.layout() == layout);
+    (fits && is_open && layout != Layout::Rows).then_some(layout)
 }
 
 /// Calls `visit` with every matrix that might be arranged and the layout that it gets, if any, in
 /// the order in which they stand in memory.
 fn walk<'m>(
     weights: &Weights<'m>,
-    Arrangement { head_rows, experts, section }: Arrangement,
+    Arrangement { head_rows, experts, moved, section }: Arrangement,
     mut visit: impl FnMut(&Matrix<'m>, Option<Layout>),
 ) {
-    let mut visit = |matrix: &Matrix<'m>, layout| visit(matrix, fitting(matrix, layout));
+    let mut visit = |matrix: &Matrix<'m>, layout| visit(matrix, fitting(matrix, layout, moved));
     if section.has_lm_head() {
         let layout = |role| once_layout(role, head_rows, weights.is_tied());
         weights.once().for_each(|(role, matrix)| visit(matrix, layout(role)));

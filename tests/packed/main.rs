@@ -173,9 +173,9 @@ fn outputs(parts: &[&[u8]]) -> Vec<HeadRows> {
     if profiler { vec![HeadRows::Exact, HeadRows::Profiler] } else { vec![HeadRows::Exact] }
 }
 
-/// Everything, for these rows of the LM head.
+/// Everything, for these rows of the LM head; what is arranged already stays.
 fn whole(head_rows: HeadRows) -> Arrangement {
-    Arrangement { head_rows, experts: true, section: Section::Whole }
+    Arrangement { head_rows, experts: true, moved: false, section: Section::Whole }
 }
 
 #[test]
@@ -235,6 +235,25 @@ fn packed_models_give_the_same_bits() {
             let found = bits(&packed.with(kernels).logits(&ids, 9, &*TWO));
             assert!(found == expected, "{name}: {}", kernels.name());
         }
+    }
+}
+
+#[test]
+fn packed_models_can_be_moved() {
+    for name in ["q4_0-tied", "window8", "powerinfer"] {
+        let bytes: &'static [u8] = pack(&golden(name), HeadRows::Exact).leak();
+        let packed = Model::read(&[bytes]);
+        let ids = ids(20, packed.config.vocab);
+        let expected = bits(&packed.logits(&ids, 5, &Serial));
+        let moved = packed.arranged_as(Arrangement { moved: true, ..whole(HeadRows::Exact) });
+        let file = bytes.as_ptr_range();
+        for layer in &moved.weights.layers {
+            for expert in Part::ALL.map(|part| layer.experts(part).expert(1)) {
+                let is_arranged = expert.layout() != Layout::Rows;
+                assert!(is_arranged != file.contains(&expert.bytes().as_ptr()), "{name}");
+            }
+        }
+        assert!(bits(&moved.logits(&ids, 5, &Serial)) == expected, "{name}");
     }
 }
 

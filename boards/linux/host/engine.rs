@@ -5,14 +5,16 @@ use crate::host::error::HostError;
 use crate::host::model::Model;
 use crate::host::placement::Placement;
 use crate::host::setup::{BATCH, LoadProgress, Setup};
+use crate::memory::has_huge_pages;
 use crate::reads::Throttle;
 use crate::{
     ArrangedMemory, Arranging, Catalogue, Cpus, FileStore, Memory, Mib, ModelFile, Pool, SlotCounts,
 };
 use log::{info, warn};
+use std::io;
 use wick_core::{
     Arena, Arrangement, Arranger, Config, Decaying, Engine, ExpertStore, HeadRows, HeadRowsError,
-    Options, Parallel, Plan, Policy, Section, Weights,
+    Options, Parallel, Plan, Policy, Section, Weights, arranged_bytes,
 };
 
 /// Tokens of a prompt that is read sooner with weights as they lie in the file than with arranged ones,
@@ -49,10 +51,12 @@ pub fn with_engine<R, E: From<HostError>>(
     let kernels = crate::kernels();
     info!("{} threads, {} kernels", pool.threads(), kernels.name());
     let (head_rows, experts) = (options.head_rows, store.is_none());
-    let what = Arrangement { head_rows, experts, section: Section::Whole };
-    let mut arranged = ArrangedMemory::new(weights, what).map_err(HostError::Weights)?;
+    let what = Arrangement { head_rows, experts, moved: false, section: Section::Whole };
+    let is_arranged = arranged_bytes(weights, what) == 0;
+    let (mut arranged, what) = arranged_memory(model, what)?;
     let mut arranging = Arranging::new(weights, what, &mut arranged, files.parts(), &pool);
-    if !experts || setup.prompt.is_none_or(|tokens| tokens > SHORT) {
+    // What only has to be moved is moved between steps.
+    if !is_arranged && (!experts || setup.prompt.is_none_or(|tokens| tokens > SHORT)) {
         arrange_all(&mut arranging, &setup.loading);
     }
     read_ahead(arranging.weights(), files.parts());
@@ -69,6 +73,20 @@ pub fn with_engine<R, E: From<HostError>>(
     let mut engine = engine.map_err(HostError::Engine)?;
     engine.arrange_with(&mut arranging);
     work(engine, &mut arena)
+}
+
+/// Memory for what is arranged, and what that is. Where all experts stand in memory, matrices that a file has arranged
+/// already are moved to huge pages, if there are any: their rows lie too far apart for a processor to find its way through
+/// small ones at memory's speed.
+fn arranged_memory(
+    model: &Model<'_>,
+    what: Arrangement,
+) -> Result<(ArrangedMemory, Arrangement), HostError> {
+    let memory = |what| Ok((ArrangedMemory::new(&model.weights, what)?, what));
+    let moved = what.experts && !model.files.parts().is_empty() && has_huge_pages();
+    // The system may not have the memory twice, if but as addresses.
+    let all: io::Result<_> = memory(Arrangement { moved, ..what });
+    all.or_else(|_| memory(what)).map_err(HostError::Weights)
 }
 
 /// Refuses rows of the LM head that the file has no predictor for, or is not packed for.

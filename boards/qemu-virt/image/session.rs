@@ -29,8 +29,12 @@ use wick_virt::store::{Extents, Store};
 /// Tokens that go through the model together while a prompt is read.
 const BATCH: usize = 64;
 /// How weights are arranged that are all in memory.
-const ARRANGEMENT: Arrangement =
-    Arrangement { head_rows: HeadRows::Exact, experts: true, section: Section::Whole };
+const ARRANGEMENT: Arrangement = Arrangement {
+    head_rows: HeadRows::Exact,
+    experts: true,
+    moved: false,
+    section: Section::Whole,
+};
 /// Positions for prompt and answer together, if nothing is said.
 const CONTEXT: usize = 4096;
 
