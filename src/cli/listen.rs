@@ -8,7 +8,7 @@ use listenfd::ListenFd;
 use rustix::net::sockopt::socket_acceptconn;
 use std::fs::{self, Permissions};
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use wick_serve::http::{Keys, Listener, Origin};
@@ -88,6 +88,7 @@ impl ListenArguments {
             let message = format_args!("{}: no key in it; one a line expected", path.display());
             return Err(Failure::new(Exit::Usage, message));
         }
+        self.api_key_file.iter().for_each(|path| warn_of_readers(path));
         Ok(keys)
     }
 
@@ -158,6 +159,13 @@ impl ListenArguments {
             "{address} can be reached from elsewhere: --api-key-file expected, or --insecure"
         );
         Err(Failure::new(Exit::Usage, message))
+    }
+}
+
+/// Says so where everybody on this machine can read the keys.
+fn warn_of_readers(path: &Path) {
+    if fs::metadata(path).is_ok_and(|found| found.is_file() && found.mode() & 0o004 != 0) {
+        log::warn!("{}: everybody on this machine can read the keys (chmod o-r)", path.display());
     }
 }
 

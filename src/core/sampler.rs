@@ -52,11 +52,10 @@ impl Sampler {
             return Ok(best.id);
         }
         let kept = keep_top_k(candidates, top_k, top_p < 1.0 || min_p > 0.0);
-        let total = exponentiate(kept, best.score, temperature);
-        let kept = keep_top_p(kept, top_p * total);
+        exponentiate(kept, best.score, temperature);
+        let kept = keep_top_p(kept, f64::from(top_p) * sum(kept));
         let kept = keep_min_p(kept, min_p);
-        let total: f32 = kept.iter().map(|c| c.score).sum();
-        Ok(draw(kept, self.random.unit() * total))
+        Ok(draw(kept, self.random.unit() * sum(kept)))
     }
 }
 
@@ -78,21 +77,21 @@ fn keep_top_k(all: &mut [Candidate], k: usize, sorted: bool) -> &mut [Candidate]
     kept
 }
 
-/// Turns logits into probabilities times their sum, which is returned.
-fn exponentiate(kept: &mut [Candidate], largest: f32, temperature: f32) -> f32 {
-    let mut total = 0.0;
-    for c in kept {
-        c.score = libm::expf((c.score - largest) / temperature);
-        total += c.score;
-    }
-    total
+/// Turns logits into probabilities times their sum.
+fn exponentiate(kept: &mut [Candidate], largest: f32, temperature: f32) {
+    kept.iter_mut().for_each(|c| c.score = libm::expf((c.score - largest) / temperature));
+}
+
+/// The sum of scores. In single precision, many that are too small to be seen beside the first would be lost together.
+fn sum(kept: &[Candidate]) -> f64 {
+    kept.iter().map(|c| f64::from(c.score)).sum()
 }
 
 /// The shortest head of sorted candidates whose scores reach `sum`.
-fn keep_top_p(kept: &[Candidate], sum: f32) -> &[Candidate] {
+fn keep_top_p(kept: &[Candidate], sum: f64) -> &[Candidate] {
     let mut reached = 0.0;
     let enough = kept.iter().position(|c| {
-        reached += c.score;
+        reached += f64::from(c.score);
         reached >= sum
     });
     &kept[..enough.map_or(kept.len(), |last| last + 1)]
@@ -106,10 +105,10 @@ fn keep_min_p(kept: &[Candidate], min_p: f32) -> &[Candidate] {
 }
 
 /// The candidate at `at` on the line of scores laid end to end.
-fn draw(kept: &[Candidate], at: f32) -> u32 {
+fn draw(kept: &[Candidate], at: f64) -> u32 {
     let mut reached = 0.0;
     let hit = kept.iter().find(|c| {
-        reached += c.score;
+        reached += f64::from(c.score);
         reached > at
     });
     hit.unwrap_or(&kept[kept.len() - 1]).id
@@ -128,8 +127,8 @@ impl SplitMix64 {
     }
 
     /// Uniform in `0 ≤ x < 1`, in steps of 2⁻²⁴.
-    fn unit(&mut self) -> f32 {
-        (self.next() >> 40) as f32 / (1u32 << 24) as f32
+    fn unit(&mut self) -> f64 {
+        (self.next() >> 40) as f64 / f64::from(1 << 24)
     }
 }
 

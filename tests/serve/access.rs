@@ -3,6 +3,7 @@
 use crate::client::{Answer, Service, wick};
 use rustix::process::Signal;
 use serde_json::Value;
+use std::fs::Permissions;
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
@@ -88,6 +89,22 @@ fn nothing_listens_beyond_this_machine_without_keys() {
     let (_, port) = service.address.rsplit_once(':').unwrap();
     let (code, err) = serve(&["--port", port]);
     assert!(code == Some(1) && err.contains("in use"), "{err}");
+}
+
+#[test]
+fn keys_that_everybody_can_read_are_warned_of() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("keys");
+    std::fs::write(&path, "key\n").unwrap();
+    for (mode, is_warned_of) in [(0o644, true), (0o604, true), (0o640, false), (0o600, false)] {
+        std::fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+        let output = wick().args(["serve", "--check", "--api-key-file"]).arg(&path).output();
+        let output = output.unwrap();
+        let err = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(0), "{err}");
+        assert_eq!(err.contains("everybody on this machine can read"), is_warned_of, "{err}");
+        assert!(!err.contains("key\n"), "{err}");
+    }
 }
 
 /// A page of a stranger's whose name leads to this machine: the browser says whom it means.

@@ -23,25 +23,27 @@ ON = '{"device":"light","room":"kitchen","action":"on"}'
 outcomes, lock, first_tokens = Counter(), threading.Lock(), []
 
 
-def count(name):
-    with lock:
-        outcomes[name] += 1
-
-
 class Client(threading.Thread):
     def __init__(self, address, until, seed):
         super().__init__(daemon=True)
         self.address, self.until, self.random = address, until, random.Random(seed)
 
-    def run(self):
+    def kinds(self):
         kinds = [self.ask] * 6 + [self.stream] * 3 + [self.leave] * 3
-        kinds += [self.garbage, self.large, self.slow, self.crowd]
+        return kinds + [self.garbage, self.large, self.slow, self.crowd]
+
+    def run(self):
+        kinds = self.kinds()
         while time.time() < self.until:
-            kind = self.random.choice(kinds)
+            kind, self.began = self.random.choice(kinds), time.time()
             try:
                 kind()
             except (OSError, http.client.HTTPException) as error:
-                count(f"{kind.__name__}: {type(error).__name__}")
+                self.count(f"{kind.__name__}: {type(error).__name__}")
+
+    def count(self, name):
+        with lock:
+            outcomes[name] += 1
 
     def post(self, body):
         connection = http.client.HTTPConnection(*self.address, timeout=60)
@@ -53,9 +55,9 @@ class Client(threading.Thread):
         text = answer.read()
         if answer.status == 200:
             same = json.loads(text)["choices"][0]["message"]["content"] == ON
-            count("answered" if same else "WRONG TEXT")
+            self.count("answered" if same else "WRONG TEXT")
         else:
-            count("refused, 429" if answer.status == 429 else f"FAILED, {answer.status}")
+            self.count("refused, 429" if answer.status == 429 else f"FAILED, {answer.status}")
         connection.close()
 
     def stream(self):
@@ -65,9 +67,9 @@ class Client(threading.Thread):
             answer.readline()
             first_tokens.append(time.time() - start)
             whole = answer.read().endswith(b"data: [DONE]\n\n")
-            count("streamed" if whole else "CUT OFF")
+            self.count("streamed" if whole else "CUT OFF")
         else:
-            count("refused, 429" if answer.status == 429 else f"FAILED, {answer.status}")
+            self.count("refused, 429" if answer.status == 429 else f"FAILED, {answer.status}")
         connection.close()
 
     def leave(self):
@@ -75,7 +77,7 @@ class Client(threading.Thread):
         connection, answer = self.post(dict(LIGHT, stream=True, max_tokens=400, logit_bias=ends))
         answer.read(self.random.randrange(1, 400))
         connection.close()
-        count("left")
+        self.count("left")
 
     def raw(self, data, name):
         with socket.create_connection(self.address, timeout=20) as stream:
@@ -83,7 +85,7 @@ class Client(threading.Thread):
             stream.shutdown(socket.SHUT_WR)
             while stream.recv(65536):
                 pass
-        count(name)
+        self.count(name)
 
     def garbage(self):
         self.raw(self.random.randbytes(self.random.randrange(1, 3000)), "garbage")
@@ -97,14 +99,14 @@ class Client(threading.Thread):
             for byte in b"GET /":
                 stream.sendall(bytes([byte]))
                 time.sleep(0.2)
-        count("byte by byte")
+        self.count("byte by byte")
 
     def crowd(self):
         crowd = [socket.create_connection(self.address, timeout=20) for _ in range(50)]
         time.sleep(0.1)
         for stream in crowd:
             stream.close()
-        count("50 connections")
+        self.count("50 connections")
 
 
 def state(process):
@@ -154,4 +156,5 @@ def main():
     sys.exit(bool(wrong))
 
 
-main()
+if __name__ == "__main__":
+    main()

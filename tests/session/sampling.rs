@@ -48,6 +48,25 @@ fn what_was_drawn_is_penalized() {
     }
 }
 
+/// On x86-64 and aarch64; the image without an operating system is compared with `wick run`. What changes these texts changes
+/// what seeds give to everybody.
+#[test]
+fn a_seed_gives_this_text_on_every_machine() {
+    let warm = Sampling { temperature: 1.2, top_k: 40, seed: 11, ..Sampling::default() };
+    let wild = Sampling { temperature: 2.0, top_k: 0, top_p: 1.0, min_p: 0.02, seed: 5, ..warm };
+    let varied = Sampling { repeat_penalty: 1.3, presence_penalty: 0.4, seed: 3, ..wild };
+    let texts = [warm, wild, varied].map(|sampling| {
+        let asked = request("tell me a story about a fox", sampling);
+        run(&mut in_memory(1, 64, HeadRows::Exact), vec![asked]).remove(0).text
+    });
+    let expected = [
+        "Long ago, a cheerful fox named Fern lived in a house by the sea. The wind blew from the sea. One",
+        "In an old mill lived a very shy fox. Her name was Fern. But speakers a music box was afraid of who",
+        "Once there was a cheerful baker named Fern. Snow lay on the roofs. The air smelled of flowers. The sun was",
+    ];
+    assert_eq!(texts, expected);
+}
+
 #[test]
 fn a_bias_forbids_and_forces() {
     let text = "what can you do?";
