@@ -1,5 +1,5 @@
 //! The scalar kernels against the `gguf` package (`tests/models/formats.py`) and plain arithmetic, and
-//! every other variant against the scalar kernels: the same bits.
+//! every other variant against the scalar kernels: the same bits, and no byte beyond any slice.
 
 use half::f16;
 use proptest::prelude::*;
@@ -8,7 +8,12 @@ use wick_kernels::{
     Q8CellsMut, RowLayout, scalar, sketch, sketch_bytes, store_key_q8_0, store_value_q8_0,
 };
 use wick_linux::all_kernels;
+use wick_tests::guarded::Guarded;
 use wick_tests::{bits, golden_bytes, golden_floats};
+
+/// Kernels read without checks: none may read beyond what it is given.
+#[global_allocator]
+static GUARDED: Guarded = Guarded;
 
 const COLS: usize = 512;
 

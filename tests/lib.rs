@@ -2,6 +2,7 @@
 
 pub mod counting;
 pub mod gguf;
+pub mod guarded;
 pub mod machine;
 pub mod random;
 pub mod store;

@@ -449,3 +449,15 @@ proptest! {
         }
     }
 }
+
+/// A file that is no file of wick's may have anything where the kind of its tokenizer is named.
+#[test]
+fn a_foreign_tokenizer_is_named_in_a_short_line() {
+    let mut writer = Tiny::default().writer();
+    writer.set("tokenizer.ggml.pre", format!("a\u{1b}[2J\n{}", "b".repeat(500)));
+    let bytes = writer.to_bytes();
+    let gguf = Gguf::parse(&bytes).unwrap();
+    let said = wick_session::tokenizer(&gguf).unwrap_err().to_string();
+    assert!(said.starts_with("tokenizer.ggml.pre: qwen2 expected, \"a\\u{1b}[2J\\nbbb"), "{said}");
+    assert!(said.ends_with("bbb…\" found"), "{said}");
+}

@@ -1,7 +1,7 @@
 //! Settings of a service from a file, as if they stood on the command line, and from variables.
 
 use crate::exit::{Exit, Failure, OrExit};
-use anyhow::Context;
+use anyhow::{Context, Error};
 use clap::builder::BoolishValueParser;
 use clap::{Arg, ArgAction, Command};
 use std::env;
@@ -13,20 +13,21 @@ use toml::{Table, Value};
 /// Options for the table in the file at `path`: `key = value` is `--key value`, `true` is the flag alone, and a list is
 /// the option several times. Those that a variable `WICK_KEY` gives are left out, since it goes before the file.
 pub(crate) fn options(path: &Path) -> Result<Vec<OsString>, Failure> {
-    let place = || path.display().to_string();
-    let text = fs::read_to_string(path).with_context(place).or_exit(Exit::Usage)?;
-    let table: Table = toml::from_str(&text).with_context(place).or_exit(Exit::Usage)?;
+    let place = path.display().to_string();
+    let text = fs::read_to_string(path).with_context(|| place.clone()).or_exit(Exit::Usage)?;
+    options_in(&text).with_context(|| place).or_exit(Exit::Usage)
+}
+
+fn options_in(text: &str) -> anyhow::Result<Vec<OsString>> {
+    let table: Table = toml::from_str(text)?;
     let mut options = Vec::new();
     for (key, value) in table {
         if let ("models", Value::Table(models)) = (&*key, &value) {
-            if env::var_os(variable("also")).is_some() {
-                continue;
+            if env::var_os(variable("also")).is_none() {
+                add_models(&mut options, models).map_err(Error::msg)?;
             }
-            add_models(&mut options, models)
-                .map_err(|e| Failure::new(Exit::Usage, format_args!("{}: {e}", place())))?;
         } else if env::var_os(variable(&key)).is_none() {
-            add(&mut options, &key, &value)
-                .map_err(|e| Failure::new(Exit::Usage, format_args!("{}: {key}: {e}", place())))?;
+            add(&mut options, &key, &value).map_err(|e| Error::msg(format!("{key}: {e}")))?;
         }
     }
     Ok(options)
@@ -94,6 +95,7 @@ fn add(options: &mut Vec<OsString>, key: &str, value: &Value) -> Result<(), Stri
 #[cfg(test)]
 mod tests {
     use super::*;
+    use wick_tests::random::Random;
 
     #[test]
     fn a_table_is_a_command_line() {
@@ -124,6 +126,43 @@ mod tests {
         ] {
             fs::write(&path, text).unwrap();
             assert!(options(&path).unwrap_err().to_string().contains(error), "{text}");
+        }
+    }
+
+    /// Whatever a file says, it is options or refused; and so is what the options say.
+    #[test]
+    fn mutated_files_are_read_or_refused() {
+        let good = "model = \"m.gguf\"\nport = 8081\ntemperature = 0.5\ninsecure = true\nseed = -1\ncontext = 1e3\n\
+                    cors = [\"https://a\", 'b']\nmemory = \"1G\"\nlisten = \"[::1]:0\"\n[models]\nbig = \"b\"\n";
+        let signs = [
+            "\0",
+            "=",
+            "\"",
+            "[",
+            "]",
+            "{",
+            "'",
+            "\\u0000",
+            "999999999999999999999",
+            "--",
+            "é",
+            "\n",
+            "nan",
+            "-",
+        ];
+        let mut random = Random(3);
+        for _ in 0..400 {
+            let mut words: Vec<&str> = good.split_inclusive(['=', '\n', '"', ' ']).collect();
+            for _ in 0..=random.below(3) {
+                let at = random.below(words.len());
+                words[at] = match random.below(2) {
+                    0 => signs[random.below(signs.len())],
+                    _ => words[random.below(words.len())],
+                };
+            }
+            let Ok(options) = options_in(&words.concat()) else { continue };
+            let line = ["wick", "serve"].into_iter().map(OsString::from).chain(options);
+            _ = crate::Arguments::try_read(line);
         }
     }
 }

@@ -73,6 +73,8 @@ impl<'m> Cache<'m> {
 
     /// Begins a step.
     pub(crate) fn begin(&mut self, batch: &[Token]) {
+        // What was read in vain for those before is read again if somebody wants it now.
+        while self.book.poll().is_err() {}
         self.time += batch.len() as f64;
         self.low_bit = batch.iter().all(|token| token.approximation.low_bit);
         self.book.slots_mut().unpin_all();

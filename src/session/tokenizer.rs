@@ -1,7 +1,7 @@
 //! The tokenizer of a model, from the metadata of its file.
 
 use core::fmt;
-use wick_format::Gguf;
+use wick_format::{Found, Gguf};
 use wick_text::{Tokenizer, Vocabulary};
 
 /// The one kind of tokenizer that there is, by the keys that name it.
@@ -60,8 +60,9 @@ impl fmt::Display for TokenizerError<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             TokenizerError::Metadata(error) => error.fmt(f),
+            // The file's own text may be long, and steer a terminal.
             TokenizerError::Kind { key, expected, found } => {
-                write!(f, "{key}: {expected} expected, {found} found")
+                write!(f, "{key}: {expected} expected, {} found", Found::Text(found))
             }
             TokenizerError::Vocabulary(error) => error.fmt(f),
         }

@@ -164,6 +164,22 @@ fn requests_share_bounded_memory() {
     assert!(more < 12e6 || is_emulated(), "{more} bytes");
 }
 
+/// What takes most for its bytes is counted as what it takes: objects of one field, and JSON in a text that is parsed, too.
+#[test]
+fn small_objects_take_room_wherever_they_stand() {
+    let service = Service::start(&["--memory", "64M", "--parallel", "1", "--context", "2048"]);
+    let objects = vec![json!({"a": 1}); 10_000];
+    let call = json!({"function": {"name": "a", "arguments": json!(objects).to_string()}});
+    for message in [
+        json!({"role": "user", "content": "a", "x": objects}),
+        json!({"role": "assistant", "tool_calls": [{"type": "function", "function": call["function"]}]}),
+    ] {
+        let answer = service.post("/v1/chat/completions", &json!({"messages": [message]}));
+        assert_eq!(answer.status, 413, "{}", answer.body);
+    }
+    assert_eq!(service.metric("wick_request_bytes"), 0.0);
+}
+
 /// All parts of a request that was taken are answered: others who come between, and the end of the service, refuse none of them.
 #[test]
 fn who_was_taken_is_answered_to_the_end() {

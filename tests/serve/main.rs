@@ -6,6 +6,7 @@ mod client;
 mod constraint;
 mod embeddings;
 mod heat;
+mod killed;
 mod life;
 mod load;
 mod models;

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 /// A part of an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Piece {
+pub enum Piece {
     /// Text.
     Content(String),
     /// A call begins.
@@ -20,7 +20,7 @@ pub(crate) enum Piece {
 
 /// Reads an answer as it comes.
 #[derive(Debug, Default)]
-pub(crate) struct CallReader {
+pub struct CallReader {
     /// What has come and not been told.
     pending: String,
     place: Place,
@@ -44,7 +44,7 @@ enum Place {
 
 impl CallReader {
     /// Takes more text; what becomes certain with it.
-    pub(crate) fn push(&mut self, text: &str) -> Vec<Piece> {
+    pub fn push(&mut self, text: &str) -> Vec<Piece> {
         self.pending.push_str(text);
         let mut pieces = Vec::new();
         while self.advance(&mut pieces) {}
@@ -52,7 +52,7 @@ impl CallReader {
     }
 
     /// The text that waited for more.
-    pub(crate) fn finish(&mut self) -> Vec<Piece> {
+    pub fn finish(&mut self) -> Vec<Piece> {
         let rest = std::mem::take(&mut self.pending);
         let is_content = matches!(self.place, Place::Content) && !rest.is_empty();
         // Nothing but calls stands behind a call; one that has not begun in full was cut off.

@@ -21,8 +21,11 @@ use tokio_stream::StreamExt;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// What is made of a byte of a body: its text in messages, for the template, in the prompt, and as ids.
 const PER_BYTE: usize = 8;
-/// What is made of a value in it beside its text.
-const PER_VALUE: usize = 160;
+/// What is made beside its text of a list or an object in it, which has room for four of a kind at once; of each value behind a
+/// comma; and of the name of a field.
+const PER_LIST: usize = 640;
+const PER_VALUE: usize = 240;
+const PER_NAME: usize = 256;
 
 /// A body as JSON, whatever type the client says it has. The model that it asks for stays loaded until the answer has gone
 /// out.
@@ -76,7 +79,7 @@ async fn take<T: DeserializeOwned>(
         let message = format_args!("the body took more than {} s", PATIENCE.as_secs());
         ApiError::new(StatusCode::REQUEST_TIMEOUT, message)
     })??;
-    share.grow_to(PER_BYTE * bytes.len() + PER_VALUE * values(&bytes))?;
+    share.grow_to(room_for(&bytes))?;
     let body = serde_json::from_slice(&bytes).map_err(|error| {
         ApiError::new(StatusCode::BAD_REQUEST, format_args!("the body: {error}"))
     })?;
@@ -108,19 +111,21 @@ async fn read(request: Request, room: &Room) -> Result<(Vec<u8>, Share), ApiErro
     Ok((bytes, share))
 }
 
-/// Values of a JSON text at most: each but the first stands behind a bracket or a comma.
-fn values(json: &[u8]) -> usize {
-    let (mut count, mut in_string, mut is_escaped) = (1, false, false);
+/// Bytes of all that is made of a JSON text, at most.
+pub(super) fn room_for(json: &[u8]) -> usize {
+    let (mut bytes, mut in_string, mut is_escaped) = (PER_BYTE * json.len(), false, false);
     for byte in json {
         match byte {
             _ if is_escaped => is_escaped = false,
             b'\\' => is_escaped = in_string,
             b'"' => in_string = !in_string,
-            b'[' | b'{' | b',' if !in_string => count += 1,
+            b'[' | b'{' if !in_string => bytes += PER_LIST,
+            b',' if !in_string => bytes += PER_VALUE,
+            b':' if !in_string => bytes += PER_NAME,
             _ => {}
         }
     }
-    count
+    bytes
 }
 
 /// The memory of a request and its lease on the model, from when its body is there until its answer has gone out.
@@ -163,18 +168,19 @@ impl HttpBody for Holding {
 
 #[cfg(test)]
 mod tests {
-    use super::values;
+    use super::{PER_BYTE, PER_LIST, PER_NAME, PER_VALUE, room_for};
 
     #[test]
     fn values_are_counted_outside_of_texts() {
-        for (json, most) in [
-            ("7", 1),
-            ("[]", 2),
-            ("[1, 2, 3]", 4),
-            (r#"{"a": ["b", {}], "c,[": "\\\"[{,"}"#, 6),
-            (r#"["\\", 1]"#, 3),
+        for (json, [lists, values, names]) in [
+            ("7", [0, 0, 0]),
+            ("[]", [1, 0, 0]),
+            ("[1, 2, 3]", [1, 2, 0]),
+            (r#"{"a": ["b", {}], "c,[:": "\\\"[{,:"}"#, [3, 2, 2]),
+            (r#"["\\", 1]"#, [1, 1, 0]),
         ] {
-            assert_eq!(values(json.as_bytes()), most, "{json}");
+            let expected = PER_BYTE * json.len() + PER_LIST * lists + PER_VALUE * values;
+            assert_eq!(room_for(json.as_bytes()), expected + PER_NAME * names, "{json}");
         }
     }
 }

@@ -22,6 +22,7 @@ mod tokens;
 mod tools;
 mod warm;
 
+pub use calls::{CallReader, Piece};
 pub use cors::{Origin, OriginError};
 pub use guard::{Access, Keys};
 pub(crate) use server::runtime;

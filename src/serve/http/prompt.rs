@@ -1,8 +1,10 @@
 //! Messages of a request to the ids of a prompt.
 
 use super::error::ApiError;
+use super::extract::room_for;
 use super::fields::too_long;
 use super::hermes;
+use crate::room::{Room, Share};
 use crate::service::Ready;
 use crate::{Chat, Prompt, TemplateErrorKind, Value, trust_roles};
 use axum::http::StatusCode;
@@ -17,6 +19,8 @@ const MOST_MESSAGES: usize = 4096;
 pub(crate) struct Conversation {
     messages: Vec<Json>,
     tools: Option<Json>,
+    /// Memory for what was parsed of them.
+    share: Arc<Share>,
 }
 
 impl Conversation {
@@ -36,11 +40,12 @@ impl Conversation {
         for (i, message) in messages.into_iter().enumerate() {
             plain.push(as_templates_know(i, message)?);
         }
+        let share = Arc::new(parse_arguments(&mut plain, &ready.room)?);
         let has_system = plain[0]["role"] == "system";
         if let Some(system) = ready.system.as_ref().filter(|_| !has_system) {
             plain.insert(0, json!({"role": "system", "content": system}));
         }
-        Ok(Conversation { messages: plain, tools })
+        Ok(Conversation { messages: plain, tools, share })
     }
 
     /// The ids of the prompt.
@@ -85,7 +90,7 @@ impl Conversation {
     /// The conversation without the messages from `first` to before `next`.
     fn since(&self, first: usize, next: usize) -> Conversation {
         let messages = [&self.messages[..first], &self.messages[next..]].concat();
-        Conversation { messages, tools: self.tools.clone() }
+        Conversation { messages, tools: self.tools.clone(), share: Arc::clone(&self.share) }
     }
 
     /// The same on this thread.
@@ -93,7 +98,7 @@ impl Conversation {
         let chat = ready.chat.as_ref().map_err(|reason| {
             ApiError::new(StatusCode::BAD_REQUEST, format_args!("{reason}; use /v1/completions"))
         })?;
-        let Conversation { mut messages, tools } = self;
+        let Conversation { mut messages, tools, share: _held } = self;
         let Some(tools) = tools else {
             return Ok(write(chat, messages, None)?.encode(&ready.tokenizer));
         };
@@ -132,7 +137,7 @@ fn write(chat: &Chat, messages: Vec<Json>, tools: Option<Json>) -> Result<Prompt
     })
 }
 
-/// A message with its content as one text, `developer` as `system`, and the arguments of calls as objects.
+/// A message with its content as one text, and `developer` as `system`.
 fn as_templates_know(i: usize, message: Json) -> Result<Json, ApiError> {
     let place = |field: &str| format!("messages[{i}].{field}");
     let Json::Object(mut message) = message else {
@@ -147,9 +152,6 @@ fn as_templates_know(i: usize, message: Json) -> Result<Json, ApiError> {
     message.insert("content".into(), text(&place("content"), content)?.into());
     if message.get("images").is_some_and(|images| images.as_array().is_none_or(|i| !i.is_empty())) {
         return Err(ApiError::unsupported(&place("images"), "this model reads text alone"));
-    }
-    if let Some(Json::Array(calls)) = message.get_mut("tool_calls") {
-        calls.iter_mut().for_each(parse_arguments);
     }
     // Templates ask whether they are there.
     message.retain(|_, value| !value.is_null());
@@ -179,11 +181,19 @@ pub(super) fn text(place: &str, content: Json) -> Result<String, ApiError> {
     }
 }
 
-/// Templates write arguments themselves; clients send them as a text that is JSON.
-fn parse_arguments(call: &mut Json) {
-    if let Some(arguments) = call.pointer_mut("/function/arguments")
-        && let Some(parsed) = arguments.as_str().and_then(|text| serde_json::from_str(text).ok())
-    {
-        *arguments = parsed;
+/// Templates write arguments of calls themselves; clients send them as a text that is JSON. Returns the memory for what
+/// the texts are parsed to.
+fn parse_arguments(messages: &mut [Json], room: &Room) -> Result<Share, ApiError> {
+    let (mut share, mut bytes) = (room.take(0)?, 0);
+    let calls = messages.iter_mut().filter_map(|message| message.get_mut("tool_calls"));
+    for call in calls.filter_map(Json::as_array_mut).flatten() {
+        let Some(arguments) = call.pointer_mut("/function/arguments") else { continue };
+        let Some(text) = arguments.as_str() else { continue };
+        bytes += room_for(text.as_bytes());
+        share.grow_to(bytes)?;
+        if let Ok(parsed) = serde_json::from_str(text) {
+            *arguments = parsed;
+        }
     }
+    Ok(share)
 }

@@ -4,13 +4,15 @@ use super::folder::Folder;
 use super::name::Name;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
-use wick_core::{Engine, ExpertKey};
+use wick_core::{Engine, ExpertKey, MAX_EXPERTS, MAX_LAYERS};
 use wick_session::Scheduler;
 
 /// How often what is used is written down while the service goes on.
 const PERIOD: Duration = Duration::from_secs(600);
 /// Bytes of an expert: its layer and its number, the lowest byte first.
 const BYTES: usize = 4;
+/// Bytes of all experts that a model can have.
+const MOST: usize = BYTES * MAX_LAYERS * MAX_EXPERTS;
 
 /// The experts that a service used most before it was started, and those that it uses.
 #[derive(Debug)]
@@ -29,7 +31,7 @@ impl ExpertHistory {
     pub(super) fn open(folder: &mut Folder, model: &Name) -> ExpertHistory {
         let (name, mut bytes) = (model.with("experts"), Vec::new());
         if folder.kept(&name).is_some() {
-            match folder.read(&name, &mut bytes) {
+            match folder.read(&name, MOST, &mut bytes) {
                 Ok(()) => folder.touch(&name),
                 Err(error) => {
                     log::warn!("{error}; no experts are read ahead");

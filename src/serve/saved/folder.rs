@@ -1,7 +1,7 @@
 //! A folder of tiles, of bounded size, to which no more is written in a day than its device is to bear.
 
 use super::name::Name;
-use rustix::fs::{Advice, FlockOperation, fadvise, flock};
+use rustix::fs::{Advice, FlockOperation, OFlags, fadvise, flock};
 use std::collections::HashMap;
 use std::fmt;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -108,10 +108,14 @@ impl Folder {
         let mut found = Vec::new();
         for entry in fs::read_dir(&self.path)? {
             let path = entry?.path();
+            let metadata = fs::symlink_metadata(&path)?;
+            // Whoever opens a pipe waits for its writer.
+            if !metadata.is_file() {
+                continue;
+            }
             let stem = path.file_stem().and_then(|stem| stem.to_str());
             match (path.extension().and_then(|end| end.to_str()), stem.and_then(Name::parse)) {
                 (Some(TILE), Some(name)) => {
-                    let metadata = fs::metadata(&path)?;
                     found.push((metadata.modified()?, name, metadata.len()));
                 }
                 (Some(PART), Some(_)) => fs::remove_file(&path)?,
@@ -140,13 +144,18 @@ impl Folder {
         self.path.join(format!("{name}.{end}"))
     }
 
-    /// Reads a tile.
+    /// Reads a tile of so many bytes at most.
     ///
     /// # Errors
     /// It cannot be read, or is not what was written.
-    pub(super) fn read(&self, name: &Name, into: &mut Vec<u8>) -> Result<(), FolderError> {
+    pub(super) fn read(
+        &self,
+        name: &Name,
+        most: usize,
+        into: &mut Vec<u8>,
+    ) -> Result<(), FolderError> {
         let path = self.file(name, TILE);
-        read_tile(&path, into).map_err(|source| FolderError { path, source })
+        read_tile(&path, most, into).map_err(|source| FolderError { path, source })
     }
 
     /// Writes a tile, whole or not at all, in place of one that is there; `false` if as much was written today as may be, or it has no room at all.
@@ -245,7 +254,8 @@ impl Today {
 /// Files that nobody else reads.
 fn private() -> OpenOptions {
     let mut options = OpenOptions::new();
-    options.write(true).mode(0o600);
+    // A pipe in the place of one would wait for its reader.
+    options.write(true).mode(0o600).custom_flags(OFlags::NONBLOCK.bits() as i32);
     options
 }
 
@@ -263,7 +273,7 @@ fn write_tile(path: &Path, bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-fn read_tile(path: &Path, into: &mut Vec<u8>) -> io::Result<()> {
+fn read_tile(path: &Path, most: usize, into: &mut Vec<u8>) -> io::Result<()> {
     let mut file = File::open(path)?;
     let mut head = [0; HEAD];
     file.read_exact(&mut head)?;
@@ -271,7 +281,8 @@ fn read_tile(path: &Path, into: &mut Vec<u8>) -> io::Result<()> {
         |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
     let (bytes, sum) = (number(MAGIC.len()), number(MAGIC.len() + 4));
     let found = file.metadata()?.len();
-    if head[..MAGIC.len()] != MAGIC || found != HEAD as u64 + u64::from(bytes) {
+    let is_whole = found == HEAD as u64 + u64::from(bytes);
+    if head[..MAGIC.len()] != MAGIC || !is_whole || bytes as usize > most {
         return Err(io::Error::other("it is no tile of a KV cache"));
     }
     into.resize(bytes as usize, 0);

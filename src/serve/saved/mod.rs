@@ -205,7 +205,8 @@ impl SavedPrefixes {
     /// Appends a tile to a sequence; whether that was possible.
     fn load(&mut self, engine: &mut Engine<'_>, sequence: usize, name: &Name) -> bool {
         let start = Instant::now();
-        let read = self.folder.read(name, &mut self.buffer);
+        let most = engine.tile_bytes().whole;
+        let read = self.folder.read(name, most, &mut self.buffer);
         let is_loaded = match read {
             Ok(()) => engine.load_tile(sequence, &self.buffer).map_err(|error| error.to_string()),
             Err(error) => Err(error.to_string()),

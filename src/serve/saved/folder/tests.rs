@@ -1,4 +1,5 @@
 use super::*;
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 use tempfile::TempDir;
 
 fn name(number: u8) -> Name {
@@ -15,7 +16,7 @@ fn has(folder: &Folder, number: u8) -> bool {
 
 fn read(folder: &Folder, number: u8) -> Result<Vec<u8>, String> {
     let mut into = Vec::new();
-    folder.read(&name(number), &mut into).map(|()| into).map_err(|error| error.to_string())
+    folder.read(&name(number), 1000, &mut into).map(|()| into).map_err(|error| error.to_string())
 }
 
 #[test]
@@ -85,6 +86,33 @@ fn damage_is_named_and_one_process_has_the_folder() {
     read(&folder, 1).unwrap_err();
     let error = Folder::open(dir.path(), 1, 1).unwrap_err().to_string();
     assert!(error.contains("another process"), "{error}");
+}
+
+/// Whatever lies there takes neither more memory than a tile nor time without end.
+#[test]
+fn no_file_is_believed_for_its_name() {
+    let dir = TempDir::new().unwrap();
+    let mut folder = open(&dir, 1 << 40, 10_000);
+    folder.write(&name(1), &[1; 100]).unwrap();
+    drop(folder);
+    let path = |number| dir.path().join(format!("{}.kv", name(number)));
+    // A file without blocks, of as many bytes as it says.
+    let mut head = fs::read(path(1)).unwrap();
+    head[8..12].copy_from_slice(&(3_u32 << 30).to_le_bytes());
+    fs::write(path(1), &head).unwrap();
+    let file = OpenOptions::new().write(true).open(path(1)).unwrap();
+    file.set_len((3 << 30) + HEAD as u64).unwrap();
+    mknodat(CWD, path(2), FileType::Fifo, Mode::RWXU, 0).unwrap();
+    std::os::unix::fs::symlink(path(1), path(3)).unwrap();
+    let folder = open(&dir, 1 << 40, 10_000);
+    assert!(has(&folder, 1) && !has(&folder, 2) && !has(&folder, 3));
+    let mut into = Vec::new();
+    folder.read(&name(1), 1000, &mut into).unwrap_err();
+    assert_eq!(into.capacity(), 0);
+    drop(folder);
+    fs::remove_file(dir.path().join(LOCK)).unwrap();
+    mknodat(CWD, dir.path().join(LOCK), FileType::Fifo, Mode::RWXU, 0).unwrap();
+    Folder::open(dir.path(), 1000, 1000).unwrap_err();
 }
 
 #[test]
