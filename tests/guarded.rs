@@ -6,6 +6,7 @@ use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap_anonymous, mprotect, m
 use std::alloc::{GlobalAlloc, Layout};
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use wick_linux::page_size;
 
 /// Of so many pieces of memory, one begins behind a guarded page; the others end before one.
 const AT_START: usize = 8;
@@ -18,14 +19,14 @@ pub struct Guarded;
 
 /// Bytes of the pages that a piece of memory has, without those around it.
 fn pages(layout: Layout) -> usize {
-    layout.size().next_multiple_of(rustix::param::page_size())
+    layout.size().next_multiple_of(page_size())
 }
 
 // SAFETY: each piece has pages of its own, of the size and, since a page is a multiple of it, the alignment that
 // were asked for; they go when it does.
 unsafe impl GlobalAlloc for Guarded {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let (page, pages) = (rustix::param::page_size(), pages(layout));
+        let (page, pages) = (page_size(), pages(layout));
         if layout.align() > page {
             return null_mut();
         }
@@ -44,7 +45,7 @@ unsafe impl GlobalAlloc for Guarded {
     }
 
     unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        let (page, pages) = (rustix::param::page_size(), pages(layout));
+        let (page, pages) = (page_size(), pages(layout));
         // SAFETY: the memory lies in the second of its pages, and nobody uses it any more.
         let ended = unsafe { munmap(at.sub(at.addr() % page + page).cast(), pages + 2 * page) };
         debug_assert!(ended.is_ok());
@@ -57,7 +58,7 @@ mod tests {
 
     #[test]
     fn memory_ends_or_begins_at_a_page_and_is_aligned() {
-        let page = rustix::param::page_size();
+        let page = page_size();
         for size in [1, 3, 40, page - 1, page, page + 1, 3 * page] {
             for align in [1, 4, 64] {
                 let layout = Layout::from_size_align(size, align).unwrap();

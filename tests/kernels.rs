@@ -8,12 +8,10 @@ use wick_kernels::{
     Q8CellsMut, RowLayout, scalar, sketch, sketch_bytes, store_key_q8_0, store_value_q8_0,
 };
 use wick_linux::all_kernels;
-#[cfg(not(target_env = "musl"))]
 use wick_tests::guarded::Guarded;
 use wick_tests::{bits, golden_bytes, golden_floats};
 
-/// Kernels read without checks: none may read beyond what it is given. Not with musl, where the test does not start so.
-#[cfg(not(target_env = "musl"))]
+/// Kernels read without checks: none may read beyond what it is given.
 #[global_allocator]
 static GUARDED: Guarded = Guarded;
 

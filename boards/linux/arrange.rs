@@ -2,8 +2,7 @@
 
 use crate::ModelFile;
 use crate::identity::check_all;
-use crate::refusal::Refusal;
-use memmap2::{Advice, MmapMut};
+use crate::slot_memory::Memory;
 use std::io;
 use std::sync::{Mutex, PoisonError};
 use wick_core::{
@@ -16,7 +15,7 @@ use wick_core::{
 #[derive(Debug)]
 pub struct ArrangedMemory {
     /// `None` if nothing is arranged.
-    map: Option<MmapMut>,
+    memory: Option<Memory>,
 }
 
 impl ArrangedMemory {
@@ -24,13 +23,9 @@ impl ArrangedMemory {
     pub fn new(weights: &Weights<'_>, what: Arrangement) -> io::Result<ArrangedMemory> {
         let bytes = arranged_bytes(weights, what);
         if bytes == 0 {
-            return Ok(ArrangedMemory { map: None });
+            return Ok(ArrangedMemory { memory: None });
         }
-        let map = MmapMut::map_anon(bytes).map_err(Refusal::of(bytes))?;
-        if let Err(error) = map.advise(Advice::HugePage) {
-            log::debug!("no huge pages: {error}");
-        }
-        Ok(ArrangedMemory { map: Some(map) })
+        Ok(ArrangedMemory { memory: Some(Memory::new(bytes)?) })
     }
 }
 
@@ -57,8 +52,9 @@ impl<'m> Arranging<'m> {
         files: &'m [ModelFile],
         parallel: &'m dyn Parallel,
     ) -> Arranging<'m> {
-        let done = if memory.map.is_some() { 0 } else { sections(weights) };
-        let (weights, rest) = (weights.clone(), memory.map.as_deref_mut().unwrap_or_default());
+        let done = if memory.memory.is_some() { 0 } else { sections(weights) };
+        let rest = memory.memory.as_mut().map(Memory::as_mut_slice).unwrap_or_default();
+        let weights = weights.clone();
         Arranging { weights, what, done, rest, files, parallel }
     }
 

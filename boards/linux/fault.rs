@@ -76,8 +76,8 @@ impl Drop for Watch {
 /// Bytes of a page, which a handler had better not ask for.
 static PAGE: AtomicUsize = AtomicUsize::new(4096);
 
-/// Bytes of a page.
-pub(crate) fn page_size() -> usize {
+/// Bytes of a page of memory. Allocates nothing.
+pub fn page_size() -> usize {
     // SAFETY: asks for a number, which every system has.
     let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
     usize::try_from(size).unwrap_or(4096)

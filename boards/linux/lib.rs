@@ -31,6 +31,7 @@ pub use bandwidth::read_bandwidth;
 pub use block_file::{ALIGNMENT, BlockFile, Caching};
 pub use cgroup::has_memory_groups;
 pub use cpu::{Cpus, all_kernels, features, kernels};
+pub use fault::page_size;
 pub use map::{MapError, ModelFile};
 pub use memory::{
     LimitSource, MemoryLimit, Mib, memory_limit, peak_resident, resident, resident_anonymous,

@@ -81,10 +81,12 @@ fn group_rest(folder: &Path) -> Option<u64> {
     Some(limit.saturating_sub(used.unwrap_or(0).saturating_sub(droppable)))
 }
 
-/// Whether the system gives out huge pages to who asks for them.
-pub(crate) fn has_huge_pages() -> bool {
-    let enabled = fs::read_to_string("/sys/kernel/mm/transparent_hugepage/enabled");
-    enabled.is_ok_and(|text| !text.contains("[never]"))
+/// To whom the system gives huge pages: `always`, to who asks (`madvise`) or `never`; `None` if it has none.
+pub(crate) fn huge_pages(root: &Path) -> Option<String> {
+    let choices =
+        fs::read_to_string(root.join("sys/kernel/mm/transparent_hugepage/enabled")).ok()?;
+    let (chosen, _) = choices.split_once('[')?.1.split_once(']')?;
+    Some(chosen.into())
 }
 
 /// Bytes of this process that are in memory now.

@@ -239,7 +239,7 @@ impl<'m> KvCache<'m> {
                 }
             }
         }
-        let touched = self.progress[to].touched.max(kept.most);
+        let touched = self.progress[to].touched;
         self.progress[to] = Progress { len, touched, ..kept };
         Ok(())
     }

@@ -5,13 +5,14 @@ use crate::host::error::HostError;
 use crate::host::model::Model;
 use crate::host::placement::Placement;
 use crate::host::setup::{BATCH, LoadProgress, Setup};
-use crate::memory::has_huge_pages;
+use crate::memory::huge_pages;
 use crate::reads::Throttle;
 use crate::{
     ArrangedMemory, Arranging, Catalogue, Cpus, FileStore, Memory, Mib, ModelFile, Pool, SlotCounts,
 };
 use log::{info, warn};
 use std::io;
+use std::path::Path;
 use wick_core::{
     Arena, Arrangement, Arranger, Config, Decaying, Engine, ExpertStore, HeadRows, HeadRowsError,
     Options, Parallel, Plan, Policy, Section, Weights, arranged_bytes,
@@ -83,7 +84,8 @@ fn arranged_memory(
     what: Arrangement,
 ) -> Result<(ArrangedMemory, Arrangement), HostError> {
     let memory = |what| Ok((ArrangedMemory::new(&model.weights, what)?, what));
-    let moved = what.experts && !model.files.parts().is_empty() && has_huge_pages();
+    let has_huge_pages = huge_pages(Path::new("/")).is_some_and(|given| given != "never");
+    let moved = what.experts && !model.files.parts().is_empty() && has_huge_pages;
     // The system may not have the memory twice, if but as addresses.
     let all: io::Result<_> = memory(Arrangement { moved, ..what });
     all.or_else(|_| memory(what)).map_err(HostError::Weights)

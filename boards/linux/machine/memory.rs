@@ -1,7 +1,7 @@
 //! How much memory a machine has, and where it goes when there is too little.
 
 use super::unescaped;
-use crate::memory::meminfo;
+use crate::memory::{huge_pages, meminfo};
 use serde::Serialize;
 use std::fs;
 use std::path::Path;
@@ -38,13 +38,11 @@ impl MachineMemory {
     pub(super) fn read(root: &Path) -> MachineMemory {
         let read = |path: &str| fs::read_to_string(root.join(path)).unwrap_or_default();
         let told = read("proc/meminfo");
-        let huge = read("sys/kernel/mm/transparent_hugepage/enabled");
-        let chosen = huge.split_once('[').and_then(|(_, rest)| rest.split_once(']'));
         MachineMemory {
             total: meminfo(&told, "MemTotal:"),
             available: meminfo(&told, "MemAvailable:"),
             page: meminfo(&read("proc/self/smaps"), "KernelPageSize:"),
-            huge_pages: chosen.map(|(chosen, _)| chosen.into()),
+            huge_pages: huge_pages(root),
             swaps: read("proc/swaps").lines().skip(1).filter_map(Swap::of_line).collect(),
         }
     }

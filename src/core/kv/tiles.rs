@@ -92,7 +92,6 @@ impl KvCache<'_> {
         let p = &mut progress[sequence];
         p.len = held + KV_TILE;
         p.most = p.most.max(p.len);
-        p.touched = p.touched.max(p.len);
         if !is_whole {
             p.windows_from = p.len;
         }
