@@ -3,6 +3,7 @@
 //! `src/format/README.md` draws a packed file.
 
 use crate::dense::Dense;
+use crate::gguf::seal;
 use crate::low_bit::round_to_low_bits;
 use crate::new_model::{NewModel, Stored};
 use crate::new_tensor::NewTensor;
@@ -278,7 +279,7 @@ impl<'a, 'm> Pack<'a, 'm> {
         if !self.low_bit.is_empty() {
             metadata.u32s(Keys::LOW_BIT_CHECKSUMS, &sums.low_bit);
         }
-        metadata.seal(&self.entries());
+        seal(&mut metadata, &self.entries());
         metadata
     }
 

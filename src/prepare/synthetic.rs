@@ -7,7 +7,8 @@
 //! same for every token. All other weights are independent and normal, their deviations such that
 //! what a layer adds to the residual stream has a known size.
 
-use crate::gguf::{Metadata, Tensor, Writer};
+use crate::gguf::{Tensor, Writer};
+use crate::metadata::Metadata;
 use crate::normal;
 use crate::ordered::write_in_order;
 use crate::quantize::quantize;

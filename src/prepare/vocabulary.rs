@@ -1,6 +1,6 @@
 //! A byte-level BPE vocabulary of any size, as GGUF stores it.
 
-use crate::gguf::Metadata;
+use crate::metadata::Metadata;
 use crate::random::Random;
 use std::collections::HashSet;
 use wick_text::{Kind, stored_char};
