@@ -206,7 +206,16 @@ pub fn ids(n: usize, vocab: usize) -> Vec<u32> {
 /// `n` positions, or a quarter where `WICK_EMULATED` says that they take long: for tests whose every position
 /// shows the same.
 pub fn some(n: usize) -> usize {
-    if std::env::var_os("WICK_EMULATED").is_some() { n.div_ceil(4) } else { n }
+    if is_emulated() { n.div_ceil(4) } else { n }
+}
+
+/// All cases, or every fourth where `WICK_EMULATED` says that each takes long.
+pub fn sample<T>(cases: impl IntoIterator<Item = T>) -> impl Iterator<Item = T> {
+    cases.into_iter().step_by(if is_emulated() { 4 } else { 1 })
+}
+
+fn is_emulated() -> bool {
+    std::env::var_os("WICK_EMULATED").is_some()
 }
 
 /// The bits of floats, to be compared exactly.

@@ -1,6 +1,6 @@
 //! Requests from a file.
 
-use crate::client::{Service, damage, is_emulated, little_memory, packed, until, wick};
+use crate::client::{Service, damage, few, is_emulated, little_memory, packed, until, wick};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -112,7 +112,8 @@ fn a_batch_is_answered_as_the_service_answers() {
 fn a_batch_goes_on_after_a_kill() {
     let long = |i: usize| {
         let ends = json!({"2045": -100, "2047": -100});
-        let body = json!({"prompt": "a b c", "max_tokens": 100, "seed": i, "logit_bias": ends});
+        let tokens = few(100, 30);
+        let body = json!({"prompt": "a b c", "max_tokens": tokens, "seed": i, "logit_bias": ends});
         ask(&format!("{i}"), "/v1/completions", body)
     };
     let lines: Vec<Value> = (0..30).map(long).collect();

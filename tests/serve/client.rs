@@ -38,6 +38,11 @@ pub(crate) fn is_emulated() -> bool {
     std::env::var_os("WICK_PROGRAM").is_some()
 }
 
+/// `whole`, or `short` where an emulator makes each token take tens of milliseconds: for what shows the same with fewer.
+pub(crate) fn few(whole: usize, short: usize) -> usize {
+    if is_emulated() { short } else { whole }
+}
+
 /// nano, packed, in a folder.
 pub(crate) fn packed(folder: &Path) -> String {
     let path = folder.join("packed.gguf").display().to_string();

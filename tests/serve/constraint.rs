@@ -1,6 +1,6 @@
 //! Answers that must have a form.
 
-use crate::client::{Answer, Service};
+use crate::client::{Answer, Service, few};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
@@ -19,7 +19,8 @@ fn choice(service: &Service, body: &Value) -> Value {
 
 /// Answers for a schema, parsed; each but those that were cut off must be JSON.
 fn answers(service: &Service, schema: &Value) -> Vec<Value> {
-    let choices = (0..6).map(|seed| choice(service, &wild(schema, seed)));
+    let seeds = 0..few(6, 3) as u64;
+    let choices = seeds.map(|seed| choice(service, &wild(schema, seed)));
     let parsed = choices.filter_map(|choice| {
         let text = choice["message"]["content"].as_str().unwrap().to_owned();
         if choice["finish_reason"] != "stop" {

@@ -1,6 +1,6 @@
 //! Prompts that are kept over restarts.
 
-use crate::client::{Answer, Service, is_emulated, little_memory, nano, until, wick};
+use crate::client::{Answer, Service, few, is_emulated, little_memory, nano, until, wick};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::fs;
@@ -92,6 +92,7 @@ fn short_windows_are_written_down_in_passing() {
     assert!(cached(&again) >= tokens - TILE - 1.0, "{} of {tokens}", cached(&again));
     drop(second);
 
+    let words = few(3000, 1200);
     // A prompt of many times what the rings hold, and another that has half of it in common.
     let long = |words: usize, last: &str| {
         let prompt = format!("{}{last}", "lamp ".repeat(words));
@@ -102,10 +103,10 @@ fn short_windows_are_written_down_in_passing() {
         let service = start(folder.path(), &nano, &["--context", "8192", "--parallel", "1"]);
         service.post("/v1/completions", body).json()
     };
-    let first = ask_long(&long(3000, "door"));
+    let first = ask_long(&long(words, "door"));
     let tokens = first["usage"]["prompt_tokens"].as_f64().unwrap();
-    assert!(tokens > 2000.0, "{tokens}");
-    let half = ask_long(&long(1500, "window"));
+    assert!(tokens > words as f64, "{tokens}");
+    let half = ask_long(&long(words / 2, "window"));
     assert!(cached(&half) > tokens / 2.0 - 2.0 * TILE, "{} of {tokens}", cached(&half));
 
     let folder = TempDir::new().unwrap();

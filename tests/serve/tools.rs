@@ -1,6 +1,6 @@
 //! Calls of tools.
 
-use crate::client::{Service, nano};
+use crate::client::{Service, few, nano};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
@@ -48,7 +48,7 @@ fn check(name: &Value, arguments: &Value) {
 fn tools_that_must_be_called_are_called() {
     let service = Service::start(&[]);
     let named = json!({"type": "function", "function": {"name": "set_level"}});
-    for seed in 0..6 {
+    for seed in 0..few(6, 2) as u64 {
         for (tool_choice, is_parallel) in
             [(json!("required"), true), (json!("required"), false), (named.clone(), true)]
         {

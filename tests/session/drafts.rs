@@ -6,6 +6,7 @@ use wick_core::{
     Approximation, HeadRows, KvFormat, LeastRecent, Options, Sampling, Serial, StoreReason,
 };
 use wick_session::{Ended, GenerationId, Request, Scheduler, Stepped};
+use wick_tests::sample;
 use wick_tests::store::MemoryStore;
 use wick_text::Special;
 
@@ -99,7 +100,7 @@ fn drafts_change_nothing() {
 #[test]
 fn the_context_and_the_number_of_tokens_end_a_text_that_is_drafted() {
     let mut scheduler = drafting(roomy(1, 16, 8), 8);
-    for most in (40..50).chain([999]) {
+    for most in sample(40..50).chain([999]) {
         let expected = run(&mut drafting(roomy(1, 16, 0), 0), vec![litany(most)]);
         let found = run(&mut scheduler, vec![litany(most)]);
         assert_eq!(found, expected, "{most}");
@@ -111,7 +112,7 @@ fn the_context_and_the_number_of_tokens_end_a_text_that_is_drafted() {
 #[test]
 fn a_text_that_is_given_up_holds_what_was_drawn() {
     let mut scheduler = drafting(roomy(1, 16, 8), 8);
-    for drawn in 30..50 {
+    for drawn in sample(30..50) {
         let id = scheduler.start(litany(99)).unwrap();
         while scheduler.generation(id).unwrap().drawn().len() < drawn {
             assert_ne!(scheduler.step(&TOKENIZER), Stepped::default());
@@ -132,7 +133,7 @@ fn drafts_that_fail_are_done_without() {
     let asked = || Request { prompt: vec![ids("hi")[0]], ..litany(70) };
     let expected = run(&mut drafting(roomy(1, 16, 0), 0), vec![asked()]).remove(0);
     let mut spared = 0;
-    for reads in (1000..4000).step_by(50) {
+    for reads in sample((1000..4000).step_by(50)) {
         let store = Box::leak(Box::new(MemoryStore::new(model.weights, 12, 1)));
         store.failing_after = Some((reads, StoreReason::Refused { code: 5 }));
         let engine = model.streaming(roomy(1, 16, 8), store, &LeastRecent, &Serial);
