@@ -29,8 +29,16 @@ const EIO: i32 = 5;
 /// How long a read may take that is lost.
 const TIME_LIMIT: Duration = Duration::from_millis(500);
 /// What goes wrong with one read and passes. What takes longer comes after those that were asked for later.
-const PASSING: [Fault; 4] =
-    [Fault::Error(EIO), Fault::Short(0), Fault::Short(100), Fault::Delay(Duration::from_millis(2))];
+const PASSING: [Fault; 5] = [
+    Fault::Error(EIO),
+    Fault::Short(0),
+    Fault::Short(100),
+    Fault::Delay(Duration::from_millis(2)),
+    Fault::Wrong,
+];
+
+/// What goes wrong with all reads from some time on.
+const BREAKING: [Fault; 2] = [Fault::Error(EIO), Fault::Wrong];
 
 /// The ids of a text, or why its request failed.
 type Came = Result<Vec<u32>, StoreReason>;
@@ -183,22 +191,25 @@ fn a_read_that_is_lost_fails_who_waits_for_it() {
 
 #[test]
 fn a_device_that_breaks_fails_who_needs_it_until_it_is_mended() {
-    for sequences in [1, 4] {
+    for (sequences, fault) in [1, 4].into_iter().flat_map(|n| BREAKING.map(|fault| (n, fault))) {
         let mut run = Run::new(sequences, wick_core::TIME_LIMIT);
         let (texts, reads) = expected(&mut run);
-        let is_told = |reason| reason == StoreReason::Refused { code: EIO };
+        let is_told = |reason| match fault {
+            Fault::Error(code) => reason == StoreReason::Refused { code },
+            _ => matches!(reason, StoreReason::Checksum { .. }),
+        };
         let mut failed = 0;
-        for number in some(reads, 6) {
-            run.fail(number..u64::MAX, Fault::Error(EIO));
+        for number in some(reads, 4) {
+            run.fail(number..u64::MAX, fault);
             failed += count_failed(&run.go(), &texts, is_told);
-            assert_eq!(run.go(), texts, "after a device was broken from read {number} on");
+            assert_eq!(run.go(), texts, "after {fault:?} from read {number} on");
         }
         assert!(failed > 0);
-        println!("{sequences} sequences, broken from each of {reads} reads on: {failed} failed");
+        println!("{sequences} sequences, {fault:?} from each of {reads} reads on: {failed} failed");
     }
 }
 
-/// Bytes that come wrong from the start are known by their checksums.
+/// Bytes that come wrong are known by their checksums.
 #[test]
 fn a_place_that_is_always_wrong_fails_who_needs_it() {
     let file = std::fs::read(&*PACKED).unwrap();

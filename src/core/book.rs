@@ -33,19 +33,16 @@ pub enum Waited {
 ///
 /// A part that fails for the moment is read again, one that is [short](StoreReason::Short) for what is
 /// missing. An expert that fails for good is told once and loses its slot, which then waits for what is
-/// still on its way. Checksums are compared once for each part of the model.
+/// still on its way. Checksums are compared whenever a part has come, since a device may spoil what it gave right before;
+/// what comes wrong is read again like what fails.
 pub struct Book<'m> {
     store: &'m mut dyn ExpertStore,
     slots: Slots<'m>,
-    experts: usize,
     /// The spare slots, and how many of them are in use.
     spare: Range<usize>,
     lent: usize,
     /// Of each part of each slot: how often it was asked for.
     attempts: &'m mut [[u8; PARTS]],
-    /// A bit for each part of each expert and another for its low-bit copy: whether the bytes have
-    /// proved to be right.
-    checked: &'m mut [u32],
     /// Reads on their way.
     open: usize,
     /// Of these, reads into slots in quarantine.
@@ -72,19 +69,15 @@ impl<'m> Book<'m> {
         let (what, SlotClass { count, spare, .. }) = ("expert slots", store.slots());
         let slots = Slots::new((layers, experts, active), count, policy, arena)?;
         let attempts = arena.take(what, count)?;
-        let checked = arena.take(what, checks(layers, experts))?;
         attempts.fill([0; PARTS]);
-        checked.fill(0);
         let (open, lost, quiet_since) = (0, 0, Duration::ZERO);
         let (busy_since, figures) = (None, StoreFigures::default());
         Ok(Book {
             store,
             slots,
-            experts,
             spare: count - spare..count,
             lent: spare,
             attempts,
-            checked,
             open,
             lost,
             quiet_since,
@@ -95,9 +88,7 @@ impl<'m> Book<'m> {
 
     /// Bytes of an arena that [`Book::new`] cuts for `count` slots.
     pub fn bytes(layers: usize, experts: usize, count: usize) -> usize {
-        Slots::bytes(layers, experts, count)
-            + Arena::bytes_for::<[u8; PARTS]>(count)
-            + Arena::bytes_for::<u32>(checks(layers, experts))
+        Slots::bytes(layers, experts, count) + Arena::bytes_for::<[u8; PARTS]>(count)
     }
 
     /// Who has which slot.
@@ -246,11 +237,10 @@ impl<'m> Book<'m> {
             self.busy_since.get_or_insert(self.quiet_since);
         }
         let low_bit = self.slots.is_low_bit(slot);
-        let place = self.place(key, part, low_bit);
-        let sums = place.checksum.is_some() && !self.is_checked(key, part, low_bit);
+        let range = come..self.place(key, part, low_bit).bytes;
         self.attempts[slot.0][part as usize] += 1;
         self.open += 1;
-        self.store.submit(Read { slot, key, part, low_bit, range: come..place.bytes, sums });
+        self.store.submit(Read { slot, key, part, low_bit, range });
     }
 
     /// Takes note of the end of a read.
@@ -288,7 +278,7 @@ impl<'m> Book<'m> {
         outcome
     }
 
-    /// Compares the checksum of a part that has come, if it was wanted.
+    /// Compares the checksum of a part that has come with the one on record, if there is one.
     fn compare(
         &mut self,
         key: ExpertKey,
@@ -299,15 +289,13 @@ impl<'m> Book<'m> {
         self.figures.reads += 1;
         self.figures.bytes += bytes as u64;
         let expected = self.place(key, part, low_bit).checksum;
-        if let Some((expected, found)) = expected.zip(checksum) {
-            if found != expected {
+        match expected.zip(checksum) {
+            Some((expected, found)) if found != expected => {
                 let reason = StoreReason::Checksum { expected, found };
-                return Err(ReadError { reason, may_pass: false });
+                Err(ReadError { reason, may_pass: true })
             }
-            let (word, bit) = self.check_bit(key, part, low_bit);
-            self.checked[word] |= bit;
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// Takes the slot from an expert of which a part does not come.
@@ -339,23 +327,6 @@ impl<'m> Book<'m> {
         let place = self.store.place(key, part, low_bit);
         place.expect("a store has every expert, and all of a copy")
     }
-
-    fn is_checked(&self, key: ExpertKey, part: Part, low_bit: bool) -> bool {
-        let (word, bit) = self.check_bit(key, part, low_bit);
-        self.checked[word] & bit != 0
-    }
-
-    /// Where it is noted that a part has proved to be right.
-    fn check_bit(&self, key: ExpertKey, part: Part, low_bit: bool) -> (usize, u32) {
-        let part = 2 * part as usize + usize::from(low_bit);
-        let bit = (key.layer * self.experts + key.expert) * 2 * PARTS + part;
-        (bit / 32, 1 << (bit % 32))
-    }
-}
-
-/// Words of the bits for checksums.
-fn checks(layers: usize, experts: usize) -> usize {
-    (layers * experts * 2 * PARTS).div_ceil(32)
 }
 
 #[cfg(test)]

@@ -129,8 +129,6 @@ pub struct Read {
     pub low_bit: bool,
     /// Which bytes of the part; those before have come.
     pub range: Range<usize>,
-    /// Whether the CRC-32 of the whole part is wanted when it has come.
-    pub sums: bool,
 }
 
 /// A read that has ended.
@@ -149,7 +147,7 @@ pub struct Completion {
 pub struct Arrival {
     /// Bytes that were read for it, with all that was read around it.
     pub bytes: usize,
-    /// CRC-32 of the part as it lies in its place, if that was wanted.
+    /// CRC-32 of the part as it lies in its place, if [one is on record](Place::checksum).
     pub checksum: Option<u32>,
 }
 

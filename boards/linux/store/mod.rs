@@ -203,7 +203,8 @@ impl ExpertStore for FileStore {
         let change = Change { layout: tensor.layout, cols: tensor.cols, size: tensor.size };
         let change = (read.low_bit || tensor.is_arranged).then_some(change);
         let start = room + if change.is_some() { 0 } else { shift };
-        let (size, sums, bytes) = (source.size, read.sums, start..start + tensor.size);
+        let (size, sums) = (source.size, source.checksum.is_some());
+        let bytes = start..start + tensor.size;
         self.admit(&read, Job { room, shift, size, skip, change, sums, bytes });
         let request = Request {
             id: id as u64,

@@ -17,7 +17,7 @@ pub(super) struct Job {
     pub(super) skip: usize,
     /// What is to become of it, at the start of the room, if anything.
     pub(super) change: Option<Change>,
-    /// Whether its checksum is wanted.
+    /// Whether it has a checksum to be compared with.
     pub(super) sums: bool,
     /// Where in the memory it stands at last.
     pub(super) bytes: Range<usize>,
