@@ -42,6 +42,9 @@ const HELD_BACK: usize = 4 << 20;
 /// tables; but no more than [`MOST_ON_TOP`].
 const ON_TOP: usize = 64;
 const MOST_ON_TOP: usize = 64 << 20;
+/// Bytes that a process may have more at the same point than another one did: what one is told to be enough must be so for the
+/// next.
+const VARIES: usize = 256 << 10;
 
 impl Budget {
     /// What a model may take of this process: the user's limit if there is one, or else what the machine
@@ -82,7 +85,7 @@ impl Budget {
 
     /// What is too little for a model that takes at least `least`, and `buffers` for reads.
     pub fn shortage(&self, least: Plan, buffers: usize, context: usize) -> Shortage {
-        let footprint = Footprint::new(&least, self.taken, buffers);
+        let footprint = Footprint::new(&least, self.taken + VARIES, buffers);
         Shortage { budget: *self, least, context, footprint }
     }
 }

@@ -50,10 +50,16 @@ fn the_least_budget_is_just_enough() {
     let needed = footprint.total;
     let Placement { plan, catalogue, .. } = place(&model, needed).unwrap();
     let slot_bytes = catalogue.unwrap().slot_bytes();
-    assert!((least.slots..least.slots + slot_bytes).contains(&plan.slots));
+    let varies = 256 << 10;
+    assert!((least.slots..least.slots + slot_bytes + varies).contains(&plan.slots));
     assert!(plan.total() <= budget(needed).bytes());
     // The margin is rounded by less than this.
-    assert_eq!(shortage(&model, needed - 4096).footprint.total, needed);
+    assert_eq!(shortage(&model, needed - varies - 16384).footprint.total, needed);
+    // Another process may have taken a little more when it is at the same point.
+    let Budget { taken, .. } = budget(needed);
+    let other = Budget { taken: taken + varies - 4096, ..budget(needed) };
+    let options = one_sequence(&model.config, Some(128));
+    assert!(Placement::choose(&model, options, Some(&other), false).is_ok());
 }
 
 #[test]
@@ -164,8 +170,8 @@ fn a_shortage_is_told_in_numbers() {
     let shortage = budget.shortage(least, 1 << 20, 99);
     assert_eq!(
         shortage.to_string(),
-        "control group is 5.0 MiB, but 23.4 MiB (23926K) is the least that would do: weights 3.0 MiB, \
-         KV cache for a context of 99 1.0 MiB, scratch 1.0 MiB, expert slots 2.0 MiB, the program 16.4 \
+        "control group is 5.0 MiB, but 23.6 MiB (24186K) is the least that would do: weights 3.0 MiB, \
+         KV cache for a context of 99 1.0 MiB, scratch 1.0 MiB, expert slots 2.0 MiB, the program 16.6 \
          MiB; allow more memory or ask for a smaller --context"
     );
 }
