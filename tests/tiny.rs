@@ -165,3 +165,57 @@ fn add_tokenizer(writer: &mut Writer, vocab: usize) {
     writer.set("tokenizer.ggml.eos_token_id", (vocab - 1) as u32);
     writer.set("tokenizer.ggml.add_bos_token", false);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::MemoryStore;
+    use crate::{Model, bits, ids};
+    use wick_core::{HeadRows, KvFormat, LeastRecent, Logits, Options, Serial, Token, Window};
+    use wick_linux::{Cpus, Pool};
+
+    /// From the file to the logits by all that the core does, with as little work as may be: so that Miri can do it, too.
+    #[test]
+    fn the_smallest_model_is_computed_alike_in_every_way() {
+        let window = Some(Window { size: 2, period: 2 });
+        let shape = Config {
+            hidden: 32,
+            heads: 2,
+            head: 32,
+            experts: 3,
+            active: 2,
+            ..Tiny::default().config
+        };
+        let config = Config { expert_width: 32, vocab: 260, context: 8, window, ..shape };
+        let model = Model::read(&[Tiny { config, ..Tiny::default() }.to_bytes().leak()]);
+        let pool: &'static Pool = Box::leak(Box::new(Pool::new(2, &Cpus::detect())));
+        let ids = ids(4, config.vocab);
+        for kv in [KvFormat::F16, KvFormat::Q8_0] {
+            let model = model.keeping(kv);
+            let expected = bits(&model.logits(&ids, 1, &Serial));
+            assert!(bits(&model.logits(&ids, 4, pool)) == expected, "two threads, {kv:?}");
+            assert!(
+                bits(&model.arranged().logits(&ids, 2, &Serial)) == expected,
+                "arranged, {kv:?}"
+            );
+            let options = Options {
+                context: 4,
+                sequences: 1,
+                batch: 2,
+                logits: 2,
+                head_rows: HeadRows::Exact,
+                kv,
+            };
+            let store = Box::leak(Box::new(MemoryStore::new(model.weights, 3, 1)));
+            let mut engine = model.streaming(options, store, &LeastRecent, pool);
+            let mut found = Vec::new();
+            for pair in ids.chunks(2) {
+                let tokens: Vec<_> =
+                    pair.iter().map(|id| Token::new(*id, 0, Logits::All)).collect();
+                engine.step(&tokens).unwrap();
+                (0..2).for_each(|i| found.extend(bits(engine.logits(i).unwrap())));
+            }
+            assert!(found == expected, "streamed, {kv:?}");
+        }
+    }
+}
