@@ -59,6 +59,7 @@ fn threads_and_batches_leave_no_trace() {
 /// of the windowed layers wrap.
 #[test]
 fn shared_heads_leave_no_trace() {
+    // Where only some are taken, 3 and 6.
     let pools = sample([3, 2, 4, 5, 6, 7, 8]).map(|threads| Pool::new(threads, &Cpus::detect()));
     let pools: &'static [Pool] = pools.collect::<Vec<_>>().leak();
     for (heads, kept) in [

@@ -199,7 +199,7 @@ fn a_device_that_breaks_fails_who_needs_it_until_it_is_mended() {
             _ => matches!(reason, StoreReason::Checksum { .. }),
         };
         let mut failed = 0;
-        for number in some(reads, 4) {
+        for number in some(reads, 6) {
             run.fail(number..u64::MAX, fault);
             failed += count_failed(&run.go(), &texts, is_told);
             assert_eq!(run.go(), texts, "after {fault:?} from read {number} on");

@@ -23,8 +23,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parent.parent / "models"))
-import neurons  # noqa: E402
 import reference  # noqa: E402
+from neurons import each_layer  # noqa: E402
 
 # The 4B in Q4_0: layers, neurons and bytes of an expert, of its gate with the scales of down, and of a row and a column.
 LAYERS, NEURONS = 32, 768
@@ -36,26 +36,13 @@ NEURON = ROW + COLUMN
 DEVICES = {"SD": (90e6, 3e3), "eMMC": (300e6, 8e3), "NVMe 450": (450e6, 90e3), "NVMe 2000": (2e9, 400e3)}
 
 
-def trace(model: reference.Model, stretches: list[list[int]]) -> list[list[list[tuple[int, np.ndarray]]]]:
+def trace(model: reference.Model, ids: list[int]) -> list[list[list[tuple[int, np.ndarray]]]]:
     """Of each token and layer, the experts and which of their neurons fire."""
-    tokens = []
-    compute = reference.experts
 
-    def record(model, layer, z, chosen, weights):
-        gate = model.weight(f"blk.{layer}.ffn_gate_exps")
-        for t, experts in enumerate(chosen):
-            if layer == 0:
-                stretch.append([])
-            stretch[t].append([(int(e), gate[e] @ z[t] > 0.0) for e in experts])
-        return compute(model, layer, z, chosen, weights)
+    def take(gates, z, chosen):
+        return [[(int(e), gates[e] @ z[t] > 0.0) for e in experts] for t, experts in enumerate(chosen)]
 
-    reference.experts = record
-    for ids in stretches:
-        stretch = []
-        reference.forward(model, ids)
-        tokens += stretch
-    reference.experts = compute
-    return tokens
+    return list(zip(*each_layer(model, ids, take)))
 
 
 class Cache:
@@ -86,7 +73,7 @@ class Text:
     def __init__(self, tokens, layers: list[int], experts: int):
         self.width = len(tokens[0][0][0][1])
         self.gates = len(layers) * experts
-        self.layers, self.each_layer, self.each_neuron = len(layers), LAYERS / len(layers), NEURONS / self.width
+        self.each_layer, self.each_neuron = LAYERS / len(layers), NEURONS / self.width
         self.steps = []
         for t, token in enumerate(tokens):
             for place, layer in enumerate(layers):
@@ -108,14 +95,20 @@ class Text:
         return gates * (EXPERT if whole else GATE) + neurons * unit, gates * (3 if whole else 1) + neurons
 
 
+def slots(text: Text, room: float, half_life: float) -> Cache:
+    """A cache of experts."""
+    sizes = np.full(text.gates, float(EXPERT))
+    return Cache(sizes, sizes, room, half_life)
+
+
 def whole(text: Text, room: float, half_life: float, unit: int) -> tuple[float, float]:
-    cache = Cache(np.full(text.gates, float(EXPERT)), np.full(text.gates, float(EXPERT)), room, half_life)
+    cache = slots(text, room, half_life)
     missing = sum(len(cache.use(gates, t)) for t, gates, _ in text.steps)
     return text.told(missing, 0, unit, whole=True)
 
 
 def filled(text: Text, room: float, half_life: float, unit: int) -> tuple[float, float]:
-    cache = Cache(np.full(text.gates, float(EXPERT)), np.full(text.gates, float(EXPERT)), room, half_life)
+    cache = slots(text, room, half_life)
     come = np.zeros(text.gates * text.width, bool)
     missing = [0, 0]
     for t, gates, fired in text.steps:
@@ -149,15 +142,14 @@ def static(text: Text, room: float, _half_life: float, unit: int) -> tuple[float
 
 
 def print_repeats(text: Text) -> None:
-    """How often a neuron fires that fired at the last use of its expert, and that did not; of those as hot as each other."""
+    """How often neurons fire, and how often those that fired at the last use of their expert, beside what their heat says."""
     width = text.width
     uses, fires = np.zeros(text.gates), np.zeros(text.gates * width)
     for _, gates, fired in text.steps:
         uses[gates] += 1
         fires[fired] += 1
     share = fires.reshape(-1, width) / np.maximum(uses, 1)[:, None]
-    last, expected, found = [None] * text.gates, 0.0, 0
-    before = 0
+    last, before, expected, found = [None] * text.gates, 0, 0.0, 0
     for _, gates, fired in text.steps:
         for gate in gates:
             mask = np.zeros(width, bool)
@@ -184,7 +176,8 @@ def main() -> None:
     args = parser.parse_args()
     ids = [int(word) for word in args.ids.read_text().split()][: args.tokens]
     model = reference.Model(args.model)
-    tokens = trace(model, [ids[i : i + args.context] for i in range(0, len(ids), args.context)])
+    stretches = (ids[i : i + args.context] for i in range(0, len(ids), args.context))
+    tokens = [token for stretch in stretches for token in trace(model, stretch)]
     layers = [int(l) for l in args.layers.split(",")] if args.layers else list(range(len(tokens[0])))
     experts = len(model.weight("blk.0.ffn_gate_exps"))
     text = Text(tokens, layers, experts)

@@ -31,20 +31,28 @@ WRITTEN = 500  # uses
 UNITS = {"of 2": (1, 2), "of 4": (1, 4), "of 8": (1, 8), "64 B": (ROW_BYTES, 64), "4 KiB": (ROW_BYTES, 4096)}
 
 
-def fired(model: reference.Model, ids: list[int]) -> list[list[np.ndarray]]:
-    """Of each layer and expert, which neurons fired at each use: [uses, F]."""
-    uses = []
+def each_layer(model: reference.Model, ids: list[int], take) -> list:
+    """Runs the model, and lists what `take` makes of each layer's gates [E, F, D], normed inputs [n, D] and choices [n, k]."""
+    taken = []
     compute = reference.experts
 
     def record(model, layer, z, chosen, weights):
-        gate = model.weight(f"blk.{layer}.ffn_gate_exps")
-        uses.append([z[(chosen == e).any(axis=1)] @ matrix.T > 0.0 for e, matrix in enumerate(gate)])
+        taken.append(take(model.weight(f"blk.{layer}.ffn_gate_exps"), z, chosen))
         return compute(model, layer, z, chosen, weights)
 
     reference.experts = record
     reference.forward(model, ids)
     reference.experts = compute
-    return uses
+    return taken
+
+
+def fired(model: reference.Model, ids: list[int]) -> list[list[np.ndarray]]:
+    """Of each layer and expert, which neurons fired at each use: [uses, F]."""
+
+    def take(gates, z, chosen):
+        return [z[(chosen == e).any(axis=1)] @ matrix.T > 0.0 for e, matrix in enumerate(gates)]
+
+    return each_layer(model, ids, take)
 
 
 def gather(model: reference.Model, stretches: list[list[int]]) -> list[list[np.ndarray]]:

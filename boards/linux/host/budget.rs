@@ -44,7 +44,7 @@ const ON_TOP: usize = 64;
 const MOST_ON_TOP: usize = 64 << 20;
 /// Bytes that a process may have more at the same point than another one did: what one is told to be enough must be so for the
 /// next.
-const VARIES: usize = 256 << 10;
+pub(super) const VARIES: usize = 256 << 10;
 
 impl Budget {
     /// What a model may take of this process: the user's limit if there is one, or else what the machine

@@ -1,3 +1,4 @@
+use super::budget::VARIES;
 use super::*;
 use crate::refusal::Refusal;
 use crate::{Cpus, LimitSource};
@@ -50,14 +51,13 @@ fn the_least_budget_is_just_enough() {
     let needed = footprint.total;
     let Placement { plan, catalogue, .. } = place(&model, needed).unwrap();
     let slot_bytes = catalogue.unwrap().slot_bytes();
-    let varies = 256 << 10;
-    assert!((least.slots..least.slots + slot_bytes + varies).contains(&plan.slots));
+    assert!((least.slots..least.slots + slot_bytes + VARIES).contains(&plan.slots));
     assert!(plan.total() <= budget(needed).bytes());
     // The margin is rounded by less than this.
-    assert_eq!(shortage(&model, needed - varies - 16384).footprint.total, needed);
+    assert_eq!(shortage(&model, needed - VARIES - 16384).footprint.total, needed);
     // Another process may have taken a little more when it is at the same point.
     let Budget { taken, .. } = budget(needed);
-    let other = Budget { taken: taken + varies - 4096, ..budget(needed) };
+    let other = Budget { taken: taken + VARIES - 4096, ..budget(needed) };
     let options = one_sequence(&model.config, Some(128));
     assert!(Placement::choose(&model, options, Some(&other), false).is_ok());
 }
