@@ -41,7 +41,7 @@ pub struct Book<'m> {
     /// The spare slots, and how many of them are in use.
     spare: Range<usize>,
     lent: usize,
-    /// Of each part of each slot: how often it was asked for.
+    /// Of each part of each slot: how often it was asked for since somebody began to want it.
     attempts: &'m mut [[u8; PARTS]],
     /// Reads on their way.
     open: usize,
@@ -181,6 +181,12 @@ impl<'m> Book<'m> {
         true
     }
 
+    /// Somebody begins to want the expert of a slot: what is on its way there may have failed before, or be about to,
+    /// which is nothing to them, and has all its attempts again.
+    pub fn renew(&mut self, slot: SlotId) {
+        self.attempts[slot.0] = [0; PARTS];
+    }
+
     /// Takes note of the reads that have ended, without waiting, up to the first that failed.
     ///
     /// # Errors
@@ -222,7 +228,7 @@ impl<'m> Book<'m> {
 
     fn read_all(&mut self, slot: SlotId, key: ExpertKey, low_bit: bool) {
         self.slots.set_low_bit(slot, low_bit);
-        self.attempts[slot.0] = [0; PARTS];
+        self.renew(slot);
         for part in Part::ALL {
             self.slots.set_loading(slot, part, Loading::Reading);
             self.read(slot, key, part, 0);
@@ -255,6 +261,7 @@ impl<'m> Book<'m> {
             return Ok(());
         };
         let low_bit = self.slots.is_low_bit(slot);
+        let attempts = self.attempts[slot.0][part as usize];
         let outcome = result.and_then(|arrival| self.compare(key, part, low_bit, arrival));
         let outcome = match outcome {
             Ok(()) => {
@@ -262,7 +269,7 @@ impl<'m> Book<'m> {
                 Ok(())
             }
             Err(ReadError { reason, may_pass })
-                if may_pass && self.attempts[slot.0][part as usize] < ATTEMPTS =>
+                if attempts == 0 || may_pass && attempts < ATTEMPTS =>
             {
                 let come = if let StoreReason::Short { found, .. } = reason { found } else { 0 };
                 self.figures.retries += 1;

@@ -109,6 +109,7 @@ impl<'m> Cache<'m> {
             self.slot_of[expert as usize] = slot.map_or(NONE, |slot| slot.0 as u32);
             if let Some(slot) = slot {
                 self.book.slots_mut().pin(slot, true);
+                self.book.renew(slot);
                 self.figures.resident += u64::from(self.has((expert, low_bit), &Part::ALL));
             }
         }

@@ -139,6 +139,30 @@ fn attempts_are_bounded() {
     assert_eq!(asked.len(), usize::from(ATTEMPTS) + 1);
 }
 
+/// An expert was read on a guess while the device was broken; it is mended when somebody wants the expert.
+#[test]
+fn who_begins_to_want_an_expert_is_not_failed_by_what_was_before() {
+    const GONE: ReadError =
+        ReadError { reason: StoreReason::Refused { code: 19 }, may_pass: false };
+    let mut store = Scripted::new(1, |read, before| match (read.part, before) {
+        (Part::Gate, 0..4) => fails(StoreReason::Refused { code: 5 }),
+        (Part::Up, 0) => Some(Err(GONE)),
+        _ => arrives(read),
+    });
+    with_book(&mut store, |book| {
+        let slot = book.start(KEY, false).unwrap();
+        for _ in 1..ATTEMPTS {
+            book.renew(slot);
+            assert_eq!(book.wait(), Ok(Waited::Ended));
+        }
+        book.renew(slot);
+        assert_eq!(errors(book), []);
+        assert!(book.slots().are_ready(slot, &Part::ALL));
+    });
+    assert_eq!(store.asked(Part::Gate).len(), usize::from(ATTEMPTS) + 1);
+    assert_eq!(store.asked(Part::Up).len(), 2);
+}
+
 /// What a device gave right before may come wrong, of an expert and of its low-bit copy; it may come right again.
 #[test]
 fn checksums_are_compared_whenever_a_part_comes() {
