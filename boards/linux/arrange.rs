@@ -4,10 +4,11 @@ use crate::ModelFile;
 use crate::identity::check_all;
 use crate::slot_memory::Memory;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use wick_core::{
-    Arrangement, Arranger, Parallel, Piece, Section, StoreError, Weights, arranged_bytes,
-    for_each_piece, take_arranged,
+    Arrangement, Arranger, Layer, Parallel, Part, Piece, Section, StoreError, Weights,
+    arranged_bytes, for_each_piece, take_arranged,
 };
 
 /// Memory for the arranged weights of a model, in huge pages where the system has them. It is taken
@@ -39,6 +40,8 @@ pub struct Arranging<'m> {
     /// Memory that is not used yet.
     rest: &'m mut [u8],
     files: &'m [ModelFile],
+    /// Of each expert of each layer: whether the system was asked to read it.
+    asked: Vec<Vec<AtomicBool>>,
     parallel: &'m dyn Parallel,
 }
 
@@ -54,8 +57,11 @@ impl<'m> Arranging<'m> {
     ) -> Arranging<'m> {
         let done = if memory.memory.is_some() { 0 } else { sections(weights) };
         let rest = memory.memory.as_mut().map(Memory::as_mut_slice).unwrap_or_default();
+        let none =
+            |layer: &Layer<'_>| (0..layer.gate.count()).map(|_| AtomicBool::default()).collect();
+        let asked = weights.layers.iter().map(none).collect();
         let weights = weights.clone();
-        Arranging { weights, what, done, rest, files, parallel }
+        Arranging { weights, what, done, rest, files, asked, parallel }
     }
 
     fn arrange_section(&mut self, section: Section) {
@@ -64,7 +70,10 @@ impl<'m> Arranging<'m> {
         let (memory, rest) = std::mem::take(&mut self.rest).split_at_mut(bytes);
         self.rest = rest;
         let mut pieces = Vec::new();
-        for_each_piece(&self.weights, what, memory, |piece| pieces.push(piece));
+        for_each_piece(&self.weights, what, memory, |piece| {
+            will_need(self.files, piece.source());
+            pieces.push(piece);
+        });
         // Pieces are taken in order, so that the file is read from front to back.
         let pieces = Mutex::new(pieces.into_iter());
         let next = || pieces.lock().unwrap_or_else(PoisonError::into_inner).next();
@@ -100,9 +109,25 @@ impl Arranger for Arranging<'_> {
         &self.weights
     }
 
+    fn will_need(&self, layer: usize, experts: &[u32]) {
+        let (asked, layer) = (&self.asked[layer], &self.weights.layers[layer]);
+        for expert in experts.iter().map(|expert| *expert as usize) {
+            if !asked[expert].swap(true, Ordering::Relaxed) {
+                for part in Part::ALL {
+                    will_need(self.files, layer.experts(part).expert(expert).bytes());
+                }
+            }
+        }
+    }
+
     fn check(&self) -> Result<(), StoreError> {
         check_all(self.files.iter().map(ModelFile::is_unchanged))
     }
+}
+
+/// Has the system read `bytes` at once, not page by page when they are first touched.
+pub(crate) fn will_need(files: &[ModelFile], bytes: &[u8]) {
+    files.iter().for_each(|file| file.will_need(bytes));
 }
 
 fn arrange(piece: Piece<'_, '_>, files: &[ModelFile]) {

@@ -98,8 +98,11 @@ impl ModelFile {
     /// is just logged.
     pub fn will_need(&self, bytes: &[u8]) {
         let Some(offset) = self.offset_of(bytes) else { return };
-        if let Err(error) = self.map.advise_range(Advice::WillNeed, offset, bytes.len()) {
-            log::debug!("{}: cannot read ahead: {error}", self.path.display());
+        for start in (0..bytes.len()).step_by(AHEAD) {
+            let len = AHEAD.min(bytes.len() - start);
+            if let Err(error) = self.map.advise_range(Advice::WillNeed, offset + start, len) {
+                return log::debug!("{}: cannot read ahead: {error}", self.path.display());
+            }
         }
     }
 
@@ -130,6 +133,9 @@ impl Deref for ModelFile {
         &self.map
     }
 }
+
+/// Bytes that every system reads ahead when it is asked to; of more, it may leave out the rest.
+const AHEAD: usize = 128 << 10;
 
 /// Bytes that are read first to find out where tensors begin; then four times as many, until they do.
 const PROBE: usize = 1 << 20;
@@ -241,6 +247,9 @@ impl std::error::Error for MapError {}
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::fs::{Advice as FileAdvice, fadvise};
+    use std::thread;
+    use std::time::{Duration, Instant};
 
     /// A file of several pages, which begins like a GGUF file without tensors.
     fn file() -> (tempfile::TempDir, PathBuf) {
@@ -299,6 +308,33 @@ mod tests {
         fs::remove_file(&path).unwrap();
         assert!(!mapped.is_replaced());
         assert!(mapped.is_unchanged().unwrap() && mapped[30 * page_size()] == 7);
+    }
+
+    /// Whether all pages of some bytes of a map are in memory.
+    fn are_in_memory(pages: &[u8]) -> bool {
+        let mut there = vec![0; pages.len().div_ceil(page_size())];
+        // SAFETY: the pages are those of a map, and there is a byte for each.
+        let result =
+            unsafe { libc::mincore(pages.as_ptr() as *mut _, pages.len(), there.as_mut_ptr()) };
+        assert_eq!(result, 0, "{}", io::Error::last_os_error());
+        there.iter().all(|page| page & 1 == 1)
+    }
+
+    #[test]
+    fn what_will_be_needed_is_read_to_its_end() {
+        let (_folder, path) = file();
+        let pages = 160 * AHEAD / page_size();
+        let file = write(&path);
+        file.write_all_at(&vec![7; pages * page_size()], page_size() as u64).unwrap();
+        file.sync_all().unwrap();
+        let mapped = ModelFile::open(&path).unwrap();
+        fadvise(&mapped.file, 0, None, FileAdvice::DontNeed).unwrap();
+        mapped.will_need(&mapped[2 * page_size() + 1..(pages - 1) * page_size() + 1]);
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while !are_in_memory(&mapped[2 * page_size()..pages * page_size()]) {
+            assert!(Instant::now() < deadline, "not all of it was read");
+            thread::sleep(Duration::from_millis(5));
+        }
     }
 
     #[test]

@@ -61,12 +61,16 @@ impl Section {
 
 /// Arranges a model that is in use already. The platform owns the memory, and decides on how many
 /// threads.
-pub trait Arranger {
+pub trait Arranger: Sync {
     /// Arranges up to so many of the sections that are left, and returns how many are left then.
     fn arrange(&mut self, most: usize) -> usize;
 
     /// The weights, arranged as far as that has come.
     fn weights(&self) -> &Weights<'_>;
+
+    /// Called when the router has chosen `experts` of a layer, before attention, if all experts stand in memory: time to have
+    /// them read at once from where they lie if nobody has touched them yet. An expert may be named more than once.
+    fn will_need(&self, _layer: usize, _experts: &[u32]) {}
 
     /// Called after each pass over the layers, before anything of it is believed: time to see whether what
     /// the weights lie in is still what it was. An error fails all tokens of the step.
@@ -93,6 +97,11 @@ enum Task {
 }
 
 impl<'s> Piece<'s, '_> {
+    /// The rows as they are now.
+    pub fn source(&self) -> &'s [u8] {
+        self.source
+    }
+
     /// Arranges the rows, and returns the bytes that take their place: they are not read again.
     pub fn arrange(self) -> Option<&'s [u8]> {
         let Piece { task, cols, source, target } = self;

@@ -178,11 +178,12 @@ impl<'m> Engine<'m> {
         if batch.is_empty() {
             return Ok(());
         }
-        let weights = self.arranger.as_deref().map_or(self.weights, Arranger::weights);
+        let arranger = self.arranger.as_deref();
+        let weights = arranger.map_or(self.weights, Arranger::weights);
         let (config, head_rows, products) = (&self.config, options.head_rows, self.products);
-        let pass = Pass { config, weights, head_rows, products };
+        let pass = Pass { config, weights, head_rows, products, arranger };
         let done = pass.forward(batch, kv, &mut self.experts, scratch);
-        let checked = self.arranger.as_deref().map_or(Ok(()), Arranger::check);
+        let checked = arranger.map_or(Ok(()), Arranger::check);
         if checked.is_err() {
             // Whatever else went wrong came of it.
             scratch.tokens.begin(batch.len());

@@ -84,6 +84,11 @@ impl<'m> Experts<'m> {
         lists + slots.map_or(0, |slots| Cache::bytes(config, slots))
     }
 
+    /// Whether all of them stand in memory.
+    pub(crate) fn are_resident(&self) -> bool {
+        self.cache.is_none()
+    }
+
     /// How experts were found and read so far; `None` if all stand in memory.
     pub(crate) fn figures(&self) -> Option<&ExpertFigures> {
         self.cache.as_ref().map(|cache| &cache.figures)

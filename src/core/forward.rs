@@ -72,6 +72,9 @@ impl Pass<'_> {
         let router = &s.router;
         let chosen = &router.chosen[index * router.pairs..][..batch.len() * self.config.active];
         experts.want(index, chosen, router.bounds, router.choices, batch);
+        if let Some(arranger) = self.arranger.filter(|_| experts.are_resident()) {
+            arranger.will_need(index, chosen);
+        }
     }
 
     /// residual += Wo · attention(Wq h, Wk h, Wv h) with h = norm(residual).

@@ -1,5 +1,6 @@
 //! What a forward pass reads and never changes.
 
+use crate::arrangement::Arranger;
 use crate::config::Config;
 use crate::head_rows::HeadRows;
 use crate::products::Products;
@@ -15,6 +16,8 @@ pub(crate) struct Pass<'a> {
     pub(crate) weights: &'a Weights<'a>,
     pub(crate) head_rows: HeadRows,
     pub(crate) products: Products<'a>,
+    /// Who has the weights, if not the model's file alone.
+    pub(crate) arranger: Option<&'a dyn Arranger>,
 }
 
 impl Pass<'_> {

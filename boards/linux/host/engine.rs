@@ -1,5 +1,6 @@
 //! An engine for a model, on the threads and in the memory of this machine.
 
+use crate::arrange::will_need;
 use crate::cpu::Affinity;
 use crate::host::error::HostError;
 use crate::host::model::Model;
@@ -154,9 +155,7 @@ fn arrange_all(arranging: &mut Arranging<'_>, loading: &LoadProgress) {
 
 /// Has what stays in the files' pages read now, not page by page when it is first used.
 fn read_ahead(weights: &Weights<'_>, files: &[ModelFile]) {
-    for matrix in weights.dense() {
-        files.iter().for_each(|file| file.will_need(matrix.bytes()));
-    }
+    weights.dense().for_each(|matrix| will_need(files, matrix.bytes()));
 }
 
 /// Memory for an arena, taken from the system page by page as it is touched.
