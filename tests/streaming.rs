@@ -1,10 +1,11 @@
 //! Experts read into slots give the same bits as experts in memory: for any number of slots, any
 //! policy, any order in which reads end, any batch and any number of threads.
 
-use std::sync::LazyLock;
+use std::sync::{LazyLock, Mutex};
 use wick_core::{
-    Decaying, Engine, ExpertKey, ExpertStore, HeadRows, KvFormat, LeastFrequent, LeastRecent,
-    Logits, Options, Parallel, Part, Policy, Serial, StepError, StoreReason, Token,
+    Arranger, Decaying, Engine, ExpertKey, ExpertStore, HeadRows, KvFormat, LeastFrequent,
+    LeastRecent, Logits, Options, Parallel, Part, Policy, Serial, StepError, StoreReason, Token,
+    Weights,
 };
 use wick_linux::{Cpus, Pool, kernels};
 use wick_tests::store::MemoryStore;
@@ -193,4 +194,42 @@ fn experts_can_be_read_before_they_are_wanted() {
     let mut resident = model.engine(options(16, 8), &Serial);
     assert!(!resident.preload(ExpertKey { layer: 0, expert: 0 }, 0.0));
     assert_eq!(logits(&mut resident), expected);
+}
+
+/// Weights with somebody who notes what is asked of them.
+struct Noting {
+    model: Model,
+    named: &'static Mutex<Vec<Vec<u32>>>,
+}
+
+impl Arranger for Noting {
+    fn arrange(&mut self, _most: usize) -> usize {
+        0
+    }
+
+    fn weights(&self) -> &Weights<'_> {
+        self.model.weights
+    }
+
+    fn will_need(&self, layer: usize, experts: &[u32]) {
+        let mut named = self.named.lock().unwrap();
+        assert_eq!(layer, named.len());
+        named.push(experts.to_vec());
+    }
+}
+
+#[test]
+fn experts_in_memory_are_named_to_who_has_them_when_the_router_has_chosen() {
+    let model = Model::golden("window8");
+    let engines = [
+        (model.engine(options(8, 8), &Serial), model.config.layers),
+        (model.streaming(options(8, 8), store(&model, 4, 1), &LeastRecent, &Serial), 0),
+    ];
+    for (mut engine, layers) in engines {
+        let named: &'static Mutex<Vec<Vec<u32>>> = Box::leak(Box::default());
+        engine.arrange_with(Box::leak(Box::new(Noting { model, named })));
+        step(&mut engine, 0, &ids(5, model.config.vocab));
+        let chosen = (0..layers).map(|layer| engine.chosen_experts(layer).to_vec());
+        assert_eq!(*named.lock().unwrap(), chosen.collect::<Vec<_>>());
+    }
 }
