@@ -170,8 +170,8 @@ fn add_tokenizer(writer: &mut Writer, vocab: usize) {
 mod tests {
     use super::*;
     use crate::store::MemoryStore;
-    use crate::{Model, bits, ids};
-    use wick_core::{HeadRows, KvFormat, LeastRecent, Logits, Options, Serial, Token, Window};
+    use crate::{Model, bits, ids, step};
+    use wick_core::{HeadRows, KvFormat, LeastRecent, Options, Serial, Window};
     use wick_linux::{Cpus, Pool};
 
     /// From the file to the logits by all that the core does, with as little work as may be: so that Miri can do it, too.
@@ -210,9 +210,7 @@ mod tests {
             let mut engine = model.streaming(options, store, &LeastRecent, pool);
             let mut found = Vec::new();
             for pair in ids.chunks(2) {
-                let tokens: Vec<_> =
-                    pair.iter().map(|id| Token::new(*id, 0, Logits::All)).collect();
-                engine.step(&tokens).unwrap();
+                step(&mut engine, 0, pair);
                 (0..2).for_each(|i| found.extend(bits(engine.logits(i).unwrap())));
             }
             assert!(found == expected, "streamed, {kv:?}");

@@ -268,6 +268,7 @@ impl<'m> Book<'m> {
                 self.slots.set_loading(slot, part, Loading::Ready);
                 Ok(())
             }
+            // At 0 it was asked for before anybody wanted it who does now.
             Err(ReadError { reason, may_pass })
                 if attempts == 0 || may_pass && attempts < ATTEMPTS =>
             {

@@ -16,7 +16,6 @@ import resource
 import shutil
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -81,14 +80,15 @@ def pack(args: argparse.Namespace, *options: str) -> tuple[float, float, int]:
         return packed, time.perf_counter() - start, size
 
 
-def parts(args: argparse.Namespace) -> dict[str, Callable[[], tuple[float, float, int]]]:
-    return {
-        "memory": lambda: first_token(args.packed, args, "--memory", args.memory),
-        "packed": lambda: first_token(args.packed, args),
-        "model": lambda: first_token(args.model, args),
-        "pack": lambda: pack(args),
-        "tier2": lambda: pack(args, "--tier", "2"),
-    }
+Measure = Callable[[argparse.Namespace], tuple[float, float, int]]
+# Name, heading, how it is measured.
+PARTS: list[tuple[str, str, Measure]] = [
+    ("memory", "first token, within --memory, packed", lambda args: first_token(args.packed, args, "--memory", args.memory)),
+    ("packed", "first token, in memory, packed", lambda args: first_token(args.packed, args)),
+    ("model", "first token, in memory, not packed", lambda args: first_token(args.model, args)),
+    ("pack", "pack, beside copying", pack),
+    ("tier2", "pack --tier 2, beside copying", lambda args: pack(args, "--tier", "2")),
+]
 
 
 def main() -> None:
@@ -98,24 +98,17 @@ def main() -> None:
     parser.add_argument("--wick", default="target/release/wick")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--memory", default="1G")
-    parser.add_argument("--only", choices=parts(parser.parse_args(["", ""])))
+    parser.add_argument("--only", choices=[name for name, *_ in PARTS])
     args = parser.parse_args()
-    headings = {
-        "memory": f"first token, --memory {args.memory}, packed",
-        "packed": "first token, in memory, packed",
-        "model": "first token, in memory, not packed",
-        "pack": "pack, beside copying",
-        "tier2": "pack --tier 2, beside copying",
-    }
     print("| | s | device alone, s | MB | MB/s | over device |\n|---|---|---|---|---|---|")
-    for name, measure in parts(args).items():
+    for name, heading, measure in PARTS:
         if args.only in (None, name):
-            rounds = [measure() for _ in range(args.rounds)]
+            rounds = [measure(args) for _ in range(args.rounds)]
             seconds, device, count = (statistics.median(figures) for figures in zip(*rounds))
             over = statistics.median(seconds / device for seconds, device, _ in rounds)
             row = f"{seconds:.2f} | {device:.2f} | {count / 1e6:.0f} | {count / seconds / 1e6:.0f} | {over:.2f}"
-            print(f"| {headings[name]} | {row} |", flush=True)
+            print(f"| {heading} | {row} |", flush=True)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
