@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use wick_core::{
-    Config, Down, ExpertMatrices, Gating, Location, Role, TensorName, Traffic, Window,
+    Config, Down, ExpertMatrices, Gating, HeadRows, Location, Role, TensorName, Traffic, Window,
 };
 use wick_format::{Gguf, Kind, Model, Overrides, Split, SplitName};
 use wick_kernels::Format;
@@ -371,21 +371,22 @@ fn a_token_reads_what_it_uses() {
     for (name, neuron_has_down) in [("f16-softmax-untied", false), ("powerinfer", true)] {
         let wick_tests::Model { config, weights, .. } = wick_tests::Model::golden(name);
         let all = config.experts * config.expert_width;
+        let rows = |count| (HeadRows::Exact, count);
         let traffic =
-            |neurons| Traffic::of_token(weights, config.experts, config.vocab, |_| neurons);
+            |neurons| Traffic::of_token(weights, config.experts, rows(config.vocab), |_| neurons);
         let (embedding, layer) = (&weights.embedding, &weights.layers[0]);
         let profiler = weights.profiler.map_or(0, |p| p.fc1.bytes().len() + p.fc2.bytes().len());
         let row = embedding.row_bytes(0, 1).len();
         let unread = if weights.is_tied() { 0 } else { embedding.bytes().len() } + profiler;
         assert_eq!(traffic(all).total() as usize, weights.bytes() - unread + row, "{name}");
 
-        let rows = |matrices: &ExpertMatrices<'_>| (matrices.size() / all) as u64;
-        let down = if neuron_has_down { rows(layer.down.matrices()) } else { 0 };
+        let of_neuron = |matrices: &ExpertMatrices<'_>| (matrices.size() / all) as u64;
+        let down = if neuron_has_down { of_neuron(layer.down.matrices()) } else { 0 };
         let saved = traffic(all).total() - traffic(all - 1).total();
-        assert_eq!(saved, config.layers as u64 * (rows(&layer.up) + down), "{name}");
+        assert_eq!(saved, config.layers as u64 * (of_neuron(&layer.up) + down), "{name}");
 
         // Two tokens share everything but their rows of the embedding.
-        let two = Traffic::of_step(weights, 2, |_| config.experts, 2 * config.vocab, |_| all);
+        let two = Traffic::of_step(weights, 2, |_| config.experts, rows(2 * config.vocab), |_| all);
         assert_eq!(two.total(), traffic(all).total() + row as u64, "{name}");
     }
 }

@@ -1,7 +1,7 @@
 //! Arranging the weights of a model for the kernels.
 //!
 //! Q4_0 matrices are laid out anew, once, in memory that the caller hands over; the others stay
-//! where they are; the LM head may get a sketch beside it. The matrices of an expert stand
+//! where they are; the LM head may get a sketch beside it, where the file has none. The matrices of an expert stand
 //! side by side: gate, up, down. What becomes of the LM head depends on the [`HeadRows`] that
 //! the engine is asked for. Products have the same bits before and after, so a model can be used
 //! while it is arranged section by section.
@@ -178,8 +178,11 @@ pub fn for_each_piece<'m, 't>(
     let (drawn, mut rest) = memory.split_at_mut(bytes.next_multiple_of(ALIGNMENT));
     if bytes > 0 {
         let (matrix, drawn) = (weights.lm_head(), &mut drawn[..bytes]);
-        let (cols, task) = (matrix.cols(), Task::Sketch(matrix.format()));
-        let (groups, source) = (matrix.rows() / GROUP, matrix.bytes());
+        let (task, source) = match weights.sketch {
+            Some(sketch) => (Task::Move, sketch),
+            None => (Task::Sketch(matrix.format()), matrix.bytes()),
+        };
+        let (cols, groups) = (matrix.cols(), matrix.rows() / GROUP);
         let some = (PIECE / (source.len() / groups)).max(1);
         let targets = drawn.chunks_mut(bytes / groups * some);
         for (source, target) in source.chunks(source.len() / groups * some).zip(targets) {
@@ -263,9 +266,10 @@ fn room(matrix: &Matrix<'_>, layout: Layout, moved: bool) -> usize {
     fitting(matrix, layout, moved).map_or(0, |_| padded(matrix))
 }
 
-/// Bytes of the sketch that is drawn of the LM head; none if it needs none.
+/// Bytes of the sketch that is drawn of the LM head, or moved; none if it needs none, or has one.
 fn sketched_bytes(weights: &Weights<'_>, what: Arrangement) -> usize {
-    if what.section.has_lm_head() { what.head_rows.sketch_bytes(weights) } else { 0 }
+    let is_open = what.section.has_lm_head() && (what.moved || weights.sketch.is_none());
+    if is_open { what.head_rows.sketch_bytes(weights) } else { 0 }
 }
 
 fn padded(matrix: &Matrix<'_>) -> usize {

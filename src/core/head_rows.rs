@@ -16,7 +16,7 @@ pub enum HeadRows {
     /// −∞.
     Profiler,
     /// Those that can be among the largest logits, as a sketch of the matrix tells. The logits of
-    /// others are −∞. Where no sketch has been drawn, all rows are.
+    /// others are −∞. Where there is no sketch, all rows are.
     Coarse,
 }
 
@@ -74,6 +74,11 @@ impl HeadRows {
         let (rows, cols) = (weights.lm_head().rows(), weights.lm_head().cols());
         let bytes = || sketch_bytes(rows, cols);
         (self == HeadRows::Coarse).then(bytes).flatten().unwrap_or(0)
+    }
+
+    /// The sketch of the LM head, if it is used and there is one.
+    pub fn sketch<'m>(self, weights: &Weights<'m>) -> Option<&'m [u8]> {
+        weights.sketch.filter(|_| self == HeadRows::Coarse)
     }
 
     /// The predictor, if it is used.

@@ -63,10 +63,15 @@ impl Pass<'_> {
     /// Whether all rows of the matrix are multiplied for these logits.
     fn needs_all(&self, logits: Logits) -> bool {
         match logits {
-            Logits::Top(top) => self.weights.sketch.is_none() || !(1..=MOST_TOP).contains(&top),
+            Logits::Top(top) => self.sketch().is_none() || !(1..=MOST_TOP).contains(&top),
             Logits::Predicted => self.head_rows.profiler(self.weights).is_none(),
             Logits::None | Logits::All => true,
         }
+    }
+
+    /// The sketch of the LM head, if rows are chosen by it.
+    fn sketch(&self) -> Option<&[u8]> {
+        self.head_rows.sketch(self.weights)
     }
 
     /// Logits = Wout · hidden row, for the first `n` rows. Returns how many products these are.
@@ -122,7 +127,7 @@ impl Pass<'_> {
     /// Logits `i` = Wout · hidden row `i`: the `top` largest and some others, −∞ elsewhere. Returns how
     /// many rows are multiplied; 0 if there is no sketch of the matrix.
     fn shortlist(&self, top: usize, i: usize, hidden: &Rows<'_>, head: &mut LmHead<'_>) -> usize {
-        let Some(sketch) = self.weights.sketch else { return 0 };
+        let Some(sketch) = self.sketch() else { return 0 };
         let vocab = self.config.vocab;
         let x = hidden.row(i);
         let logits = &mut head.logits[i * vocab..][..vocab];

@@ -1,6 +1,7 @@
 //! How many bytes of weights the decoding of a token moves, which is what bounds its speed.
 
 use crate::arrangement::expert_layout;
+use crate::head_rows::HeadRows;
 use crate::matrix::{Down, ExpertMatrices};
 use crate::role::Part;
 use crate::weights::Weights;
@@ -26,13 +27,13 @@ pub struct Traffic {
 
 impl Traffic {
     /// What a step of one token reads that wants its logits, with `experts` experts in each layer
-    /// and `active_neurons(layer)` neurons of them together, and multiplies `lm_head_rows` rows of the
-    /// LM head; see [`Engine::active_neurons`](crate::Engine::active_neurons) and
+    /// and `active_neurons(layer)` neurons of them together, and multiplies so many rows of the LM head
+    /// that were chosen so; see [`Engine::active_neurons`](crate::Engine::active_neurons) and
     /// [`Engine::lm_head_rows`](crate::Engine::lm_head_rows).
     pub fn of_token(
         weights: &Weights<'_>,
         experts: usize,
-        lm_head_rows: usize,
+        lm_head_rows: (HeadRows, usize),
         active_neurons: impl Fn(usize) -> usize,
     ) -> Traffic {
         Traffic::of_step(weights, 1, |_| experts, lm_head_rows, active_neurons)
@@ -44,13 +45,12 @@ impl Traffic {
         weights: &Weights<'_>,
         tokens: usize,
         experts: impl Fn(usize) -> usize,
-        lm_head_rows: usize,
+        (head_rows, rows): (HeadRows, usize),
         active_neurons: impl Fn(usize) -> usize,
     ) -> Traffic {
-        let rows = lm_head_rows.min(weights.lm_head().rows());
         let mut traffic = Traffic {
             dense: (tokens * weights.embedding.row_bytes(0, 1).len()) as u64,
-            lm_head: lm_head_bytes(weights, rows),
+            lm_head: lm_head_bytes(weights, head_rows, rows),
             ..Traffic::default()
         };
         for (i, layer) in weights.layers.iter().enumerate() {
@@ -88,10 +88,11 @@ impl AddAssign for Traffic {
     }
 }
 
-fn lm_head_bytes(weights: &Weights<'_>, rows: usize) -> u64 {
+fn lm_head_bytes(weights: &Weights<'_>, head_rows: HeadRows, rows: usize) -> u64 {
     let (head, norm) = (weights.lm_head(), len(&[weights.output_norm.bytes()]));
-    let chooser = match (weights.sketch, &weights.profiler) {
-        _ if rows >= head.rows() => 0,
+    let rows = rows.min(head.rows());
+    let chooser = match (head_rows.sketch(weights), head_rows.profiler(weights)) {
+        _ if rows == head.rows() => 0,
         (Some(sketch), _) => len(&[sketch]),
         (None, Some(profiler)) => len(&[profiler.fc1.bytes(), profiler.fc2.bytes()]),
         (None, None) => 0,

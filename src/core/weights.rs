@@ -198,8 +198,8 @@ pub struct Weights<'m> {
     pub own_lm_head: Option<Matrix<'m>>,
     /// Predictor of rows of the LM head, where the file has one.
     pub profiler: Option<Profiler<'m>>,
-    /// Sketch of the LM head, once one has been drawn for
-    /// [`HeadRows::Coarse`](crate::HeadRows::Coarse).
+    /// Sketch of the LM head for [`HeadRows::Coarse`](crate::HeadRows::Coarse): that of a packed file, or once
+    /// one has been drawn.
     pub sketch: Option<&'m [u8]>,
     /// The layers, in order.
     pub layers: heapless::Vec<Layer<'m>, MAX_LAYERS>,

@@ -272,6 +272,13 @@ pub enum Error<'m> {
         /// The dimensions that they have.
         found: Dims,
     },
+    /// The sketch in a packed file is none of its LM head.
+    Sketch {
+        /// Bytes of a sketch of the LM head; 0 if none can be drawn.
+        expected: usize,
+        /// Bytes that there are.
+        found: usize,
+    },
     /// No file was given.
     NoFile,
     /// A part of a split model was not given.
@@ -454,6 +461,13 @@ impl fmt::Display for Error<'_> {
             }
             Error::Extents { layer, expected, found } => {
                 write!(f, "blk.{layer}.experts: {expected} expected, {found} found")
+            }
+            Error::Sketch { expected, found } => {
+                write!(
+                    f,
+                    "wick.sketch: the {expected} bytes of a sketch of the LM head expected, "
+                )?;
+                write!(f, "{found} found")
             }
             Error::MissingPart { part, count } => {
                 let name = SplitName { stem: "", part, count };

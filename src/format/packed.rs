@@ -60,6 +60,8 @@ impl Keys {
     pub const LOW_BIT: &str = "tier2";
     /// The layout that sections have in [`Keys::LAYOUTS`].
     pub const SECTION: &str = "section";
+    /// The section with the sketch of the LM head.
+    pub const SKETCH: &str = "sketch";
 }
 
 /// What a packed file says of its arrangement.
@@ -162,8 +164,8 @@ impl<'a, 'm> Packed<'a, 'm> {
         self.identity
     }
 
-    /// The bytes of an optional section, such as `sketch` for the tensor `wick.sketch`; `None` if there is
-    /// none, or its bytes are not at hand. [`Packed::checksums`] has one for each.
+    /// The bytes of an optional section, such as [`Keys::SKETCH`] for the tensor `wick.sketch`; `None` if
+    /// there is none, or its bytes are not at hand. [`Packed::checksums`] has one for each.
     pub fn section(&self, name: &str) -> Option<&'m [u8]> {
         let mut sections = self.file.tensors().filter(is_section);
         let section =

@@ -2,11 +2,12 @@
 
 use heapless::Vec;
 use wick_core::{Config, ExpertMatrices, Layer, Matrix, Profiler, Role, TensorName, Weights};
-use wick_kernels::{Format, Layout, scalar};
+use wick_kernels::{Format, Layout, scalar, sketch_bytes};
 
 use crate::dims::Dims;
 use crate::error::Error;
 use crate::model::Model;
+use crate::packed::Keys;
 use crate::tail::is_zero;
 use crate::tensor::Tensor;
 
@@ -42,7 +43,18 @@ impl<'m> Model<'_, 'm> {
         let has_lm_head = self.find(TensorName::once(Role::LmHead)).is_some();
         let own_lm_head = has_lm_head.then(|| once(Role::LmHead)).transpose()?;
         let profiler = self.profiler(config)?;
-        Ok(Weights { embedding, output_norm, own_lm_head, profiler, sketch: None, layers })
+        let sketch = self.sketch(config)?;
+        Ok(Weights { embedding, output_norm, own_lm_head, profiler, sketch, layers })
+    }
+
+    /// The sketch of the LM head in a packed file, if it has one and that is at hand.
+    fn sketch(&self, config: &Config) -> Result<Option<&'m [u8]>, Error<'m>> {
+        let Some(sketch) = self.packed().and_then(|packed| packed.section(Keys::SKETCH)) else {
+            return Ok(None);
+        };
+        let expected = sketch_bytes(config.vocab, config.hidden).unwrap_or(0);
+        let found = sketch.len();
+        if found == expected { Ok(Some(sketch)) } else { Err(Error::Sketch { expected, found }) }
     }
 
     fn layer(&self, config: &Config, number: usize) -> Result<Layer<'m>, Error<'m>> {

@@ -57,6 +57,7 @@ mod requantize;
 mod round;
 mod routing;
 mod shape;
+mod sketch;
 mod statistics;
 mod synthetic;
 mod unpack;

@@ -8,6 +8,7 @@ use crate::low_bit::round_to_low_bits;
 use crate::new_model::{NewModel, Stored};
 use crate::new_tensor::NewTensor;
 use crate::ordered::write_in_order;
+use crate::sketch::Sketch;
 use crate::{Entry, Error, Metadata, Writer};
 use std::ops::{ControlFlow, Range};
 use std::path::Path;
@@ -21,6 +22,8 @@ use wick_kernels::{Format, Layout, low_bit_bytes};
 pub struct Pack<'a, 'm> {
     new: NewModel<'m>,
     dense: Vec<Dense>,
+    /// What is drawn of the LM head, where rows are chosen by that.
+    sketch: Option<Sketch>,
     /// Of each layer, the number of the tensor that has each matrix of its experts.
     experts: Vec<[usize; Part::ALL.len()]>,
     /// Layers whose experts get low-bit copies.
@@ -89,7 +92,11 @@ impl<'a, 'm> Pack<'a, 'm> {
         let dense = (0..new.tensors.len()).filter(is_dense);
         let dense = dense.map(|i| Dense::new(i, &new.tensors[i], config, *is_tied, head_rows));
         let dense = dense.collect();
-        let pack = Pack { new, dense, experts, low_bit: Vec::new(), parallel: &Serial };
+        let lm_head = if *is_tied { Role::Embedding } else { Role::LmHead };
+        let lm_head = number(TensorName::once(lm_head))?;
+        let format = new.tensors[lm_head].format().filter(|_| head_rows == HeadRows::Coarse);
+        let sketch = format.map(|format| Sketch::new(lm_head, format, config.vocab, config.hidden));
+        let pack = Pack { new, dense, sketch, experts, low_bit: Vec::new(), parallel: &Serial };
         pack.check_entries()?;
         Ok(pack)
     }
@@ -118,7 +125,7 @@ impl<'a, 'm> Pack<'a, 'm> {
     }
 
     fn check_entries(&self) -> Result<(), Error> {
-        let entries = self.dense.len() + self.config().layers + self.low_bit.len();
+        let entries = self.entry_count();
         if entries > MAX_TENSORS {
             let message = format!("at most {MAX_TENSORS} tensors expected, {entries} found");
             return Err(Error::Input { message });
@@ -126,10 +133,18 @@ impl<'a, 'm> Pack<'a, 'm> {
         Ok(())
     }
 
-    /// Bytes of weights that are read; of experts twice if there are to be low-bit copies of them.
+    /// Entries of the tensor table.
+    fn entry_count(&self) -> usize {
+        let sections = usize::from(self.sketch.is_some());
+        self.dense.len() + self.config().layers + self.low_bit.len() + sections
+    }
+
+    /// Bytes of weights that are read; of experts twice if there are to be low-bit copies of them, as of an LM head
+    /// that there is to be a sketch of.
     pub fn bytes(&self) -> u64 {
         let layers = self.low_bit.iter().flat_map(|&layer| self.experts[layer]);
-        let again: u64 = layers.map(|number| self.new.tensors[number].source_bytes()).sum();
+        let again = layers.chain(self.sketch.as_ref().map(|sketch| sketch.number));
+        let again: u64 = again.map(|number| self.new.tensors[number].source_bytes()).sum();
         self.new.source_bytes() + again
     }
 
@@ -155,7 +170,7 @@ impl<'a, 'm> Pack<'a, 'm> {
     ) -> Result<u64, Error> {
         let &Config { layers, experts, .. } = self.config();
         let mut sums = Checksums {
-            tensors: vec![0; self.dense.len() + layers + self.low_bit.len()],
+            tensors: vec![0; self.entry_count()],
             experts: vec![0; layers * experts * Part::ALL.len()],
             low_bit: vec![0; layers * experts * Part::ALL.len()],
         };
@@ -169,6 +184,10 @@ impl<'a, 'm> Pack<'a, 'm> {
         self.write_extents(&all, arrange, &mut sums.experts, &mut writer, &mut done)?;
         let compress = |key, part, extent: &mut Vec<u8>| self.compress(key, part, extent);
         self.write_extents(&self.low_bit, compress, &mut sums.low_bit, &mut writer, &mut done)?;
+        if let (Some(sketch), Some(sum)) = (&self.sketch, sums.tensors.last_mut()) {
+            let matrix = &self.new.tensors[sketch.number];
+            *sum = sketch.write(matrix, self.parallel, &mut writer, &mut done)?;
+        }
         writer.rewrite(&self.metadata(&sums))?;
         let bytes = writer.bytes();
         writer.finish()?;
@@ -253,6 +272,7 @@ impl<'a, 'm> Pack<'a, 'm> {
             let name = format!("blk.{layer}.experts_tier2");
             entries.push(self.extents(name, layer, low_bit_bytes));
         }
+        entries.extend(self.sketch.as_ref().map(Sketch::entry));
         entries
     }
 
@@ -294,6 +314,7 @@ impl<'a, 'm> Pack<'a, 'm> {
         let mut layouts: Vec<&str> = self.dense.iter().map(|dense| dense.layout.name()).collect();
         layouts.resize(layouts.len() + config.layers, Keys::EXPERTS);
         layouts.resize(layouts.len() + self.low_bit.len(), Keys::LOW_BIT);
+        layouts.resize(self.entry_count(), Keys::SECTION);
         metadata.strings(Keys::TENSORS, &names);
         metadata.strings(Keys::LAYOUTS, &layouts);
         metadata.u32(Keys::WIDTH, config.expert_width as u32);

@@ -50,6 +50,21 @@ fn missing_keys_are_named() {
     assert_eq!(found, "the file is not packed");
 }
 
+/// A sketch of another matrix is none of this LM head.
+#[test]
+fn a_sketch_that_does_not_fit_is_named() {
+    let packed = pack(&[&Tiny::default().to_bytes()], HeadRows::Coarse);
+    let mut writer = Writer::from(&Gguf::parse(&packed).unwrap());
+    let sketch = writer.tensor("wick.sketch");
+    let expected = sketch.data.len();
+    sketch.data.truncate(expected - 64);
+    sketch.dims = vec![sketch.data.len() as u64];
+    let found = damages(&sealed(writer.to_bytes())).unwrap_err();
+    let expected =
+        format!("wick.sketch: the {expected} bytes of a sketch of the LM head expected, ");
+    assert!(found.starts_with(&expected) && found.ends_with(" found"), "{found}");
+}
+
 #[test]
 fn contradictions_are_named() {
     let short = |kind, len| Value::Array(kind, vec![Value::U32(1); len]);

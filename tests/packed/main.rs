@@ -9,8 +9,8 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::LazyLock;
 use wick_core::{
-    Arrangement, Config, Down, ExpertKey, HeadRows, KvFormat, LeastRecent, Location, Options, Part,
-    Section, Serial, TensorName, arranged_bytes,
+    Arrangement, Config, Down, ExpertKey, HeadRows, KvFormat, LeastRecent, Location, Logits,
+    Options, Part, Section, Serial, TensorName, arranged_bytes,
 };
 use wick_format::{EXTENT_ALIGNMENT, Error, Gguf, Overrides, SplitName, Value as Read};
 use wick_kernels::{Format, Layout};
@@ -283,6 +283,40 @@ fn files_packed_for_the_profiler_choose_the_same_rows() {
         });
         assert!(expected == found);
     }
+}
+
+/// A sketch that the file has is the one that would be drawn, and is used for `coarse` alone.
+#[test]
+fn files_packed_for_a_sketch_have_it() {
+    let nano = golden("../models/nano/nano");
+    let untied = Tiny { tied: false, ..Tiny::default() }.to_bytes();
+    for parts in [nano, vec![&*untied.leak()]] {
+        let model = Model::read(&parts);
+        let bytes: &'static [u8] = pack(&parts, HeadRows::Coarse).leak();
+        let packed = Model::read(&[bytes]);
+        let drawn = model.arranged_for(HeadRows::Coarse);
+        assert!(packed.weights.sketch.is_some() && packed.weights.sketch == drawn.weights.sketch);
+        assert_eq!(arranged_bytes(packed.weights, whole(HeadRows::Coarse)), 0);
+        assert_eq!(damages(bytes), Ok(vec![]));
+        let ids = ids(20, model.config.vocab);
+        let expected = largest_logits(&drawn, HeadRows::Coarse, &ids);
+        assert!(largest_logits(&packed, HeadRows::Coarse, &ids) == expected);
+        let moved = packed.arranged_as(Arrangement { moved: true, ..whole(HeadRows::Coarse) });
+        assert!(!bytes.as_ptr_range().contains(&moved.weights.sketch.unwrap().as_ptr()));
+        assert!(largest_logits(&moved, HeadRows::Coarse, &ids) == expected);
+        let (all, rows) = largest_logits(&packed, HeadRows::Exact, &ids);
+        assert!(all == bits(&model.logits(&ids, 20, &Serial)) && rows == 20 * model.config.vocab);
+    }
+}
+
+/// The bits of the logits where the largest are asked for, and how many rows were multiplied.
+fn largest_logits(model: &Model, head_rows: HeadRows, ids: &[u32]) -> (Vec<u32>, usize) {
+    let (n, kv) = (ids.len(), KvFormat::default());
+    let options = Options { context: n, sequences: 1, batch: n, logits: n, head_rows, kv };
+    let mut engine = model.engine(options, &Serial);
+    step_for(&mut engine, 0, ids, Logits::Top(20));
+    let all = (0..n).flat_map(|i| bits(engine.logits(i).unwrap())).collect();
+    (all, engine.lm_head_rows())
 }
 
 #[test]

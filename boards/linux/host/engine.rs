@@ -61,7 +61,7 @@ pub fn with_engine<R, E: From<HostError>>(
     if !is_arranged && (!experts || setup.prompt.is_none_or(|tokens| tokens > SHORT)) {
         arrange_all(&mut arranging, &setup.loading);
     }
-    read_ahead(arranging.weights(), files.parts());
+    read_ahead(arranging.weights(), head_rows, files.parts());
     let mut memory = arena_memory(&plan)?;
     let mut arena = Arena::new(memory.as_mut_slice());
     let policy = Decaying::default();
@@ -154,8 +154,9 @@ fn arrange_all(arranging: &mut Arranging<'_>, loading: &LoadProgress) {
 }
 
 /// Has what stays in the files' pages read now, not page by page when it is first used.
-fn read_ahead(weights: &Weights<'_>, files: &[ModelFile]) {
+fn read_ahead(weights: &Weights<'_>, head_rows: HeadRows, files: &[ModelFile]) {
     weights.dense().for_each(|matrix| will_need(files, matrix.bytes()));
+    head_rows.sketch(weights).into_iter().for_each(|sketch| will_need(files, sketch));
 }
 
 /// Memory for an arena, taken from the system page by page as it is touched.

@@ -130,7 +130,9 @@ impl Rounds {
         };
         let experts: Vec<usize> = (0..config.layers).map(&mut count).collect();
         let rows = engine.lm_head_rows();
-        self.traffic += Traffic::of_step(engine.weights(), tokens, |i| experts[i], rows, neurons);
+        let multiplied = (engine.options().head_rows, rows);
+        let weights = engine.weights();
+        self.traffic += Traffic::of_step(weights, tokens, |i| experts[i], multiplied, neurons);
         self.output_rows += rows;
         self.neurons += (0..config.layers).map(neurons).sum::<usize>();
         self.experts += experts.iter().sum::<usize>();

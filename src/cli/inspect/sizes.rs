@@ -3,7 +3,7 @@
 use crate::memory::Mib;
 use serde::Serialize;
 use std::io::{self, Write};
-use wick_core::Traffic;
+use wick_core::{HeadRows, Traffic};
 use wick_linux::host::Model;
 
 /// Bytes of weights.
@@ -24,7 +24,8 @@ impl Sizes {
         let (dense, all) = (weights.dense_bytes(), weights.bytes());
         let experts = all.saturating_sub(dense);
         let neurons = |_| config.active * config.expert_width;
-        let token = Traffic::of_token(weights, config.active, config.vocab, neurons).total();
+        let all_rows = (HeadRows::Exact, config.vocab);
+        let token = Traffic::of_token(weights, config.active, all_rows, neurons).total();
         Sizes { dense, experts, expert_share: experts as f64 / all.max(1) as f64, token }
     }
 

@@ -7,7 +7,7 @@ use anyhow::Context;
 use serde::Serialize;
 use std::io::{self, Write};
 use std::time::Duration;
-use wick_core::{Config, Part, Traffic, Weights};
+use wick_core::{Config, HeadRows, Part, Traffic, Weights};
 use wick_linux::Catalogue;
 use wick_linux::board::{Board, Expectation, Work};
 use wick_linux::host::{Budget, Footprint, Model, Placement};
@@ -270,5 +270,6 @@ fn expected_traffic(config: &Config, weights: &Weights<'_>, statistics: &Statist
         let all = (config.active * config.expert_width) as f64;
         (all * (1.0 - statistics.sparsity[layer])) as usize
     };
-    Traffic::of_token(weights, config.active, config.vocab, neurons).total() as f64
+    let all_rows = (HeadRows::Exact, config.vocab);
+    Traffic::of_token(weights, config.active, all_rows, neurons).total() as f64
 }
