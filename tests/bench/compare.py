@@ -1,128 +1,55 @@
 #!/usr/bin/env python3
-"""wick beside llama.cpp on the same model file and the same token ids, in turn.
+"""wick beside llama.cpp and the authors' engine on the same model, in turn.
 
     compare.py MODEL.gguf [--wick target/release/wick] [--threads N] [--rounds 3] [--settings a,b] [--json OUT]
+        [--packed MODEL.wick.gguf] [--coarse MODEL] [--memory 1G]
+        [--authors LLAMA_CLI [--authors-model MODEL.gguf] [--bundle BUNDLE]]
 
 Every measurement is a process of its own: one reads a prompt of 512 tokens, one reads 16 and decodes 128. A round
-measures wick, then llama.cpp in each of its settings; shown are the medians over the rounds, and wick over the best
+measures wick, then llama.cpp in each of its settings, then the authors' engine; shown are the medians over the rounds, and wick over the best
 setting of llama.cpp for that figure. Within a process each figure is the median of --repeat passes, the time to the
 first token that of the first pass. llama.cpp is called through ctypes, a call of llama_decode for each batch, so Python
 costs it a few microseconds a token; its clock starts only when Python and its library are loaded. Before each process
 another one fills and frees as much memory as the largest will need: on a virtual machine memory that was not used
 lately comes slowly, and the first to ask for it would pay for all.
 
+With --memory each engine is also measured in a control group of that size (needs root): a prompt of 128, then 128 decoded. wick gets
+`--memory` and, by --packed, its own file; llama.cpp is mapped; the authors' engine gets its bundle of experts, and must have been built
+for as many as fit. An engine that the kernel kills has no figures. The model of the authors' engine has its downs transposed, so
+it is another file of the same model: --authors-model.
+
+Beside the table stand the processor and what memory and storage gave in the same run.
+
 Needs: pip install llama-cpp-python==0.3.36, built from source on the machine (--no-binary llama-cpp-python).
 """
 
 import argparse
-import ctypes
+import datetime
 import json
 import os
 import statistics
 import subprocess
 import sys
-import time
 from pathlib import Path
 
-PROMPT, SHORT_PROMPT, DECODED = 512, 16, 128
+from control_group import ControlGroup, forget, parse
+from engines import SETTINGS, Authors, Llama, Wick
 
-# (memory-mapped, repacked): repacking is what `use_extra_bufts` allows, a copy of the weights in the order that
-# llama.cpp's fastest kernels read them.
-SETTINGS = {
-    "repack+mmap": (True, True),
-    "repack": (False, True),
-    "mmap": (True, False),
-    "plain": (False, False),
-}
+PROMPT, SHORT_PROMPT, PROMPT_WITHIN, DECODED = 512, 16, 128, 128
 
 # Key, heading, format, whether more is better.
 FIGURES = [
     ("decode", "decode, tokens/s", "{:.2f}", True),
-    ("prefill", "prefill, tokens/s", "{:.2f}", True),
+    ("prefill", f"prompt of {PROMPT}, tokens/s", "{:.2f}", True),
     ("first_token", "first token, s", "{:.3f}", False),
     ("resident", "resident, MiB", "{:.0f}", False),
     ("peak_resident", "at most, MiB", "{:.0f}", False),
 ]
-
-
-def ids(n: int, vocabulary: int) -> list[int]:
-    """The ids of `wick bench`."""
-    out, seed = [], 12_345
-    for _ in range(n):
-        seed = (seed * 1_664_525 + 1_013_904_223) % 2**32
-        out.append((seed >> 8) % vocabulary)
-    return out
-
-
-def memory(key: str) -> int:
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(key))
-    return int(line.split()[1]) * 1024
-
-
-def measure_llama(model: str, setting: str, threads: int, prompt: int, decoded: int, repeat: int) -> dict:
-    import llama_cpp as llama
-
-    start = time.perf_counter()
-    mapped, repacked = SETTINGS[setting]
-    llama.llama_backend_init()
-    quiet = llama.llama_log_callback(lambda level, text, data: None)
-    llama.llama_log_set(quiet, None)
-    params = llama.llama_model_default_params()
-    params.load_mode = llama.LLAMA_LOAD_MODE_MMAP if mapped else llama.LLAMA_LOAD_MODE_NONE
-    params.use_extra_bufts = repacked
-    loaded = llama.llama_model_load_from_file(model.encode(), params)
-    if not loaded:
-        sys.exit(f"{model}: llama.cpp cannot load it")
-    params = llama.llama_context_default_params()
-    params.n_ctx, params.n_batch, params.n_ubatch = prompt + decoded, max(prompt, 512), 512
-    params.n_threads = params.n_threads_batch = threads
-    context = llama.llama_init_from_model(loaded, params)
-    if not context:
-        sys.exit(f"{model}: llama.cpp cannot make a context of {prompt + decoded}")
-    vocabulary = llama.llama_vocab_n_tokens(llama.llama_model_get_vocab(loaded))
-    all_ids = ids(prompt + decoded, vocabulary)
-    tokens = (ctypes.c_int32 * len(all_ids))(*all_ids)
-
-    def decode(first: int, count: int) -> None:
-        at = ctypes.cast(ctypes.byref(tokens, first * 4), ctypes.POINTER(ctypes.c_int32))
-        code = llama.llama_decode(context, llama.llama_batch_get_one(at, count))
-        llama.llama_synchronize(context)
-        if code != 0:
-            sys.exit(f"{model}: llama_decode of {count} tokens at {first} returned {code}")
-
-    first_token, prefill, decoding = None, [], []
-    for _ in range(repeat):
-        llama.llama_memory_clear(llama.llama_get_memory(context), True)
-        began = time.perf_counter()
-        decode(0, prompt)
-        read = time.perf_counter()
-        first_token = first_token or read - start
-        for i in range(decoded):
-            decode(prompt + i, 1)
-        prefill.append(prompt / (read - began))
-        decoding.append(decoded / (time.perf_counter() - read))
-    return {
-        "prefill": statistics.median(prefill),
-        "decode": statistics.median(decoding),
-        "first_token": first_token,
-        "resident": memory("VmRSS:") / 2**20,
-        "peak_resident": memory("VmHWM:") / 2**20,
-    }
-
-
-def measure_wick(wick: str, model: str, threads: int, prompt: int, decoded: int, repeat: int) -> dict:
-    numbers = {"-p": prompt, "-n": decoded, "-t": threads, "-r": repeat}
-    command = [wick, "bench", "-m", model, "--json", "--no-bandwidth"]
-    command += [word for flag, number in numbers.items() for word in (flag, str(number))]
-    found = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
-    return {
-        "kernels": found["kernels"],
-        "prefill": found["prefill"]["median"],
-        "decode": found["decode"]["median"],
-        "first_token": found["first_token_seconds"],
-        "resident": found["resident"] / 2**20,
-        "peak_resident": found["peak_resident"] / 2**20,
-    }
+WITHIN = [
+    ("within_decode", "within {}: decode, tokens/s", "{:.2f}", True),
+    ("within_prefill", f"prompt of {PROMPT_WITHIN}, tokens/s", "{:.2f}", True),
+    ("within_peak", "peak as the kernel counts it, MB", "{:.0f}", False),
+]
 
 
 def fetch_memory(model: str) -> None:
@@ -134,25 +61,61 @@ def fetch_memory(model: str) -> None:
     subprocess.run([sys.executable, "-c", fill, str(amount)], check=True)
 
 
-def measure(engine: str, args: argparse.Namespace) -> dict:
+def measure(engine, args: argparse.Namespace) -> dict:
     """All figures of one engine: the prompt's from a process that reads 512 tokens, the others from one that decodes."""
 
     def process(prompt: int, decoded: int) -> dict:
         fetch_memory(args.model)
-        if engine == "wick":
-            return measure_wick(args.wick, args.model, args.threads, prompt, decoded, args.repeat)
-        work = [args.model, engine, args.threads, prompt, decoded, args.repeat]
-        command = [sys.executable, __file__, "--work", json.dumps(work)]
-        return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+        command, environment = engine.command(prompt, decoded, None), os.environ | engine.environment
+        done = subprocess.run(command, capture_output=True, text=True, env=environment)
+        if done.returncode != 0:
+            sys.exit(f"{engine.name}: ended with {done.returncode}: {done.stderr[-2000:]}")
+        return engine.figures(done)
 
     figures = process(SHORT_PROMPT, DECODED)
-    return figures | {"prefill": process(PROMPT, 1)["prefill"]}
+    figures["prefill"] = process(PROMPT, 1)["prefill"]
+    return figures | (measure_within(engine, args) if args.memory else {})
+
+
+def measure_within(engine, args: argparse.Namespace) -> dict:
+    """The figures of one engine in a control group; none if it was killed."""
+    for path in filter(None, [args.model, args.packed, args.coarse, args.authors_model, args.bundle]):
+        forget(path)
+    with ControlGroup(parse(args.memory)) as group:
+        command = engine.command(PROMPT_WITHIN, DECODED, args.memory)
+        done = group.run(command, capture_output=True, text=True, env=os.environ | engine.environment)
+        if done.returncode != 0:
+            why = done.stderr.strip().splitlines()[-1:] or ["killed"]
+            print(f"{engine.name}: ended with {done.returncode} within {args.memory}: {why[0]}", file=sys.stderr)
+            return {}
+        figures, peak = engine.figures(done), group.peak()
+    within = {f"within_{key}": figures[key] for key in ("decode", "prefill")}
+    return within | ({"within_peak": peak / 1e6} if peak else {})
 
 
 def main() -> None:
-    if sys.argv[1:2] == ["--work"]:
-        print(json.dumps(measure_llama(*json.loads(sys.argv[2]))))
-        return
+    args = arguments()
+    with open(args.model, "rb") as file:  # the page cache is to be warm
+        while file.read(1 << 24):
+            pass
+    engines = [Wick(args, "wick", args.packed or args.model)]
+    if args.coarse:
+        engines.append(Wick(args, "wick, coarse", args.coarse, "--output", "coarse"))
+    engines += [Llama(args, setting) for setting in args.settings]
+    if args.authors:
+        engines.append(Authors(args))
+    rounds: dict[str, list[dict]] = {engine.name: [] for engine in engines}
+    for round_ in range(args.rounds):
+        for engine in engines:
+            rounds[engine.name].append(measure(engine, args))
+            shown = {key: round(value, 3) for key, value in rounds[engine.name][-1].items() if isinstance(value, float)}
+            print(f"round {round_ + 1} of {args.rounds}: {engine.name}: {shown}", file=sys.stderr)
+    if args.json:
+        args.json.write_text(json.dumps(rounds, indent=1))
+    report(rounds, args)
+
+
+def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
     parser.add_argument("--wick", default="target/release/wick")
@@ -160,42 +123,57 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--repeat", type=int, default=3, help="passes within a process")
     parser.add_argument("--settings", default=",".join(SETTINGS), help=f"of {', '.join(SETTINGS)}")
+    parser.add_argument("--packed", help="the same model as `wick pack` writes it, for wick")
+    parser.add_argument("--coarse", metavar="MODEL", help="wick with --output coarse too, with this file of the model")
+    parser.add_argument("--memory", help="a control group of this size, too")
+    parser.add_argument("--authors", help="the authors' engine: its llama-cli")
+    parser.add_argument("--authors-model", help="the model with its downs transposed")
+    parser.add_argument("--bundle", help="its bundle of experts, for --memory")
     parser.add_argument("--json", type=Path, help="write every measurement to this file")
     args = parser.parse_args()
-    settings = args.settings.split(",")
-    if unknown := set(settings) - set(SETTINGS):
+    args.settings = args.settings.split(",")
+    if unknown := set(args.settings) - set(SETTINGS):
         parser.error(f"--settings: {', '.join(SETTINGS)} expected, {', '.join(unknown)} found")
     if min(args.threads, args.rounds, args.repeat) < 1:
         parser.error("--threads, --rounds, --repeat: at least 1 expected")
-
-    with open(args.model, "rb") as file:  # the page cache is to be warm
-        while file.read(1 << 24):
-            pass
-    engines = ["wick", *settings]
-    rounds: dict[str, list[dict]] = {engine: [] for engine in engines}
-    for round_ in range(args.rounds):
-        for engine in engines:
-            rounds[engine].append(measure(engine, args))
-            shown = {key: round(rounds[engine][-1][key], 3) for key, *_ in FIGURES}
-            print(f"round {round_ + 1} of {args.rounds}: {engine}: {shown}", file=sys.stderr)
-    if args.json:
-        args.json.write_text(json.dumps(rounds, indent=1))
-    report(rounds, settings, args)
+    return args
 
 
-def report(rounds: dict[str, list[dict]], settings: list[str], args: argparse.Namespace) -> None:
+def report(rounds: dict[str, list[dict]], args: argparse.Namespace) -> None:
     import llama_cpp
 
     kernels = rounds["wick"][0]["kernels"]
-    print(f"{args.model}, {args.threads} threads, medians of {args.rounds} rounds")
+    print(f"{args.model}, {args.threads} threads, medians of {args.rounds} rounds, {datetime.date.today()}")
+    print(f"{processor()}; storage by {storage(args)}")
     print(f"wick: {kernels} kernels; llama.cpp: llama-cpp-python {llama_cpp.__version__}\n")
-    print("| | wick | " + " | ".join(settings) + " | wick / best |")
-    print("|---" * (len(settings) + 3) + "|")
-    for key, heading, form, more_is_better in FIGURES:
-        medians = {engine: statistics.median(m[key] for m in found) for engine, found in rounds.items()}
-        best = (max if more_is_better else min)(medians[setting] for setting in settings)
-        cells = [form.format(medians[engine]) for engine in ["wick", *settings]]
-        print(f"| {heading} | {' | '.join(cells)} | {medians['wick'] / best:.2f} |")
+    beside = [*args.settings, *([Authors.name] if args.authors else [])]
+    ours = [name for name in rounds if name not in beside]
+    print("| | " + " | ".join([*ours, *beside]) + " | wick / llama.cpp's best |")
+    print("|---" * (len(rounds) + 2) + "|")
+    for key, heading, form, more_is_better in FIGURES + (WITHIN if args.memory else []):
+        found = {name: [m[key] for m in measured if key in m] for name, measured in rounds.items()}
+        medians = {name: statistics.median(values) for name, values in found.items() if values}
+        best = (max if more_is_better else min)((medians[s] for s in args.settings if s in medians), default=None)
+        cells = [form.format(medians[name]) if name in medians else "–" for name in [*ours, *beside]]
+        ratio = f"{medians['wick'] / best:.2f}" if best and "wick" in medians else "–"
+        print(f"| {heading.format(args.memory)} | {' | '.join(cells)} | {ratio} |")
+    bandwidths = [m["bandwidth"] for m in rounds["wick"]]
+    drawn = [m["decode"] * m["weights"] / m["bandwidth"] for m in rounds["wick"]]
+    print(f"\nmemory {min(bandwidths) / 1e9:.1f} to {max(bandwidths) / 1e9:.1f} GB/s beside each run of wick, ", end="")
+    print(f"of which decoding uses {statistics.median(drawn):.0%}")
+
+
+def processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    name = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "processor unknown")
+    return f"{name}, {os.cpu_count()} processors"
+
+
+def storage(args: argparse.Namespace) -> str:
+    """What `wick plan --measure` finds of the device that the model lies on, past the page cache."""
+    command = [args.wick, "plan", "-m", args.packed or args.model, "--memory", args.memory or "1G", "--measure", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    return json.loads(done.stdout)["bounds"][0]["source"] if done.returncode == 0 else "storage not measured"
 
 
 if __name__ == "__main__":
