@@ -2,6 +2,7 @@
 
 mod broken;
 mod damage;
+mod head_rows;
 mod versions;
 
 use std::fs;
@@ -9,8 +10,8 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::LazyLock;
 use wick_core::{
-    Arrangement, Config, Down, ExpertKey, HeadRows, KvFormat, LeastRecent, Location, Logits,
-    Options, Part, Section, Serial, TensorName, arranged_bytes,
+    Arrangement, Config, Down, ExpertKey, HeadRows, KvFormat, LeastRecent, Location, Options, Part,
+    Section, Serial, TensorName, arranged_bytes,
 };
 use wick_format::{EXTENT_ALIGNMENT, Error, Gguf, Overrides, SplitName, Value as Read};
 use wick_kernels::{Format, Layout};
@@ -19,7 +20,7 @@ use wick_prepare::{Damage, Pack, Unpack, verify};
 use wick_tests::gguf::{Tensor, Value, Writer};
 use wick_tests::store::MemoryStore;
 use wick_tests::tiny::Tiny;
-use wick_tests::{Model, bits, golden_bytes, ids, step, step_for};
+use wick_tests::{Model, bits, golden_bytes, ids, step};
 
 static TWO: LazyLock<Pool> = LazyLock::new(|| Pool::new(2, &Cpus::detect()));
 
@@ -255,68 +256,6 @@ fn packed_models_can_be_moved() {
         }
         assert!(bits(&moved.logits(&ids, 5, &Serial)) == expected, "{name}");
     }
-}
-
-#[test]
-fn files_packed_for_the_profiler_choose_the_same_rows() {
-    for parts in [golden("powerinfer"), vec![odd_bytes()[7].1[0]]] {
-        let model = Model::read(&parts);
-        let packed = Model::read(&[pack(&parts, HeadRows::Profiler).leak()]);
-        assert_eq!(arranged_bytes(packed.weights, whole(HeadRows::Profiler)), 0);
-        assert_eq!(packed.weights.lm_head().layout(), Layout::Split);
-        assert_eq!(packed.weights.profiler.unwrap().fc1.layout(), Layout::Grouped);
-        let ids = ids(20, model.config.vocab);
-        let [expected, found] = [model, packed].map(|model| {
-            let head_rows = HeadRows::Profiler;
-            let options = Options {
-                context: 20,
-                sequences: 1,
-                batch: 20,
-                logits: 20,
-                head_rows,
-                kv: KvFormat::default(),
-            };
-            let mut engine = model.engine(options, &Serial);
-            step_for(&mut engine, 0, &ids, head_rows.logits(0));
-            let all: Vec<u32> = (0..20).flat_map(|i| bits(engine.logits(i).unwrap())).collect();
-            (all, engine.lm_head_rows())
-        });
-        assert!(expected == found);
-    }
-}
-
-/// A sketch that the file has is the one that would be drawn, and is used for `coarse` alone.
-#[test]
-fn files_packed_for_a_sketch_have_it() {
-    let nano = golden("../models/nano/nano");
-    let untied = Tiny { tied: false, ..Tiny::default() }.to_bytes();
-    for parts in [nano, vec![&*untied.leak()]] {
-        let model = Model::read(&parts);
-        let bytes: &'static [u8] = pack(&parts, HeadRows::Coarse).leak();
-        let packed = Model::read(&[bytes]);
-        let drawn = model.arranged_for(HeadRows::Coarse);
-        assert!(packed.weights.sketch.is_some() && packed.weights.sketch == drawn.weights.sketch);
-        assert_eq!(arranged_bytes(packed.weights, whole(HeadRows::Coarse)), 0);
-        assert_eq!(damages(bytes), Ok(vec![]));
-        let ids = ids(20, model.config.vocab);
-        let expected = largest_logits(&drawn, HeadRows::Coarse, &ids);
-        assert!(largest_logits(&packed, HeadRows::Coarse, &ids) == expected);
-        let moved = packed.arranged_as(Arrangement { moved: true, ..whole(HeadRows::Coarse) });
-        assert!(!bytes.as_ptr_range().contains(&moved.weights.sketch.unwrap().as_ptr()));
-        assert!(largest_logits(&moved, HeadRows::Coarse, &ids) == expected);
-        let (all, rows) = largest_logits(&packed, HeadRows::Exact, &ids);
-        assert!(all == bits(&model.logits(&ids, 20, &Serial)) && rows == 20 * model.config.vocab);
-    }
-}
-
-/// The bits of the logits where the largest are asked for, and how many rows were multiplied.
-fn largest_logits(model: &Model, head_rows: HeadRows, ids: &[u32]) -> (Vec<u32>, usize) {
-    let (n, kv) = (ids.len(), KvFormat::default());
-    let options = Options { context: n, sequences: 1, batch: n, logits: n, head_rows, kv };
-    let mut engine = model.engine(options, &Serial);
-    step_for(&mut engine, 0, ids, Logits::Top(20));
-    let all = (0..n).flat_map(|i| bits(engine.logits(i).unwrap())).collect();
-    (all, engine.lm_head_rows())
 }
 
 #[test]
