@@ -12,10 +12,6 @@ use crate::{Activation, Q8};
 use core::arch::x86_64::*;
 use core::marker::PhantomData;
 
-/// How many bytes ahead of their use weights are asked for, for the second-level cache: requests for the
-/// first-level one would take the few places that those for rows of other matrices need.
-const AHEAD: usize = 4096;
-
 /// The product with a [`Layout::Grouped`] matrix: a row in each lane.
 pub(super) struct Grouped<D>(PhantomData<D>);
 
@@ -36,68 +32,115 @@ unsafe fn grouped<D: Dot, const T: usize>(weights: &[u8], xs: [&Q8<'_>; T], out:
     let blocks = count_blocks(xs, BLOCK, BLOCK);
     let rows = out.len() / T;
     assert!(weights.len() >= rows / GROUP * blocks * GROUP_BLOCK && rows.is_multiple_of(GROUP));
-    for group in 0..rows / GROUP {
+    let groups = rows / GROUP;
+    // Up to two tokens leave registers for two groups, which share what is loaded of a token.
+    let pairs = if T <= 2 { groups / 2 * 2 } else { 0 };
+    for group in (0..pairs).step_by(2) {
+        // SAFETY: as for single groups below.
+        unsafe { some_groups::<D, T, 2>(weights, group, xs, rows, out) };
+    }
+    for group in pairs..groups {
         // SAFETY: the asserts above keep every access inside its slice: a group has `blocks` blocks
         // of `GROUP_BLOCK` bytes, an activation row as many of `BLOCK` quants, and each row of
         // `out` has 8 values for each group. The caller has the variant's features.
-        unsafe {
-            let mut block = weights.as_ptr().add(group * blocks * GROUP_BLOCK);
-            let mut totals = [_mm256_setzero_ps(); T];
-            for b in 0..blocks {
-                // With several tokens, time is spent on products, and weights come by themselves. A
-                // block has a little more than two cache lines.
-                if T == 1 {
-                    for line in 0..3 {
-                        let ahead = block.wrapping_add(AHEAD + line * 64);
-                        _mm_prefetch::<_MM_HINT_T1>(ahead.cast());
-                    }
-                }
-                let scales = _mm256_cvtph_ps(_mm_loadu_si128(block.cast()));
-                let mut quants = [_mm256_setzero_si256(); 4];
-                for (i, quants) in quants.iter_mut().enumerate() {
-                    *quants = _mm256_loadu_si256(block.add(16 + i * 32).cast());
-                }
-                add_block::<D, T>(&mut totals, scales, quants, xs, b);
-                block = block.add(GROUP_BLOCK);
+        unsafe { some_groups::<D, T, 1>(weights, group, xs, rows, out) };
+    }
+}
+
+/// The products with `G` groups of rows.
+///
+/// # Safety
+/// The groups lie in `weights`, the activation rows are equally long, and `out` has `T` rows of
+/// `rows` values; the processor has F16C and the features of `D`.
+#[inline(always)]
+unsafe fn some_groups<D: Dot, const T: usize, const G: usize>(
+    weights: &[u8],
+    group: usize,
+    xs: [&Q8<'_>; T],
+    rows: usize,
+    out: &mut [f32],
+) {
+    let blocks = xs[0].scales.len();
+    let stride = blocks * GROUP_BLOCK;
+    // SAFETY: the caller's promise.
+    unsafe {
+        let weights = weights.as_ptr().add(group * stride);
+        let mut totals = [[_mm256_setzero_ps(); T]; G];
+        for b in 0..blocks {
+            let starts: [*const u8; G] =
+                core::array::from_fn(|g| weights.add(g * stride + b * GROUP_BLOCK));
+            // With several tokens, time is spent on products, and weights come by themselves.
+            if T == 1 {
+                starts.iter().for_each(|start| prefetch(start.wrapping_add(G * stride)));
             }
+            let mut scales = [_mm256_setzero_ps(); G];
+            let mut quants = [[_mm256_setzero_si256(); G]; 4];
+            for (g, start) in starts.into_iter().enumerate() {
+                scales[g] = _mm256_cvtph_ps(_mm_loadu_si128(start.cast()));
+                for (i, quants) in quants.iter_mut().enumerate() {
+                    quants[g] = _mm256_loadu_si256(start.add(16 + i * 32).cast());
+                }
+            }
+            add_blocks::<D, T, G>(&mut totals, scales, quants, xs, b);
+        }
+        for (g, totals) in totals.into_iter().enumerate() {
             for (t, total) in totals.into_iter().enumerate() {
-                _mm256_storeu_ps(out.as_mut_ptr().add(t * rows + group * GROUP), total);
+                _mm256_storeu_ps(out.as_mut_ptr().add(t * rows + (group + g) * GROUP), total);
             }
         }
     }
 }
 
-/// Adds to the totals of eight rows the products of their blocks with block `b` of `xs`. Vector `i` of
-/// `quants` has the `i`-th four bytes of each row.
+/// Asks for a block of a group for the second-level cache: requests for the first-level one would take the few
+/// places that those for rows of other matrices need.
+#[inline(always)]
+fn prefetch(block: *const u8) {
+    // A block has a little more than two cache lines.
+    for line in 0..3 {
+        // SAFETY: a hint reads nothing, and SSE is part of every x86-64 processor.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(block.wrapping_add(line * 64).cast()) };
+    }
+}
+
+/// Adds to the totals of `G` times eight rows the products of their blocks with block `b` of `xs`. Each
+/// of `quants[i]` has the `i`-th four bytes of each of eight rows.
 ///
 /// # Safety
 /// Each of `xs` has block `b`, and the processor has F16C and the features of `D`.
 #[inline(always)]
-pub(super) unsafe fn add_block<D: Dot, const T: usize>(
-    totals: &mut [__m256; T],
-    scales: __m256,
-    quants: [__m256i; 4],
+pub(super) unsafe fn add_blocks<D: Dot, const T: usize, const G: usize>(
+    totals: &mut [[__m256; T]; G],
+    scales: [__m256; G],
+    quants: [[__m256i; G]; 4],
     xs: [&Q8<'_>; T],
     b: usize,
 ) {
     // SAFETY: the caller has block `b` in each of `xs`, and the variant's features.
     unsafe {
-        let mut sums = [_mm256_setzero_si256(); T];
+        let mut sums = [[_mm256_setzero_si256(); T]; G];
         for (i, quants) in quants.into_iter().enumerate() {
-            let (low, high) = nibbles(quants);
+            let mut halves = [(_mm256_setzero_si256(), _mm256_setzero_si256()); G];
+            for (halves, quants) in halves.iter_mut().zip(quants) {
+                *halves = nibbles(quants);
+            }
             for t in 0..T {
                 let x = xs[t].quants.as_ptr().add(b * BLOCK + i * 4).cast::<i32>();
                 let first = _mm256_set1_epi32(x.read_unaligned());
                 let second = _mm256_set1_epi32(x.add(4).read_unaligned());
-                sums[t] = D::add(D::add(sums[t], low, first), high, second);
+                for (sums, (low, high)) in sums.iter_mut().zip(halves) {
+                    sums[t] = D::add(D::add(sums[t], low, first), high, second);
+                }
             }
         }
         for t in 0..T {
             let offset = _mm256_set1_epi32(8 * i32::from(*xs[t].sums.get_unchecked(b)));
-            let sum = _mm256_sub_epi32(D::finish(sums[t]), offset);
-            let scale = _mm256_mul_ps(scales, _mm256_set1_ps(*xs[t].scales.get_unchecked(b)));
-            let product = _mm256_mul_ps(_mm256_cvtepi32_ps(sum), scale);
-            totals[t] = _mm256_add_ps(totals[t], product);
+            let x_scale = _mm256_set1_ps(*xs[t].scales.get_unchecked(b));
+            for g in 0..G {
+                let sum = _mm256_sub_epi32(D::finish(sums[g][t]), offset);
+                let scale = _mm256_mul_ps(scales[g], x_scale);
+                let product = _mm256_mul_ps(_mm256_cvtepi32_ps(sum), scale);
+                totals[g][t] = _mm256_add_ps(totals[g][t], product);
+            }
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Blocks of 32 as they lie in a file, eight rows or blocks side by side.
 
 use super::dot::Dot;
-use super::q4_0::{add_block, nibbles};
+use super::q4_0::{add_blocks, nibbles};
 use super::transpose::transpose_4;
 use crate::generic::rows::{SCALE, SideBySide};
 use crate::layout::BLOCK;
@@ -70,7 +70,8 @@ impl Block32 for Q4_0 {
             for (i, row) in rows.iter_mut().enumerate() {
                 *row = _mm256_loadu2_m128i(quants[i + 4].cast(), quants[i].cast());
             }
-            add_block::<D, T>(totals, scales, transpose_4(rows), xs, b);
+            let totals = core::array::from_mut(totals);
+            add_blocks::<D, T, 1>(totals, [scales], transpose_4(rows).map(|rows| [rows]), xs, b);
         }
     }
 }

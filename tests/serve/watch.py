@@ -120,6 +120,7 @@ class Faults:
 
     def __init__(self, service):
         self.service, self.counts, self.windows, self.unexpected = service, Counter(), [], []
+        self.last = "before any fault"
         # Of these, requests may fail.
         self.failing = [self.damaged, self.cut_short, self.killed]
         self.others = [self.replaced, self.clients_gone, self.reloaded, self.stalled]
@@ -139,10 +140,12 @@ class Faults:
         window = [time.time(), None]
         if fault in self.failing:
             self.windows.append(window)
+        self.last = f"while {fault.__name__}"
         fault()
         if not self.service.wait():
             self.unexpected.append(f"{fault.__name__}: no answer a minute later")
         window[1] = time.time()
+        self.last = f"after {fault.__name__}"
 
     def explains(self, began):
         """Whether a fault may be why something fails that began then."""
@@ -227,7 +230,8 @@ class Client(soak.Client):
 
     def count(self, name):
         if name.startswith(FAILURES):
-            name = ("expected: " if self.faults.explains(self.began) else "UNEXPECTED: ") + name
+            is_expected = self.faults.explains(self.began)
+            name = f"expected: {name}" if is_expected else f"UNEXPECTED: {name}, {self.faults.last}"
         super().count(name)
 
     def form(self):
