@@ -59,7 +59,7 @@ static PACKED: LazyLock<PathBuf> = LazyLock::new(|| {
 });
 
 /// Up to `most` of the places from 0 to `end`, or as many as `WICK_FAULTS` asks for.
-fn some(end: u64, most: u64) -> impl Iterator<Item = u64> {
+fn some(end: u64, most: u64) -> impl Iterator<Item = u64> + Clone {
     let most = match env::var("WICK_FAULTS").as_deref() {
         Ok("all") => end,
         Ok(most) => most.parse().expect("WICK_FAULTS is a number or all"),
@@ -168,12 +168,13 @@ fn a_read_that_goes_wrong_once_changes_nothing() {
     for sequences in [1, 4] {
         let mut run = Run::new(sequences, wick_core::TIME_LIMIT);
         let (texts, reads) = expected(&mut run);
+        let numbers = some(reads, 3);
         for fault in PASSING {
-            for number in some(reads, 3) {
+            for number in numbers.clone() {
                 run.fail(number..number + 1, fault);
                 assert_eq!(run.go(), texts, "{fault:?} of read {number}");
             }
-            let tried = some(reads, 3).count();
+            let tried = numbers.clone().count();
             println!("{sequences} sequences, {fault:?} at {tried} of {reads} reads");
         }
     }
@@ -184,13 +185,13 @@ fn a_read_that_is_lost_fails_who_waits_for_it() {
     for sequences in [1, 4] {
         let mut run = Run::new(sequences, TIME_LIMIT);
         let (texts, reads) = expected(&mut run);
-        let mut failed = 0;
-        for number in some(reads, 2) {
+        let (numbers, mut failed) = (some(reads, 2), 0);
+        for number in numbers.clone() {
             run.fail(number..number + 1, Fault::Lost);
             failed += count_failed(&run.go(), &texts, |reason| reason == StoreReason::Timeout);
             assert_eq!(run.go(), texts, "after read {number} was lost");
         }
-        let tried = some(reads, 2).count();
+        let tried = numbers.count();
         println!("{sequences} sequences, {tried} of {reads} reads lost: {failed} failed");
     }
 }
@@ -204,14 +205,14 @@ fn a_device_that_breaks_fails_who_needs_it_until_it_is_mended() {
             Fault::Error(code) => reason == StoreReason::Refused { code },
             _ => matches!(reason, StoreReason::Checksum { .. }),
         };
-        let mut failed = 0;
-        for number in some(reads, 6) {
+        let (numbers, mut failed) = (some(reads, 6), 0);
+        for number in numbers.clone() {
             run.fail(number..u64::MAX, fault);
             failed += count_failed(&run.go(), &texts, is_told);
             assert_eq!(run.go(), texts, "after {fault:?} from read {number} on");
         }
         assert!(failed > 0);
-        let tried = some(reads, 6).count();
+        let tried = numbers.count();
         println!(
             "{sequences} sequences, {fault:?} from {tried} of {reads} reads on: {failed} failed"
         );

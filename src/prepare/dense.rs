@@ -3,6 +3,8 @@
 use crate::new_tensor::NewTensor;
 use crate::ordered::write_in_order;
 use crate::{Error, Writer};
+use crc32fast::Hasher;
+use std::borrow::Cow;
 use std::ops::{ControlFlow, Range};
 use wick_core::{Config, HeadRows, Parallel, Role, TensorName, once_layout};
 use wick_kernels::{Format, Layout};
@@ -58,25 +60,38 @@ impl Dense {
         writer: &mut Writer,
         done: &mut impl FnMut(&'m [u8]) -> ControlFlow<()>,
     ) -> Result<u32, Error> {
-        let mut sum = crc32fast::Hasher::new();
+        let mut sum = Hasher::new();
         for Matrix { cols, bytes } in &self.matrices {
             let pieces = pieces(self.format, self.layout, *cols, bytes.clone());
-            let arrange = |piece: &Range<usize>| {
-                let source = tensor.bytes(piece.clone())?;
+            let arrange = |source: Cow<'_, [u8]>| {
                 if self.layout == Layout::Rows {
-                    return Ok((source.into_owned(), ()));
+                    return source.into_owned();
                 }
                 let mut arranged = vec![0; source.len()];
                 self.layout.arrange(*cols, &source, &mut arranged);
-                Ok((arranged, ()))
+                arranged
             };
-            write_in_order(&pieces, parallel, writer, arrange, |piece, written, ()| {
-                sum.update(written);
-                tensor.sources(piece.clone()).into_iter().try_for_each(&mut *done)
-            })?;
+            write_pieces(tensor, &pieces, parallel, writer, arrange, &mut sum, done)?;
         }
         Ok(sum.finalize())
     }
+}
+
+/// Writes what `make` makes of pieces of a tensor, adds it to a checksum, and tells `done` what it was made of.
+pub(crate) fn write_pieces<'m>(
+    tensor: &NewTensor<'m>,
+    pieces: &[Range<usize>],
+    parallel: &dyn Parallel,
+    writer: &mut Writer,
+    make: impl Fn(Cow<'m, [u8]>) -> Vec<u8> + Sync,
+    sum: &mut Hasher,
+    done: &mut impl FnMut(&'m [u8]) -> ControlFlow<()>,
+) -> Result<(), Error> {
+    let make = |piece: &Range<usize>| Ok((make(tensor.bytes(piece.clone())?), ()));
+    write_in_order(pieces, parallel, writer, make, |piece, written, ()| {
+        sum.update(written);
+        tensor.sources(piece.clone()).into_iter().try_for_each(&mut *done)
+    })
 }
 
 /// The matrices that a tensor with so many bytes consists of: the predictor of two, others of one.

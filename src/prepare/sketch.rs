@@ -1,10 +1,11 @@
 //! The sketch of the LM head in a file that is packed for [`HeadRows::Coarse`](wick_core::HeadRows::Coarse).
 
-use crate::dense::pieces;
+use crate::dense::{pieces, write_pieces};
 use crate::new_tensor::NewTensor;
-use crate::ordered::write_in_order;
 use crate::{Entry, Error, Writer};
-use std::ops::{ControlFlow, Range};
+use crc32fast::Hasher;
+use std::borrow::Cow;
+use std::ops::ControlFlow;
 use wick_core::Parallel;
 use wick_format::{I8, Keys};
 use wick_kernels::{Format, Layout, sketch, sketch_bytes};
@@ -41,18 +42,15 @@ impl Sketch {
     ) -> Result<u32, Error> {
         let whole = 0..matrix.entry().bytes as usize;
         let row = whole.len() / self.rows;
-        let draw = |piece: &Range<usize>| {
-            let mut drawn = vec![0; self.bytes(piece.len() / row)];
-            sketch(self.format, self.cols, &matrix.bytes(piece.clone())?, &mut drawn);
-            Ok((drawn, ()))
+        let draw = |rows: Cow<'_, [u8]>| {
+            let mut drawn = vec![0; self.bytes(rows.len() / row)];
+            sketch(self.format, self.cols, &rows, &mut drawn);
+            drawn
         };
         // A sketch has the groups of rows that this layout has.
         let pieces = pieces(Some(self.format), Layout::Grouped, self.cols, whole);
-        let mut sum = crc32fast::Hasher::new();
-        write_in_order(&pieces, parallel, writer, draw, |piece, written, ()| {
-            sum.update(written);
-            matrix.sources(piece.clone()).into_iter().try_for_each(&mut *done)
-        })?;
+        let mut sum = Hasher::new();
+        write_pieces(matrix, &pieces, parallel, writer, draw, &mut sum, done)?;
         Ok(sum.finalize())
     }
 
