@@ -6,10 +6,10 @@
 
 use super::dot::{Dot, Sdot};
 use super::lanes::widen;
-use super::q4_0;
-use super::q4_0::nibbles;
+use super::q4_0::{ByLanes, nibbles};
 use super::rows::{Block32, Four, LANES, widen_four};
 use crate::activation::count_blocks;
+use crate::generic::grouped;
 use crate::generic::rows::{Rows, SCALE};
 use crate::generic::tokens::Product;
 use crate::layout::{BLOCK, GROUP, GROUP_BLOCK};
@@ -143,7 +143,7 @@ impl Product for Grouped {
         // Fewer than four tokens take no fewer instructions than by the dot product.
         if T < 4 {
             // SAFETY: the caller has the variant's features.
-            return unsafe { q4_0::Grouped::<Sdot>::multiply(weights, xs, out) };
+            return unsafe { grouped::Grouped::<ByLanes<Sdot>>::multiply(weights, xs, out) };
         }
         let xs = xs.map(|x| &x.q8_0);
         let blocks = count_blocks(xs, BLOCK, BLOCK);

@@ -19,6 +19,7 @@ mod sketch;
 use crate::Activation;
 use crate::activation::Block;
 use crate::generic::block256::Block256;
+use crate::generic::grouped::Grouped;
 use crate::generic::rows::Rows;
 use crate::generic::tokens::Product;
 use crate::generic::variant::{Variant, variant};
@@ -46,7 +47,7 @@ trait Matrices {
 struct ByRows<D>(PhantomData<D>);
 
 impl<D: Dot> Matrices for ByRows<D> {
-    type Grouped = q4_0::Grouped<D>;
+    type Grouped = Grouped<q4_0::ByLanes<D>>;
     type Q4_0 = Rows<Four<Q4_0, D>, LANES>;
     type Q8_0 = Rows<Four<Q8_0, D>, LANES>;
 }

@@ -7,7 +7,7 @@
 use super::dot::Dot;
 use super::lanes::widen;
 use crate::activation::count_blocks;
-use crate::generic::tokens::Product;
+use crate::generic::grouped::Groups;
 use crate::layout::{BLOCK, BLOCK_BYTES, GROUP, GROUP_BLOCK};
 use crate::scalar::arranged::add_blocks;
 use crate::{Activation, Layout, Q8};
@@ -16,80 +16,47 @@ use core::arch::asm;
 use core::marker::PhantomData;
 use core::ops::Range;
 
-/// The product with a [`Layout::Grouped`] matrix: a row in each lane.
-pub(super) struct Grouped<D>(PhantomData<D>);
+/// Groups of rows of a [`Layout::Grouped`] matrix, bytes multiplied by `D`.
+pub(super) struct ByLanes<D>(PhantomData<D>);
 
-impl<D: Dot> Product for Grouped<D> {
+impl<D: Dot> Groups for ByLanes<D> {
+    const PAIRED: usize = 1;
+
     #[inline(always)]
-    unsafe fn multiply<const T: usize>(weights: &[u8], xs: [&Activation<'_>; T], out: &mut [f32]) {
-        // SAFETY: the caller has the variant's features.
-        unsafe { grouped::<D, T>(weights, xs.map(|x| &x.q8_0), out) }
-    }
-}
-
-/// The product for `T` activation rows.
-///
-/// # Safety
-/// The processor has the features of `D`.
-#[inline(always)]
-unsafe fn grouped<D: Dot, const T: usize>(weights: &[u8], xs: [&Q8<'_>; T], out: &mut [f32]) {
-    let blocks = count_blocks(xs, BLOCK, BLOCK);
-    let rows = out.len() / T;
-    let groups = rows / GROUP;
-    assert!(weights.len() >= groups * blocks * GROUP_BLOCK && rows.is_multiple_of(GROUP));
-    // A single token leaves registers for two groups, which share what is loaded of it.
-    let pairs = if T == 1 { groups / 2 * 2 } else { 0 };
-    for group in (0..pairs).step_by(2) {
-        // SAFETY: as for single groups below.
-        unsafe { some_groups::<D, T, 2>(weights, group, xs, rows, out) };
-    }
-    for group in pairs..groups {
-        // SAFETY: the asserts above keep every access inside its slice: a group has `blocks` blocks
-        // of `GROUP_BLOCK` bytes, an activation row as many of `BLOCK` quants, and each row of
-        // `out` has 8 values for each group. The caller has the variant's features.
-        unsafe { some_groups::<D, T, 1>(weights, group, xs, rows, out) };
-    }
-}
-
-/// The products with `G` groups of rows.
-///
-/// # Safety
-/// The groups lie in `weights`, the activation rows are equally long, and `out` has `T` rows of
-/// `rows` values; the processor has the variant's features.
-#[inline(always)]
-unsafe fn some_groups<D: Dot, const T: usize, const G: usize>(
-    weights: &[u8],
-    group: usize,
-    xs: [&Q8<'_>; T],
-    rows: usize,
-    out: &mut [f32],
-) {
-    let xs = xs.map(|x| *x);
-    let blocks = xs[0].scales.len();
-    let stride = blocks * GROUP_BLOCK;
-    // What several tokens need of more than one block at once does not fit into registers.
-    let fours = if T == 1 { blocks / 4 * 4 } else { 0 };
-    // SAFETY: the caller's promise.
-    unsafe {
-        let weights = weights.as_ptr().add(group * stride);
-        let block = |b: usize| weights.add(b * GROUP_BLOCK);
-        let mut totals = [[[vdupq_n_f32(0.0); 2]; T]; G];
-        for b in (0..fours).step_by(4) {
-            let factors = xs.map(|x| Factors::<D>::four(&x, b));
-            add_block::<D, T, G, 0>(&mut totals, block(b), stride, xs, b, factors);
-            add_block::<D, T, G, 1>(&mut totals, block(b + 1), stride, xs, b + 1, factors);
-            add_block::<D, T, G, 2>(&mut totals, block(b + 2), stride, xs, b + 2, factors);
-            add_block::<D, T, G, 3>(&mut totals, block(b + 3), stride, xs, b + 3, factors);
-        }
-        for b in fours..blocks {
-            let factors = xs.map(|x| Factors::one(&x, b));
-            add_block::<D, T, G, 0>(&mut totals, block(b), stride, xs, b, factors);
-        }
-        for (g, totals) in totals.into_iter().enumerate() {
-            for (t, [low, high]) in totals.into_iter().enumerate() {
-                let out = out.as_mut_ptr().add(t * rows + (group + g) * GROUP);
-                vst1q_f32(out, low);
-                vst1q_f32(out.add(4), high);
+    unsafe fn multiply<const T: usize, const G: usize>(
+        weights: &[u8],
+        group: usize,
+        xs: [&Q8<'_>; T],
+        rows: usize,
+        out: &mut [f32],
+    ) {
+        let xs = xs.map(|x| *x);
+        let blocks = xs[0].scales.len();
+        let stride = blocks * GROUP_BLOCK;
+        // What several tokens need of more than one block at once does not fit into registers.
+        let fours = if T == 1 { blocks / 4 * 4 } else { 0 };
+        // SAFETY: the caller's promise.
+        unsafe {
+            let weights = weights.as_ptr().add(group * stride);
+            let block = |b: usize| weights.add(b * GROUP_BLOCK);
+            let mut totals = [[[vdupq_n_f32(0.0); 2]; T]; G];
+            for b in (0..fours).step_by(4) {
+                let factors = xs.map(|x| Factors::<D>::four(&x, b));
+                add_block::<D, T, G, 0>(&mut totals, block(b), stride, xs, b, factors);
+                add_block::<D, T, G, 1>(&mut totals, block(b + 1), stride, xs, b + 1, factors);
+                add_block::<D, T, G, 2>(&mut totals, block(b + 2), stride, xs, b + 2, factors);
+                add_block::<D, T, G, 3>(&mut totals, block(b + 3), stride, xs, b + 3, factors);
+            }
+            for b in fours..blocks {
+                let factors = xs.map(|x| Factors::one(&x, b));
+                add_block::<D, T, G, 0>(&mut totals, block(b), stride, xs, b, factors);
+            }
+            for (g, totals) in totals.into_iter().enumerate() {
+                for (t, [low, high]) in totals.into_iter().enumerate() {
+                    let out = out.as_mut_ptr().add(t * rows + (group + g) * GROUP);
+                    vst1q_f32(out, low);
+                    vst1q_f32(out.add(4), high);
+                }
             }
         }
     }

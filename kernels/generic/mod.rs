@@ -3,6 +3,7 @@
 //! A variant compiles them with its own features and its own vectors; [`variant`] makes its table.
 
 pub(crate) mod block256;
+pub(crate) mod grouped;
 pub(crate) mod plain;
 pub(crate) mod rows;
 pub(crate) mod sketch;

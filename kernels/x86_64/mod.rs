@@ -19,6 +19,7 @@ mod transpose;
 use crate::Activation;
 use crate::activation::Block;
 use crate::generic::block256::Block256;
+use crate::generic::grouped::Grouped;
 use crate::generic::rows::Rows;
 use crate::generic::variant::{Variant, variant};
 use crate::scalar::block256::{Q4_K, Q6_K};
@@ -43,7 +44,7 @@ impl<D: Dot, C: Columns, S: Split> Variant for Avx<D, C, S> {
     type Q8_0 = Rows<Eight<Q8_0, D>, LANES>;
     type Q4_K = Block256<block256::By<Q4_K, D>>;
     type Q6_K = Block256<block256::By<Q6_K, D>>;
-    type Grouped = q4_0::Grouped<D>;
+    type Grouped = Grouped<q4_0::ByLanes<D>>;
 
     #[inline(always)]
     unsafe fn pick_rows(weights: &[u8], rows: &[u32], x: &Activation<'_>, out: &mut [f32]) {

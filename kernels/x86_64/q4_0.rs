@@ -5,87 +5,53 @@
 //! scalar kernels do, so results are the same bits.
 
 use super::dot::Dot;
-use crate::activation::count_blocks;
-use crate::generic::tokens::Product;
+use crate::Q8;
+use crate::generic::grouped::Groups;
 use crate::layout::{BLOCK, GROUP, GROUP_BLOCK};
-use crate::{Activation, Q8};
 use core::arch::x86_64::*;
 use core::marker::PhantomData;
 
-/// The product with a [`Layout::Grouped`] matrix: a row in each lane.
-pub(super) struct Grouped<D>(PhantomData<D>);
+/// Groups of rows of a [`Layout::Grouped`](crate::Layout::Grouped) matrix, bytes multiplied by `D`.
+pub(super) struct ByLanes<D>(PhantomData<D>);
 
-impl<D: Dot> Product for Grouped<D> {
+impl<D: Dot> Groups for ByLanes<D> {
+    const PAIRED: usize = 2;
+
     #[inline(always)]
-    unsafe fn multiply<const T: usize>(weights: &[u8], xs: [&Activation<'_>; T], out: &mut [f32]) {
-        // SAFETY: the caller has the variant's features.
-        unsafe { grouped::<D, T>(weights, xs.map(|x| &x.q8_0), out) }
-    }
-}
-
-/// The product for `T` activation rows.
-///
-/// # Safety
-/// The processor has the features of `D`.
-#[inline(always)]
-unsafe fn grouped<D: Dot, const T: usize>(weights: &[u8], xs: [&Q8<'_>; T], out: &mut [f32]) {
-    let blocks = count_blocks(xs, BLOCK, BLOCK);
-    let rows = out.len() / T;
-    assert!(weights.len() >= rows / GROUP * blocks * GROUP_BLOCK && rows.is_multiple_of(GROUP));
-    let groups = rows / GROUP;
-    // Up to two tokens leave registers for two groups, which share what is loaded of a token.
-    let pairs = if T <= 2 { groups / 2 * 2 } else { 0 };
-    for group in (0..pairs).step_by(2) {
-        // SAFETY: as for single groups below.
-        unsafe { some_groups::<D, T, 2>(weights, group, xs, rows, out) };
-    }
-    for group in pairs..groups {
-        // SAFETY: the asserts above keep every access inside its slice: a group has `blocks` blocks
-        // of `GROUP_BLOCK` bytes, an activation row as many of `BLOCK` quants, and each row of
-        // `out` has 8 values for each group. The caller has the variant's features.
-        unsafe { some_groups::<D, T, 1>(weights, group, xs, rows, out) };
-    }
-}
-
-/// The products with `G` groups of rows.
-///
-/// # Safety
-/// The groups lie in `weights`, the activation rows are equally long, and `out` has `T` rows of
-/// `rows` values; the processor has F16C and the features of `D`.
-#[inline(always)]
-unsafe fn some_groups<D: Dot, const T: usize, const G: usize>(
-    weights: &[u8],
-    group: usize,
-    xs: [&Q8<'_>; T],
-    rows: usize,
-    out: &mut [f32],
-) {
-    let blocks = xs[0].scales.len();
-    let stride = blocks * GROUP_BLOCK;
-    // SAFETY: the caller's promise.
-    unsafe {
-        let weights = weights.as_ptr().add(group * stride);
-        let mut totals = [[_mm256_setzero_ps(); T]; G];
-        for b in 0..blocks {
-            let starts: [*const u8; G] =
-                core::array::from_fn(|g| weights.add(g * stride + b * GROUP_BLOCK));
-            // With several tokens, time is spent on products, and weights come by themselves.
-            if T == 1 {
-                starts.iter().for_each(|start| prefetch(start.wrapping_add(G * stride)));
-            }
-            let mut scales = [_mm256_setzero_ps(); G];
-            let mut quants = [[_mm256_setzero_si256(); G]; 4];
-            for (g, start) in starts.into_iter().enumerate() {
-                scales[g] = _mm256_cvtph_ps(_mm_loadu_si128(start.cast()));
-                for (i, quants) in quants.iter_mut().enumerate() {
-                    quants[g] = _mm256_loadu_si256(start.add(16 + i * 32).cast());
+    unsafe fn multiply<const T: usize, const G: usize>(
+        weights: &[u8],
+        group: usize,
+        xs: [&Q8<'_>; T],
+        rows: usize,
+        out: &mut [f32],
+    ) {
+        let blocks = xs[0].scales.len();
+        let stride = blocks * GROUP_BLOCK;
+        // SAFETY: the caller's promise.
+        unsafe {
+            let weights = weights.as_ptr().add(group * stride);
+            let mut totals = [[_mm256_setzero_ps(); T]; G];
+            for b in 0..blocks {
+                let starts: [*const u8; G] =
+                    core::array::from_fn(|g| weights.add(g * stride + b * GROUP_BLOCK));
+                // With several tokens, time is spent on products, and weights come by themselves.
+                if T == 1 {
+                    starts.iter().for_each(|start| prefetch(start.wrapping_add(G * stride)));
                 }
+                let mut scales = [_mm256_setzero_ps(); G];
+                let mut quants = [[_mm256_setzero_si256(); G]; 4];
+                for (g, start) in starts.into_iter().enumerate() {
+                    scales[g] = _mm256_cvtph_ps(_mm_loadu_si128(start.cast()));
+                    for (i, quants) in quants.iter_mut().enumerate() {
+                        quants[g] = _mm256_loadu_si256(start.add(16 + i * 32).cast());
+                    }
+                }
+                add_blocks::<D, T, G>(&mut totals, scales, quants, xs, b);
             }
-            add_blocks::<D, T, G>(&mut totals, scales, quants, xs, b);
-        }
-        for (g, totals) in totals.into_iter().enumerate() {
-            for (t, total) in totals.into_iter().enumerate() {
-                _mm256_storeu_ps(out.as_mut_ptr().add(t * rows + (group + g) * GROUP), total);
+            for (g, totals) in totals.into_iter().enumerate() {
+                for (t, total) in totals.into_iter().enumerate() {
+                    _mm256_storeu_ps(out.as_mut_ptr().add(t * rows + (group + g) * GROUP), total);
+                }
             }
         }
     }
